@@ -1,0 +1,45 @@
+# make demo      run the example pipeline on a node of its own
+# make test      format, lint, types and tests, in an environment made here (.venv)
+# make torture   the same random tests with many more seeds: make torture SEEDS=1000
+# make bench     throughput and latency on this machine
+# make dist      wheel and source archive in dist/
+# make clean     remove everything that was made here
+#
+# Only make and Python 3.11 or newer are needed; PYTHON=/path/to/python3.12 chooses another one than the first found.
+
+SEEDS ?= 1000
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE  := dmqnode gossip storage cli
+
+.DEFAULT_GOAL := test
+.PHONY: demo test torture bench dist clean
+
+# An editable install copies the manual pages and the `dmq` script, so these decide when it must be repeated.
+$(READY): pyproject.toml hatch_build.py .ci/venv $(wildcard man/*)
+	@.ci/venv $(VENV)
+	@touch $@
+
+demo: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/pipeline.sh
+
+test: $(READY)
+	@.ci/mandoc
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/pytest -q
+
+torture: $(READY)
+	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -m "torture or hypothesis"
+
+bench: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/figures.py
+
+dist: $(READY)
+	$(BIN)/python -m build --outdir dist .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
