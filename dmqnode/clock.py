@@ -1,0 +1,25 @@
+"""What a core is told of time.
+
+`run` is for waiting: seconds that never go back nor jump, from an arbitrary start.  `wall` is for what
+is stored: milliseconds since 1970, as this node's clock shows them; it may be set back or forth by
+whoever keeps the machine's clock, and a core must survive that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Now(NamedTuple):
+    """One reading of both clocks."""
+
+    run: float
+    wall: int
+
+    def wall_at(self, run: float) -> int:
+        """Return what the wall clock will show at `run`, if nobody sets it."""
+        return self.wall + round((run - self.run) * 1000)
+
+    def run_at(self, wall: int) -> float:
+        """Return the running time at which the wall clock shows `wall`, if nobody sets it."""
+        return self.run + (wall - self.wall) / 1000

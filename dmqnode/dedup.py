@@ -1,0 +1,195 @@
+"""Recognising a send that was made before: by producer and sequence, or by dedup id (design, C5).
+
+A client repeats a send whose outcome it does not know under the same producer id and sequence; a user
+repeats one under the same dedup id.  Both are remembered for five minutes, on disk too, by the minute
+in which they came, so that forgetting is a matter of whole minutes and nobody searches.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+import cbor2
+
+from dmqnode.ids import LogId
+from dmqnode.keys import PartitionKeys
+from storage.ops import WriteBatch
+
+WINDOW_MINUTES = 5
+MAX_NAMES = 200_000
+"""Dedup ids that one partition remembers; further sends with one are refused until some are forgotten."""
+MAX_PRODUCERS = 50_000
+"""Producers that one partition remembers; beyond, the one silent longest is forgotten and counted."""
+
+Runs = list[tuple[LogId, int, int]]
+_PRODUCER = b"p"
+_NAMES = b"n"
+
+
+class Placed(NamedTuple):
+    """Where a message with a dedup id went, and when (minute)."""
+
+    log: LogId
+    seq: int
+    minute: int
+
+
+class Producer:
+    """What is remembered of one producer."""
+
+    __slots__ = ("floor", "minute", "runs")
+
+    def __init__(self, minute: int) -> None:
+        self.minute = minute
+        self.floor = 0
+        self.runs: dict[int, Runs] = {}
+        """Where the send of each sequence not yet settled went."""
+
+
+class Dedup:
+    """What one partition remembers of recent sends."""
+
+    def __init__(self) -> None:
+        self._producers: dict[bytes, Producer] = {}
+        self._names: dict[str, Placed] = {}
+        self._keys: dict[int, set[bytes]] = {}
+        """Names of the stored records, by minute."""
+        self._dirty: dict[bytes, None] = {}
+        self._new_names: list[tuple[str, Placed]] = []
+        self._gone: list[tuple[int, bytes]] = []
+        self.forgotten = 0
+        self.low = 0
+        """The lowest minute of which something may be stored."""
+
+    def __len__(self) -> int:
+        return len(self._producers) + len(self._names)
+
+    @property
+    def unsaved(self) -> bool:
+        return bool(self._dirty or self._new_names or self._gone)
+
+    # --- producers -------------------------------------------------------------------------------
+
+    def find(self, producer: bytes, sequence: int) -> Runs | None:
+        """Return where the send `sequence` of `producer` went, None if it is new.
+
+        Errors: KeyError if it was settled, so that its outcome was told and is forgotten.
+        """
+        known = self._producers.get(producer)
+        if known is None:
+            return None
+        if sequence < known.floor:
+            raise KeyError(sequence)
+        return known.runs.get(sequence)
+
+    def remember(self, minute: int, producer: bytes, sequence: int, floor: int, runs: Runs) -> None:
+        """Remember a send; forget those below `floor`, whose outcomes the producer knows."""
+        known = self._producers.pop(producer, None) or Producer(minute)
+        self._producers[producer] = known
+        known.minute = max(known.minute, minute)
+        if floor > known.floor:
+            known.floor = floor
+            known.runs = {n: r for n, r in known.runs.items() if n >= floor}
+        known.runs[sequence] = runs
+        self._dirty[producer] = None
+        if len(self._producers) > MAX_PRODUCERS:
+            oldest = next(iter(self._producers))
+            self._forget_producer(oldest)
+            self.forgotten += 1
+
+    def _forget_producer(self, producer: bytes) -> None:
+        del self._producers[producer]
+        self._dirty.pop(producer, None)
+
+    # --- dedup ids -------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        return len(self._names) >= MAX_NAMES
+
+    def find_name(self, name: str) -> Placed | None:
+        """Return where the message with dedup id `name` went, None if there was none lately."""
+        return self._names.get(name)
+
+    def remember_name(self, name: str, log: LogId, seq: int, minute: int) -> None:
+        """Remember where the message with dedup id `name` goes."""
+        placed = Placed(log, seq, minute)
+        self._names[name] = placed
+        self._new_names.append((name, placed))
+
+    # --- forgetting ------------------------------------------------------------------------------
+
+    def sweep(self, minute: int) -> None:
+        """Forget what came more than the window before `minute`."""
+        limit = minute - WINDOW_MINUTES
+        for producer in list(self._producers):
+            if self._producers[producer].minute >= limit:
+                break
+            self._forget_producer(producer)
+        for name in list(self._names):
+            if self._names[name].minute >= limit:
+                break
+            del self._names[name]
+        for old in [m for m in self._keys if m < limit]:
+            self._gone += ((old, key) for key in self._keys.pop(old))
+        if limit > self.low and (self._keys or self._gone):
+            self.low = limit
+
+    # --- on disk ---------------------------------------------------------------------------------
+
+    def load(self, minute: int, name: bytes, record: bytes) -> None:
+        """Take in one stored record; to be called in the order of minutes."""
+        self._keys.setdefault(minute, set()).add(name)
+        found = cbor2.loads(record)
+        if name[:1] == _PRODUCER:
+            known = Producer(minute)
+            known.floor = found[0]
+            known.runs = {n: [(LogId(a), b, c) for a, b, c in runs] for n, runs in found[1].items()}
+            self._producers.pop(name[1:], None)
+            self._producers[name[1:]] = known
+        else:
+            for text, log, seq in found:
+                self._names.pop(text, None)
+                self._names[text] = Placed(LogId(log), seq, minute)
+
+    def save(self, keys: PartitionKeys, ops: WriteBatch) -> None:
+        """Write what changed since the last save."""
+        for producer in self._dirty:
+            known = self._producers[producer]
+            name = _PRODUCER + producer
+            self._keys.setdefault(known.minute, set()).add(name)
+            ops.put(keys.sent(known.minute, name), cbor2.dumps([known.floor, known.runs]))
+        self._dirty.clear()
+        if self._new_names:
+            first = self._new_names[0][1]
+            minute = first.minute
+            name = _NAMES + first.log + first.seq.to_bytes(8, "big")
+            self._keys.setdefault(minute, set()).add(name)
+            ops.put(
+                keys.sent(minute, name), cbor2.dumps([[text, p.log, p.seq] for text, p in self._new_names])
+            )
+            self._new_names = []
+        for minute, name in self._gone:
+            ops.delete(keys.sent(minute, name))
+        self._gone = []
+
+
+def choose_partition(count: int, key: str | bytes) -> int:
+    """Return the partition, 0 … count - 1, that sends under `key` always go to.
+
+    The same key gives the same partition in every node and run: a repetition must find the first.
+    """
+    data = key.encode() if isinstance(key, str) else key
+    return zlib.crc32(data) % count
+
+
+def join_runs(places: list[tuple[LogId, int]]) -> Runs:
+    """Return (log, first, count) runs for messages given one by one."""
+    runs: Runs = []
+    for log, seq in places:
+        if runs and runs[-1][0] == log and runs[-1][1] + runs[-1][2] == seq:
+            runs[-1] = (log, runs[-1][1], runs[-1][2] + 1)
+        else:
+            runs.append((log, seq, 1))
+    return runs

@@ -1,0 +1,183 @@
+"""Bringing a partition back from disk.
+
+Described in four small ranges, all read from their low marks; the backlog itself is not touched, so
+that opening costs the same for ten messages and for ten million.
+"""
+
+from __future__ import annotations
+
+from dmqnode.clock import Now
+from dmqnode.ids import LOG_ID_SIZE, LogId
+from dmqnode.keys import PartitionKeys
+from dmqnode.log import Log, Segment, StoredBatch
+from dmqnode.partition import Partition
+from dmqnode.reads import Procedure, Scan
+from dmqnode.records import (
+    Note,
+    Unreadable,
+    decode_batch,
+    decode_log,
+    decode_note,
+    decode_state,
+    encode_log,
+)
+from storage.ops import WriteBatch
+
+PAGE = 2048
+
+
+def load(partition: Partition, now: Now) -> Procedure[WriteBatch]:
+    """Fill a new Partition from disk; return what is to be written in turn: logs now closed."""
+    keys = partition.keys
+    notes: dict[int, Note] = {}
+    dead: list[tuple[LogId, int, bytes]] = []
+    described = yield from _pages(*keys.described())
+    state = False
+    for key, record in described:
+        letter, rest = keys.tail(key)
+        if letter == b"d":
+            log_id, number = LogId(rest[:LOG_ID_SIZE]), int.from_bytes(rest[LOG_ID_SIZE:], "big")
+            dead.append((log_id, number, record))
+        elif letter == b"l":
+            opened_at, delayed, end = decode_log(record)
+            if end is None:
+                partition.logs[LogId(rest)] = Log(LogId(rest), opened_at, delayed=delayed)
+            else:
+                partition.closed[LogId(rest)] = end
+        elif letter == b"n":
+            notes[int.from_bytes(rest, "big")] = decode_note(record)
+        elif letter == b"s":
+            partition.state = decode_state(record)
+            state = True
+    for log_id, number, record in dead:
+        if log_id in partition.logs:
+            partition.logs[log_id].dead.load(number, record)
+    for log in partition.logs.values():
+        if state and log.id in partition.state.ends:
+            log.end = log.durable = partition.state.ends[log.id]
+        else:
+            yield from _find_end(keys, log)
+        log.cursor, log.aligned = log.dead.ranges.first_gap(0), False
+    ordered = sorted(partition.logs.values(), key=lambda g: (g.opened_at, g.id))
+    partition.logs.clear()
+    partition.logs.update((log.id, log) for log in ordered)
+    _restore_notes(partition, now, notes)
+    closing = _close_empty(partition)
+    yield from _load_sent(partition, now)
+    yield from _load_due(partition)
+    return closing
+
+
+def _pages(start: bytes, stop: bytes) -> Procedure[list[tuple[bytes, bytes]]]:
+    """Read a whole range."""
+    out: list[tuple[bytes, bytes]] = []
+    while True:
+        page = yield Scan(start, stop, PAGE)
+        out += page.rows
+        if not page.more:
+            return out
+        if page.rows:
+            start = page.rows[-1][0] + b"\x00"
+
+
+def _find_end(keys: PartitionKeys, log: Log) -> Procedure[None]:
+    """Without the state record (damaged): the end is behind the last batch, or the last dead message."""
+    page = yield Scan(keys.batch(log.id, 0), keys.fence(log.id), 1, reverse=True)
+    end = log.dead.ranges.end
+    for key, record in page.rows:
+        try:
+            end = max(end, keys.first_seq(key) + decode_batch(record)[2].count)
+        except Unreadable:
+            end = max(end, keys.first_seq(key) + 1)
+    log.end = log.durable = end
+
+
+def _restore_notes(partition: Partition, now: Now, notes: dict[int, Note]) -> None:
+    """Take up the deliveries of the last run; of two notes on one message the later holds (N1)."""
+    batches: dict[tuple[LogId, int], StoredBatch] = {}
+    used: dict[int, int] = {}
+    for slot, note in sorted(notes.items(), key=lambda item: -item[1].counter):
+        segments: list[Segment] = []
+        for s in note.segments:
+            log = partition.logs.get(s.log)
+            if log is None:
+                continue
+            stored = batches.setdefault(
+                (s.log, s.first),
+                StoredBatch(log, s.first, s.messages, size=s.size, sent_at=s.sent_at, due=s.due, batch=None),
+            )
+            for low, high in log.open_pieces(s.low, min(s.high, log.durable)):
+                log.taken.add(low, high)
+                segments.append(Segment(stored, low, high, s.attempt, s.group))
+                if s.group is not None:
+                    partition.ready.groups.occupy(s.group)
+        used[slot] = sum(map(len, segments))
+        if segments:
+            partition.holds.restore(now, note, slot, segments)
+    partition.holds.adopt_slots(used, max((n.counter for n in notes.values()), default=0))
+
+
+def _close_empty(partition: Partition) -> WriteBatch:
+    """Fold the logs of earlier runs of which nothing lives to their ends (rule C4)."""
+    ops = WriteBatch()
+    for log in list(partition.logs.values()):
+        if log.dead.ranges.covers(0, log.durable) and not any(p[0] == log.id for p in partition.state.purges):
+            ops.put(partition.keys.log(log.id), encode_log(log.opened_at, delayed=log.delayed, end=log.end))
+            ops.delete(partition.keys.fence(log.id))
+            log.dead.forget(partition.keys, log.id, ops)
+            partition.closed[log.id] = log.end
+            del partition.logs[log.id]
+    return ops
+
+
+def _load_sent(partition: Partition, now: Now) -> Procedure[None]:
+    """Read what was sent in the last minutes."""
+    partition.dedup.low = partition.state.sent_low
+    start, stop = partition.keys.sent_range(partition.state.sent_low)
+    rows = yield from _pages(start, stop)
+    for key, record in rows:
+        minute, name = partition.keys.read_sent(key)
+        partition.dedup.load(minute, name, record)
+    partition.dedup.sweep(now.wall // 60_000)
+
+
+def _load_due(partition: Partition) -> Procedure[None]:
+    """Say what is delayed; when each is due is read as time comes near."""
+    for log in partition.logs.values():
+        if log.delayed:
+            partition.undue += log.live - log.taken.size
+    if not partition.undue:
+        return
+    partition.due.whole = False
+    partition.due.horizon = (partition.state.due_low, LogId(bytes(LOG_ID_SIZE)), 0)
+    if partition.settings.ordering == "fifo":
+        page = yield Scan(*partition.keys.due_range(partition.state.due_low), 1, reverse=True)
+        for key, _ in page.rows:
+            partition.appends.last_due = partition.keys.read_due(key)[0]
+
+
+def purge_pages(partition: Partition) -> Procedure[None]:
+    """Delete the batches that a purge left dead, a page at a time."""
+    while partition.state.purges:
+        log, low, high = partition.state.purges[0]
+        start = partition.keys.batch(log, low)
+        while True:
+            page = yield Scan(start, partition.keys.batch(log, high), 512)
+            for key, record in page.rows:
+                partition.freed(len(record), key)
+                due = _due_of(record)
+                if due:
+                    first = partition.keys.first_seq(key)
+                    partition.freed(0, partition.keys.due(due, log, first))
+                start = key + b"\x00"
+            if not page.more:
+                break
+        partition.state.purges = [p for p in partition.state.purges if p != (log, low, high)]
+        partition.touch()
+
+
+def _due_of(record: bytes) -> int:
+    try:
+        return decode_batch(record)[1]
+    except Unreadable:
+        return 0

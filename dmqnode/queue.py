@@ -1,0 +1,247 @@
+"""A queue in use: its partitions in memory, and the receivers that wait for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from dmqnode.batch import Batch
+from dmqnode.clock import Now
+from dmqnode.counters import Counters
+from dmqnode.dedup import Runs, choose_partition, join_runs
+from dmqnode.errors import InvalidRequest, LimitExceeded
+from dmqnode.ids import LogId, partition_id
+from dmqnode.loading import load, purge_pages
+from dmqnode.messages import Delivered, Part, Receive, Send
+from dmqnode.partition import Partition
+from dmqnode.queues import MAX_DELAY, Definition
+from dmqnode.readahead import ReadAhead
+from dmqnode.reads import Reads
+from storage.ops import WriteBatch
+
+MAX_WAITERS = 10_000
+"""Receivers that may wait for one queue."""
+
+
+class Waiter:
+    """A receive that waits for its first message."""
+
+    __slots__ = ("deadline", "holder", "number", "request", "session", "visibility")
+
+    def __init__(
+        self, session: int, number: int, request: Receive, holder: str, visibility: float, deadline: float
+    ):
+        self.session = session
+        self.number = number
+        self.request = request
+        self.holder = holder
+        self.visibility = visibility
+        self.deadline = deadline
+
+
+class Queue:
+    """One queue of this node.
+
+    Partitions are opened at the first use and closed when nothing needs them; until all are open,
+    what is asked of the queue waits in `pending`.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        new_log: Callable[[], LogId],
+        counters: Counters,
+        reads: Reads,
+        woken: Callable[[Queue], None],
+    ) -> None:
+        self.definition = definition
+        self.partitions: list[Partition] = []
+        self.readers: list[ReadAhead] = []
+        self.waiters: deque[Waiter] = deque()
+        self.pending: list[Callable[[Now], None]] = []
+        self.opening = 0
+        self.used_at = 0.0
+        self._new_log = new_log
+        self._counters = counters
+        self._reads = reads
+        self._woken = woken
+        self._turn = 0
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def open(self) -> bool:
+        return bool(self.partitions) and not self.opening
+
+    def redefine(self, definition: Definition) -> None:
+        """Take over changed settings."""
+        self.definition = definition
+        for partition in self.partitions:
+            partition.settings = definition.settings
+
+    # --- opening and closing ---------------------------------------------------------------------
+
+    def start_opening(self, now: Now, opened: Callable[[Now, WriteBatch], None]) -> None:
+        """Begin to load all partitions; `opened` is called for each with what is to be written."""
+        count = self.definition.settings.partitions
+        self.opening = count
+        for index in range(count):
+            id_ = partition_id(self.definition.id, index)
+            partition = Partition(id_, self.definition.settings, self._new_log, self._counters)
+            self.partitions.append(partition)
+            self.readers.append(ReadAhead(partition, self._reads, lambda: self._woken(self)))
+        for partition in self.partitions:
+            self._reads.start(now, load(partition, now), lambda now, ops: self._opened(now, ops, opened))
+
+    def _opened(self, now: Now, ops: WriteBatch, opened: Callable[[Now, WriteBatch], None]) -> None:
+        self.opening -= 1
+        opened(now, ops)
+
+    def resume_purges(self, now: Now) -> None:
+        """Go on deleting what a purge before the restart left."""
+        for partition in self.partitions:
+            if partition.state.purges:
+                self.delete_purged(now, partition, lambda now, result: None)
+
+    def delete_purged(self, now: Now, partition: Partition, then: Callable[[Now, None], None]) -> None:
+        """Delete the batches of purged messages; one such procedure per partition runs at a time."""
+        if not partition.purging:
+            partition.purging = True
+
+            def done(now: Now, result: None) -> None:
+                partition.purging = False
+                then(now, result)
+
+            self._reads.start(now, purge_pages(partition), done)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the partitions may be closed: they can be loaded again as they are."""
+        return (
+            self.open
+            and not self.waiters
+            and not self.pending
+            and all(p.idle for p in self.partitions)
+            and not any(r.busy for r in self.readers)
+        )
+
+    def close(self) -> None:
+        """Forget the partitions."""
+        self.partitions = []
+        self.readers = []
+
+    @property
+    def cached(self) -> int:
+        """Bytes of message bodies in memory."""
+        return sum(p.ready.cached for p in self.partitions)
+
+    def drop_cache(self) -> None:
+        """Let go of what was read ahead; it is read again when somebody receives."""
+        for partition in self.partitions:
+            for log, low in partition.ready.clear(again=False).items():
+                log.rewind(low)
+
+    # --- sending ---------------------------------------------------------------------------------
+
+    def send(
+        self, now: Now, request: Send, batch: Batch, *, moved: bool = False
+    ) -> tuple[Runs, int, list[Partition]]:
+        """Take in a send; return where its messages are, how many were duplicates, the partitions concerned.
+
+        Arguments:
+            moved: the messages come from another queue of this node, which took them: they are not refused.
+
+        Errors: InvalidRequest, LimitExceeded, Refused; then nothing was taken.
+        """
+        settings = self.definition.settings
+        if not moved and batch.longest() > settings.max_message_size:
+            raise LimitExceeded(
+                f"a body of {batch.longest()} bytes is longer than queue {self.name!r} takes, "
+                f"{settings.max_message_size}; raise its --max-message-size or send less",
+                code="too-large",
+            )
+        delay = request.delay
+        if delay is not None:
+            if settings.ordering == "fifo":
+                raise InvalidRequest("a fifo queue has one delay for all its messages; set it on the queue")
+            if not 0 <= delay <= MAX_DELAY:
+                raise InvalidRequest(f"a delay of {delay:g} s is outside 0 s and 366 days")
+        pieces = self._split(request, batch)
+        for index in pieces:
+            if not moved and "d" in batch.metadata and self.partitions[index].dedup.full:
+                raise LimitExceeded(
+                    "this queue remembers as many dedup ids as it can; send slower or use more partitions",
+                    retryable=True,
+                )
+        placed: dict[int, tuple[LogId, int]] = {}
+        runs: Runs = []
+        duplicates = 0
+        for index, chosen in pieces.items():
+            part = batch if len(pieces) == 1 else batch.select(chosen)
+            runs, known = self.partitions[index].append(
+                now,
+                part,
+                delay=delay,
+                producer=request.producer,
+                sequence=request.sequence,
+                floor=request.floor,
+            )
+            duplicates += known
+            if len(pieces) > 1:
+                seqs = ((log, first + n) for log, first, count in runs for n in range(count))
+                placed.update(zip(chosen, seqs, strict=True))
+        if len(pieces) > 1:
+            runs = join_runs([placed[i] for i in range(batch.count)])
+        return runs, duplicates, [self.partitions[i] for i in pieces]
+
+    def _split(self, request: Send, batch: Batch) -> dict[int, list[int]]:
+        """Return which messages go to which partition: by group, else by dedup id, else by producer."""
+        count = len(self.partitions)
+        if count == 1:
+            return {0: []}
+        usual = choose_partition(count, request.producer)
+        if "g" not in batch.metadata and "d" not in batch.metadata:
+            return {usual: []}
+        fifo = self.definition.settings.ordering == "fifo"
+        pieces: dict[int, list[int]] = {}
+        for i in range(batch.count):
+            key = batch.value("g", i) or ("" if fifo else batch.value("d", i))
+            index = usual if key is None else choose_partition(count, key)
+            pieces.setdefault(index, []).append(i)
+        return pieces
+
+    # --- receiving -------------------------------------------------------------------------------
+
+    def serve(self, now: Now, new_delivery: Callable[[], int]) -> Iterator[tuple[Waiter, Delivered]]:
+        """Give what is ready to those who wait, first come, first served."""
+        while self.waiters and not self.definition.settings.paused:
+            waiter = self.waiters[0]
+            parts = self._take(now, waiter, new_delivery)
+            if not parts:
+                return
+            self.waiters.popleft()
+            yield waiter, Delivered(self.name, waiter.visibility, parts)
+
+    def _take(self, now: Now, waiter: Waiter, new_delivery: Callable[[], int]) -> list[Part]:
+        parts: list[Part] = []
+        left, room = waiter.request.max_messages, waiter.request.max_bytes
+        count = len(self.partitions)
+        for n in range(count):
+            partition = self.partitions[(self._turn + n) % count]
+            if not partition.ready:
+                continue
+            got, size = partition.take(now, new_delivery(), waiter.holder, waiter.visibility, left, room)
+            parts += got
+            room -= size
+            left -= sum(p.count for p in got)
+            if left <= 0 or room <= 0:
+                break
+        self._turn = (self._turn + 1) % count
+        return parts
+
+    def fill(self, now: Now) -> None:
+        """Read ahead where consumers have taken, or wait."""
+        for reader in self.readers:
+            reader.fill(now)

@@ -1,0 +1,172 @@
+"""Reading a partition's messages from disk before consumers ask for them.
+
+The cursor of each log only goes forward.  It jumps over what the dead set says is dead, instead of
+seeking over the deleted keys, which an LSM tree would step through one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dmqnode.clock import Now
+from dmqnode.duetimes import DueBatch
+from dmqnode.log import Log, Segment, StoredBatch
+from dmqnode.partition import Partition
+from dmqnode.reads import Get, Procedure, Reads, Rows, Scan
+from dmqnode.records import Unreadable, decode_batch, decode_due
+
+READ_BYTES = 512 << 10
+READ_ROWS = 2048
+JUMP = 4096
+"""A scan stops before a dead range longer than this, and goes on behind it."""
+LOADS = 64
+"""Batches read at once for messages that come again."""
+
+
+class ReadAhead:
+    """Keeps one partition's ready messages in memory; at most one read of each kind is under way."""
+
+    def __init__(self, partition: Partition, reads: Reads, woken: Callable[[], None]) -> None:
+        self._woken = woken
+        self._partition = partition
+        self._reads = reads
+        self._scanning = False
+        self._loading = False
+        self._due_reading = False
+
+    @property
+    def busy(self) -> bool:
+        return self._scanning or self._loading or self._due_reading
+
+    def fill(self, now: Now) -> None:
+        """Start the reads that are needed now; a consumer waits, or the window is to be looked through."""
+        ready = self._partition.ready
+        if not self._loading and (wanted := ready.wanted(LOADS)):
+            self._loading = True
+            self._reads.start(now, self._load(wanted), self._loaded)
+        if not self._scanning and ready.low and (log := self._next_log()) is not None:
+            self._scanning = True
+            self._reads.start(now, self._scan(log), self._scanned)
+        self.fill_due(now)
+
+    def fill_due(self, now: Now) -> None:
+        """Read the next delayed batches' due times, if they are not known."""
+        if self._partition.due.hungry and not self._due_reading:
+            self._due_reading = True
+            self._partition.due.reading = True
+            self._reads.start(now, self._read_due(), self._due_read)
+
+    def _next_log(self) -> Log | None:
+        for log in self._partition.logs.values():
+            if not log.delayed and log.cursor < log.durable:
+                return log
+        return None
+
+    # --- the window ------------------------------------------------------------------------------
+
+    def _scan(self, log: Log) -> Procedure[tuple[Log, int, int, Rows]]:
+        dead = log.dead.ranges
+        cursor = dead.first_gap(log.cursor)
+        if cursor != log.cursor:
+            log.cursor, log.aligned = min(cursor, log.durable), False
+        if log.cursor >= log.durable:
+            return log, log.cursor, log.cursor, Rows([])
+        keys = self._partition.keys
+        jump = dead.next_range(cursor, longer_than=JUMP)
+        end = min(log.durable, jump[0] if jump else log.durable)
+        rows = yield Scan(
+            keys.batch(log.id, cursor),
+            keys.batch(log.id, end),
+            READ_ROWS,
+            READ_BYTES,
+            floor=None if log.aligned else keys.batch(log.id, 0),
+        )
+        return log, cursor, end, rows
+
+    def _scanned(self, now: Now, result: tuple[Log, int, int, Rows]) -> None:
+        log, cursor, end, rows = result
+        self._scanning = False
+        self._woken()
+        if log.cursor != cursor or self._partition.logs.get(log.id) is not log:
+            return  # the window was dropped meanwhile; the next fill starts from there
+        at = cursor
+        for key, record in rows.rows:
+            first = self._partition.keys.first_seq(key)
+            stored = self._stored(log, first, record)
+            if stored is None or stored.end <= at:
+                continue
+            self._missing(log, at, first)
+            at = max(at, first)
+            pieces = log.open_pieces(at, stored.end)
+            if pieces:
+                self._partition.show(stored, pieces)
+            at = stored.end
+        if not rows.more:
+            self._missing(log, at, end)
+            at = max(at, end)
+        log.cursor = at
+        log.aligned = bool(rows.rows) or log.aligned
+        if not rows.more:
+            log.aligned = False
+
+    def _stored(self, log: Log, first: int, record: bytes) -> StoredBatch | None:
+        try:
+            sent_at, due, batch = decode_batch(record)
+        except Unreadable:
+            return None
+        return StoredBatch(log, first, batch.count, size=len(record), sent_at=sent_at, due=due, batch=batch)
+
+    def _missing(self, log: Log, low: int, high: int) -> None:
+        """Messages that live but have no readable record are lost here: say so, and go on."""
+        for a, b in log.open_pieces(low, high) if low < high else ():
+            nowhere = StoredBatch(log, a, b - a, size=0, sent_at=0, due=0, batch=None)
+            self._partition.counters.lost += self._partition.kill([Segment(nowhere, a, b)])
+
+    # --- what comes again ------------------------------------------------------------------------
+
+    def _load(self, wanted: list[StoredBatch]) -> Procedure[tuple[list[StoredBatch], Rows]]:
+        keys = self._partition.keys
+        rows = yield Get(tuple(keys.batch(s.log.id, s.first) for s in wanted))
+        return wanted, rows
+
+    def _loaded(self, now: Now, result: tuple[list[StoredBatch], Rows]) -> None:
+        wanted, rows = result
+        self._loading = False
+        self._woken()
+        partition = self._partition
+        found = dict(rows.rows)
+        fifo = partition.settings.ordering == "fifo"
+        for stored in wanted:
+            record = found.get(partition.keys.batch(stored.log.id, stored.first))
+            read = None if record is None else self._stored(stored.log, stored.first, record)
+            if read is None or read.batch is None:
+                partition.counters.lost += partition.kill(partition.ready.take_lost(stored))
+                continue
+            if stored.due and (fifo or "g" in read.batch.metadata):
+                # Only now is it known which groups the messages whose delay ended belong to.
+                pieces = [(s.low, s.high) for s in partition.ready.take_again(stored)]
+                stored.batch = read.batch
+                partition.show(stored, pieces)
+            else:
+                partition.ready.load(stored, read.batch)
+
+    # --- delayed messages ------------------------------------------------------------------------
+
+    def _read_due(self) -> Procedure[tuple[list[DueBatch], bool]]:
+        keys = self._partition.keys
+        horizon = self._partition.due.horizon
+        assert horizon is not None, "only what lies beyond a horizon is read"
+        low, stop = keys.due(*horizon), keys.due_range(0)[1]
+        rows = yield Scan(low, stop, 1024)
+        batches = [
+            DueBatch(due, log, first, *decode_due(record))
+            for key, record in rows.rows
+            for due, log, first in [keys.read_due(key)]
+        ]
+        return batches, rows.more
+
+    def _due_read(self, now: Now, result: tuple[list[DueBatch], bool]) -> None:
+        self._due_reading = False
+        batches, more = result
+        self._partition.due.loaded(batches, more=more)
+        self._woken()

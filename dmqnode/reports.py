@@ -1,0 +1,269 @@
+"""What a node tells about itself and its queues: show, list, explain, peek, status, members."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dmqnode.browse import STATES, browse
+from dmqnode.clock import Now
+from dmqnode.errors import InvalidRequest
+from dmqnode.ids import message_id
+from dmqnode.messages import (
+    Browse,
+    Browsed,
+    Explain,
+    GetQueue,
+    ListQueues,
+    Members,
+    Message,
+    NodeStatus,
+    Part,
+    QueueInfo,
+    QueueList,
+    Report,
+)
+from dmqnode.queue import Queue
+from dmqnode.version import VERSION
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker, Session
+
+MAX_LIST = 1000
+MAX_BROWSE = 10_000
+MAX_HOLDERS = 100
+
+
+class Reports:
+    """Answers every request that only asks."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def answer(self, now: Now, session: Session, number: int, request: Message) -> None:
+        """Answer `request`, perhaps after some reads.
+
+        Errors: Refused and its kinds.
+        """
+        match request:
+            case GetQueue():
+                self._with_oldest(
+                    now, request.queue, lambda info: self._reply(session, number, QueueInfo(info))
+                )
+            case Explain():
+                queue = self._broker.registry.find(request.queue)
+                self._with_oldest(
+                    now,
+                    request.queue,
+                    lambda info: self._reply(session, number, Report(self._explain(queue, info))),
+                )
+            case ListQueues():
+                self._list(now, session, number, request)
+            case Browse():
+                self._browse(now, session, number, request)
+            case NodeStatus():
+                self._reply(session, number, Report(self._status(now)))
+            case Members():
+                self._reply(session, number, Report(self._members()))
+            case _:
+                raise AssertionError(f"{request} is not a question")
+
+    def _reply(self, session: Session, number: int, message: Message) -> None:
+        self._broker.reply(session.id, number, message)
+
+    # --- one queue -----------------------------------------------------------------------------------
+
+    def _with_oldest(self, now: Now, name: str, then: Any) -> None:
+        """Call `then` with a queue's figures, the age of its oldest message among them."""
+        broker = self._broker
+        queue = broker.registry.find(name)
+        oldest: list[int] = []
+        left = [0]
+
+        def looked(now: Now, result: tuple[list[Part], bytes | None]) -> None:
+            oldest.extend(p.sent_at for p in result[0][:1])
+            left[0] -= 1
+            if not left[0]:
+                info = self.figures(queue)
+                info["oldest_seconds"] = round(max(0, now.wall - min(oldest)) / 1000, 3) if oldest else None
+                then(info)
+
+        def opened(now: Now) -> None:
+            left[0] = len(queue.partitions) * len(STATES)
+            for partition in queue.partitions:
+                for state in STATES:
+                    broker.reads.start(now, browse(partition, now.wall, state, 1, 1, None), looked)
+
+        broker.when_open(now, queue, opened)
+
+    def figures(self, queue: Queue) -> dict[str, Any]:
+        """Return an open queue's definition and counts."""
+        ready = delayed = in_flight = size = 0
+        for partition in queue.partitions:
+            counts = partition.counts()
+            ready, delayed, in_flight = ready + counts[0], delayed + counts[1], in_flight + counts[2]
+            size += partition.state.bytes
+        return {
+            **queue.definition.info(),
+            "ready": ready,
+            "delayed": delayed,
+            "in_flight": in_flight,
+            "bytes": size,
+            "oldest_seconds": None,
+            "waiting_receivers": len(queue.waiters),
+        }
+
+    def _explain(self, queue: Queue, info: dict[str, Any]) -> dict[str, Any]:
+        holders: list[dict[str, Any]] = []
+        clock = self._broker.run_now()
+        name = self._broker.config.name
+        partitions = []
+        blocked = 0
+        for index, partition in enumerate(queue.partitions):
+            ready, delayed, in_flight = partition.counts()
+            blocked += partition.ready.groups.blocked
+            partitions.append(
+                {
+                    "index": index,
+                    "leader": name,
+                    "homes": [name],
+                    "logs": len(partition.logs),
+                    "ready": ready,
+                    "delayed": delayed,
+                    "in_flight": in_flight,
+                    "bytes": partition.state.bytes,
+                }
+            )
+            for hold in partition.holds:
+                first = next(iter(hold.segments), None)
+                if first is None or not hold.delivery or len(holders) >= MAX_HOLDERS:
+                    continue
+                holders.append(
+                    {
+                        "holder": hold.holder,
+                        "delivery": hold.delivery,
+                        "count": hold.segments.size,
+                        "attempt": first.attempt,
+                        "until_seconds": round(max(0.0, hold.until - clock), 3),
+                        "first_id": message_id(first.stored.log.id, first.low),
+                    }
+                )
+        return {**info, "reasons": self._reasons(info, blocked), "holders": holders, "partitions": partitions}
+
+    def _reasons(self, info: dict[str, Any], blocked: int) -> list[str]:
+        name, reasons = info["name"], []
+        if info["paused"]:
+            reasons.append(f"the queue is paused; let it go on with: dmq queue resume {name}")
+        if not info["ready"] + info["delayed"] + info["in_flight"]:
+            reasons.append("the queue is empty")
+        elif not info["ready"] and info["in_flight"]:
+            reasons.append(
+                f"all of the {info['in_flight']} messages that are not delayed are with consumers (holders)"
+            )
+        if info["delayed"]:
+            reasons.append(f"{info['delayed']} messages wait for their delay to end")
+        if blocked:
+            reasons.append(f"{blocked} groups wait for a message of theirs that is with a consumer")
+        if info["ready"] and not info["paused"] and not blocked:
+            waiting = info["waiting_receivers"]
+            reasons.append(
+                f"{info['ready']} messages are ready" + ("" if waiting else " and nobody receives")
+            )
+        return reasons
+
+    # --- many ----------------------------------------------------------------------------------------
+
+    def _list(self, now: Now, session: Session, number: int, request: ListQueues) -> None:
+        if not 1 <= request.limit <= MAX_LIST:
+            raise InvalidRequest(f"limit is {request.limit}; it must be within 1 and {MAX_LIST}")
+        registry = self._broker.registry
+        names = sorted(n for n in registry.queues if n.startswith(request.prefix) and n > request.after)
+        chosen = [registry.queues[n] for n in names[: request.limit]]
+        more = len(names) > request.limit
+        if not request.counts:
+            self._reply(session, number, QueueList([q.definition.info() for q in chosen], more))
+            return
+        left = [len(chosen)]
+
+        def opened(now: Now) -> None:
+            left[0] -= 1
+            if left[0] <= 0:
+                self._reply(session, number, QueueList([self.figures(q) for q in chosen], more))
+
+        for queue in chosen:
+            self._broker.when_open(now, queue, opened)
+        if not chosen:
+            opened(now)
+
+    def _browse(self, now: Now, session: Session, number: int, request: Browse) -> None:
+        if request.state not in STATES:
+            raise InvalidRequest(f"state {request.state!r} is not known; it is one of {', '.join(STATES)}")
+        if not 1 <= request.limit <= MAX_BROWSE or request.max_bytes < 1:
+            raise InvalidRequest(f"a look at {request.limit} messages is outside 1 and {MAX_BROWSE}")
+        cursor = request.cursor or b"\x00\x00"
+        index, rest = int.from_bytes(cursor[:2], "big"), cursor[2:] or None
+        queue = self._broker.registry.find(request.queue)
+        room = min(request.max_bytes, self._broker.config.max_frame // 2)
+
+        def opened(now: Now) -> None:
+            if index >= len(queue.partitions):
+                self._reply(session, number, Browsed([], None))
+                return
+            self._broker.reads.start(
+                now,
+                browse(queue.partitions[index], now.wall, request.state, request.limit, room, rest),
+                looked,
+            )
+
+        def looked(now: Now, result: tuple[list[Part], bytes | None]) -> None:
+            parts, after = result
+            if after is not None:
+                onward: bytes | None = index.to_bytes(2, "big") + after
+            else:
+                onward = (index + 1).to_bytes(2, "big") if index + 1 < len(queue.partitions) else None
+            self._reply(session, number, Browsed(parts, onward))
+
+        self._broker.when_open(now, queue, opened)
+
+    # --- the node ------------------------------------------------------------------------------------
+
+    def _status(self, now: Now) -> dict[str, Any]:
+        broker = self._broker
+        around, config, queues = broker.surroundings, broker.config, broker.registry.queues
+        return {
+            "name": config.name,
+            "node_id": broker.identity.node.hex(),
+            "cluster": config.cluster,
+            "version": VERSION,
+            "serving": not broker.stopping,
+            "uptime_seconds": round(now.run - broker.started.run, 3),
+            "pid": around.pid,
+            "address": around.address,
+            "connections": around.connections,
+            "queues": len(queues),
+            "open_partitions": len(broker.registry.by_partition),
+            "memory_bytes": around.memory,
+            "memory_limit": config.memory_limit,
+            "store_bytes": around.store_bytes,
+            "free_bytes": around.free_disk,
+            "set_aside": around.set_aside,
+            "partitions": sum(q.definition.settings.partitions for q in queues.values()),
+            "leaderless": 0,
+            "under_replicated": 0,
+            "hints": 0,
+            "healthy": not around.set_aside and not broker.counters.lost,
+            "waiting_receivers": broker.deliveries.waiting,
+            "notices": list(around.notices),
+            **{name: getattr(broker.counters, name) for name in broker.counters.__slots__},
+        }
+
+    def _members(self) -> dict[str, Any]:
+        config, around = self._broker.config, self._broker.surroundings
+        member = {
+            "name": config.name,
+            "node_id": self._broker.identity.node.hex(),
+            "address": around.address,
+            "state": "alive",
+            "zone": config.zone,
+            "version": VERSION,
+        }
+        return {"cluster": config.cluster, "members": [member]}

@@ -1,0 +1,109 @@
+"""Ending deliveries: ack, nack, extend, and why a receipt is stale.
+
+Each is about messages low … low + count - 1 of one log, as one delivery has them.  What an ack or nack
+changed may be answered only once it is on disk (`Partition.after_write`).
+"""
+
+from __future__ import annotations
+
+import math
+
+from dmqnode.clock import Now
+from dmqnode.errors import Refused, StaleReceipt
+from dmqnode.ids import LogId, message_id
+from dmqnode.partition import Partition
+
+
+def ack(partition: Partition, delivery: int, log: LogId, low: int, count: int, *, again: bool) -> None:
+    """Mark delivered messages dead.
+
+    Arguments:
+        again: this repeats an ack whose answer was lost; what is dead already counts as done.
+
+    Errors: StaleReceipt for what the delivery does not have (any more); the others are acked.
+    """
+    acked = partition.kill(partition.holds.settle(delivery, log, low, low + count))
+    partition.counters.acked += acked
+    if acked < count:
+        _stale(partition, delivery, log, low, count, count - acked, again=again)
+
+
+def nack(
+    partition: Partition,
+    now: Now,
+    delivery: int,
+    log: LogId,
+    low: int,
+    count: int,
+    *,
+    delay: float,
+    dead_letter: bool,
+    reason: str,
+    again: bool,
+) -> None:
+    """Give delivered messages back, to be delivered again after `delay` seconds.
+
+    Arguments:
+        dead_letter: move them to the dead-letter queue instead, with `reason`.
+
+    Errors: StaleReceipt as for `ack`; Refused when there is no dead-letter queue to move to.
+    """
+    if dead_letter and partition.settings.dead_letter is None:
+        raise Refused(
+            "this queue has no dead-letter queue; set one with: dmq queue set NAME --dead-letter QUEUE"
+        )
+    segments = partition.holds.settle(delivery, log, low, low + count)
+    nacked = sum(map(len, segments))
+    partition.counters.nacked += nacked
+    if dead_letter:
+        partition.exhaust(segments, reason or "refused by the consumer")
+    else:
+        last = "nacked at the last attempt"
+        partition.exhaust(
+            [s for s in segments if partition.spent(s)], f"{last}: {reason}" if reason else last
+        )
+        kept = [s for s in segments if not partition.spent(s)]
+        if kept:
+            partition.holds.delay(now.run + delay if delay > 0 else -math.inf, kept)
+            partition.touch()
+    if nacked < count:
+        _stale(partition, delivery, log, low, count, count - nacked, again=again)
+
+
+def extend(
+    partition: Partition, now: Now, delivery: int, log: LogId, low: int, count: int, visibility: float
+) -> None:
+    """Hide delivered messages for `visibility` seconds from now.
+
+    Errors: StaleReceipt as for `ack`.
+    """
+    found = partition.holds.extend(delivery, log, low, low + count, now.run + visibility)
+    if found < count:
+        _stale(partition, delivery, log, low, count, count - found, again=False)
+
+
+def take_back(partition: Partition, delivery: int, log: LogId, low: int, count: int) -> None:
+    """A delivery never left the node: as if it had not been."""
+    segments = partition.holds.settle(delivery, log, low, low + count)
+    for segment in segments:
+        segment.attempt -= 1
+    if segments:
+        partition.holds.delay(-math.inf, segments)
+
+
+def _stale(
+    partition: Partition, delivery: int, log_id: LogId, low: int, count: int, missing: int, *, again: bool
+) -> None:
+    log = partition.logs.get(log_id)
+    dead = count if log is None else log.dead.ranges.overlap(low, low + count)
+    if again and dead == count:
+        return
+    name = message_id(log_id, low)
+    which = f"message {name}" if count == 1 else f"{missing} of {count} messages from {name} on"
+    if log is None and log_id not in partition.closed:
+        raise StaleReceipt(f"this queue has no {which}; the receipt is of another queue or cluster")
+    if dead >= missing:
+        raise StaleReceipt(f"{which}: already acked, expired or moved; nothing is left to do")
+    if partition.holds.has(delivery):
+        raise StaleReceipt(f"{which}: no longer held by this delivery; receive again")
+    raise StaleReceipt(f"{which}: its visibility ended, and it is or will be delivered again; receive again")

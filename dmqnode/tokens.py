@@ -1,0 +1,58 @@
+"""Who may use a node: a file of names and tokens."""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+from dmqnode.errors import NotAuthorized, UsageError
+
+
+class Tokens:
+    """The tokens that a node accepts.
+
+    Arguments:
+        names: token to the name of who shows it.
+    """
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+
+    @classmethod
+    def read(cls, path: Path) -> Tokens:
+        """Read lines `name:token`; empty lines and those that begin with # do not count.
+
+        Errors: UsageError, naming the line.
+        """
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the tokens file {path}: {error}") from None
+        names: dict[str, str] = {}
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or line.startswith("#"):
+                continue
+            name, colon, token = line.strip().partition(":")
+            if not (name and colon and len(token) >= 8):
+                raise UsageError(
+                    f"{path}, line {number}: write name:token, the token at least 8 characters long"
+                )
+            names[token] = name
+        if not names:
+            raise UsageError(f"the tokens file {path} holds no token; nobody could use this node")
+        return cls(names)
+
+    def check(self, token: str | None) -> str:
+        """Return the name of who shows `token`.
+
+        Errors: NotAuthorized.
+        """
+        given = (token or "").encode()
+        found = None
+        for known, name in self._names.items():
+            if hmac.compare_digest(known.encode(), given):
+                found = name
+        if found is None:
+            what = "this token is not known here" if token else "this node asks for a token"
+            raise NotAuthorized(f"{what}; set DMQ_TOKEN to one that its operator gave you")
+        return found

@@ -1,0 +1,99 @@
+"""What is done now and then, in small steps: forgetting, expiring, closing, giving space back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmqnode.clock import Now
+from dmqnode.effects import Compact
+from dmqnode.queue import Queue
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+
+PERIOD = 1.0
+SWEEP_EVERY = 30
+"""Periods between two looks at one open partition for what is over in time."""
+CLOSE_AFTER = 300.0
+"""Seconds after its last use that a queue's partitions are closed."""
+MAX_OPEN = 2000
+"""Queues beyond which idle ones are closed at once, least recently used first."""
+COMPACT_BYTES = 64 << 20
+"""Deleted bytes from which on a partition's range is compacted."""
+
+
+class Upkeep:
+    """Runs once a second."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._round = 0
+        self._visit: list[str] = []
+
+    def run(self, now: Now) -> None:
+        """Do what is due and ask for the next second."""
+        broker = self._broker
+        broker.deadlines.set(("upkeep", 0, 0), now.run + PERIOD)
+        if not broker.registry.loaded:
+            return
+        self._round += 1
+        opened = [q for q in broker.registry.queues.values() if q.open]
+        for n, queue in enumerate(opened):
+            if (n + self._round) % SWEEP_EVERY == 0:
+                self._sweep(now, queue)
+        self._shrink(opened)
+        self._close(now, opened)
+        self._visit_closed(now)
+
+    def _sweep(self, now: Now, queue: Queue) -> None:
+        broker = self._broker
+        limit = now.wall - round(queue.definition.settings.retention * 1000)
+        for partition, reader in zip(queue.partitions, queue.readers, strict=True):
+            partition.dedup.sweep(now.wall // 60_000)
+            expired = partition.ready.take_expired(limit)
+            broker.counters.expired += partition.kill(expired)
+            if not partition.ready:
+                reader.fill(now)  # look at the oldest messages, which nobody may ever ask for
+            if partition.deleted_bytes > max(COMPACT_BYTES, partition.state.bytes):
+                partition.deleted_bytes = 0
+                broker.compactions.append(Compact(partition.keys.prefix, partition.keys.prefix + b"\xff"))
+            broker.touched(now, partition)
+
+    def _shrink(self, opened: list[Queue]) -> None:
+        """Keep what was read ahead within a quarter of the memory limit."""
+        limit = self._broker.config.memory_limit // 4
+        total = sum(q.cached for q in opened)
+        for queue in sorted(opened, key=lambda q: q.used_at) if total > limit else ():
+            if total <= limit:
+                return
+            total -= queue.cached
+            queue.drop_cache()
+
+    def _close(self, now: Now, opened: list[Queue]) -> None:
+        excess = len(opened) - MAX_OPEN
+        for queue in sorted(opened, key=lambda q: q.used_at):
+            if excess <= 0 and now.run - queue.used_at < CLOSE_AFTER:
+                return
+            if queue.idle:
+                excess -= 1
+                for partition in queue.partitions:
+                    self._broker.forget(partition)
+                    del self._broker.registry.by_partition[partition.id]
+                queue.close()
+
+    def _visit_closed(self, now: Now) -> None:
+        """Open one queue that nobody uses, so that time passes for it, too."""
+        queues = self._broker.registry.queues
+        if self._round % 5:
+            return
+        if not self._visit:
+            self._visit = list(queues)
+        while self._visit:
+            queue = queues.get(self._visit.pop())
+            if queue is not None and not queue.open and not queue.opening:
+                self._broker.when_open(now, queue, lambda now, q=queue: self._visited(now, q))  # type: ignore[misc]
+                return
+
+    def _visited(self, now: Now, queue: Queue) -> None:
+        self._sweep(now, queue)
+        queue.used_at = now.run - CLOSE_AFTER + 10 * PERIOD
