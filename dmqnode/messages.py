@@ -8,40 +8,92 @@ A `Blob` is one message batch as in `batch`; it travels behind the CBOR head of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NewType, TypeVar
+from typing import Any, ClassVar, NewType, dataclass_transform
 
 from dmqnode.ids import LogId, PartitionId
 
 Blob = NewType("Blob", bytes)
 
-_M = TypeVar("_M", bound="type[Message]")
 BY_TAG: dict[int, type[Message]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What every protocol message is."""
+@dataclass_transform(frozen_default=True)
+class _RecordType(type):
+    """Makes a class of annotated fields a frozen record with slots.
+
+    It gives what `dataclasses` would, without compiling source text for each of forty classes: that
+    takes longer than all else that a one-shot command has to import.
+    """
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], tag: int = 0
+    ) -> _RecordType:
+        fields = tuple(n for n, t in namespace.get("__annotations__", {}).items() if "ClassVar" not in t)
+        defaults = tuple(namespace.pop(field) for field in fields if field in namespace)
+        namespace.update(__slots__=fields, __match_args__=fields, FIELDS=fields, DEFAULTS=defaults, TAG=tag)
+        cls: Any = super().__new__(mcs, name, bases, namespace)
+        cls._setters = tuple(cls.__dict__[field].__set__ for field in fields)
+        if tag:
+            assert tag not in BY_TAG, f"tag {tag} is taken by {BY_TAG[tag].__name__}"
+            BY_TAG[tag] = cls
+        made: _RecordType = cls
+        return made
 
 
-def message(tag: int) -> Callable[[_M], _M]:
-    """Register a message class under its number on the wire."""
+class Record(metaclass=_RecordType):
+    """A frozen value: fields in order, by position or by name, the last ones with defaults."""
 
-    def register(cls: _M) -> _M:
-        assert tag not in BY_TAG, f"tag {tag} is taken by {BY_TAG[tag].__name__}"
-        BY_TAG[tag] = cls
-        return cls
+    DEFAULTS: ClassVar[tuple[Any, ...]]
+    _setters: ClassVar[tuple[Any, ...]]
+    FIELDS: ClassVar[tuple[str, ...]]
+    TAG: ClassVar[int]
 
-    return register
+    def __init__(self, *values: Any, **named: Any) -> None:
+        if named or len(values) != len(self._setters):
+            values = self._complete(values, named)
+        for set_field, value in zip(self._setters, values):
+            set_field(self, value)
+
+    @classmethod
+    def _complete(cls, values: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        fields = cls.FIELDS
+        defaults = dict(zip(reversed(fields), reversed(cls.DEFAULTS)))
+        given = {**dict(zip(fields, values)), **named}
+        missing = [f for f in fields if f not in given and f not in defaults]
+        surplus = named.keys() & set(fields[: len(values)]) or named.keys() - set(fields)
+        if missing or surplus or len(values) > len(fields):
+            raise TypeError(f"{cls.__name__}{fields} cannot be made of {values} and {named}")
+        return tuple(given[f] if f in given else defaults[f] for f in fields)
+
+    def values(self) -> list[Any]:
+        """Return the fields in order."""
+        return [getattr(self, field) for field in self.FIELDS]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.values() == other.values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.values()))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{f}={getattr(self, f)!r}" for f in self.FIELDS)
+        return f"{type(self).__name__}({fields})"
+
+
+class Message(Record):
+    """What every protocol message is; `TAG` is its number on the wire."""
 
 
 # --- the connection itself ---------------------------------------------------------------------------
 
 
-@message(1)
-@dataclass(frozen=True, slots=True)
-class Hello(Message):
+class Hello(Message, tag=1):
     """Opens a connection; the first frame of the side that dialled."""
 
     lowest: int
@@ -55,9 +107,7 @@ class Hello(Message):
     token: str | None = None
 
 
-@message(2)
-@dataclass(frozen=True, slots=True)
-class Welcome(Message):
+class Welcome(Message, tag=2):
     """Answers Hello."""
 
     version: int
@@ -71,50 +121,36 @@ class Welcome(Message):
     """A side that was silent this long is sent a Ping; silent for three times as long, it is gone."""
 
 
-@message(3)
-@dataclass(frozen=True, slots=True)
-class Ping(Message):
+class Ping(Message, tag=3):
     """Are you there?  Answered by Pong with the same number."""
 
 
-@message(4)
-@dataclass(frozen=True, slots=True)
-class Pong(Message):
+class Pong(Message, tag=4):
     """I am."""
 
 
-@message(5)
-@dataclass(frozen=True, slots=True)
-class Cancel(Message):
+class Cancel(Message, tag=5):
     """Give up the request of this frame's number; it is still answered, perhaps with Cancelled."""
 
 
-@message(6)
-@dataclass(frozen=True, slots=True)
-class Cancelled(Message):
+class Cancelled(Message, tag=6):
     """The request was given up and did nothing."""
 
 
-@message(7)
-@dataclass(frozen=True, slots=True)
-class Credit(Message):
+class Credit(Message, tag=7):
     """Changes how many bytes of unanswered requests the client may have under way."""
 
     credit: int
 
 
-@message(8)
-@dataclass(frozen=True, slots=True)
-class Goodbye(Message):
+class Goodbye(Message, tag=8):
     """The sender will close: answers under way still come, new requests are refused."""
 
     code: str
     reason: str
 
 
-@message(9)
-@dataclass(frozen=True, slots=True)
-class Failed(Message):
+class Failed(Message, tag=9):
     """The request was not done, or (stored="unknown") perhaps done."""
 
     code: str
@@ -126,9 +162,7 @@ class Failed(Message):
 # --- sending -----------------------------------------------------------------------------------------
 
 
-@message(16)
-@dataclass(frozen=True, slots=True)
-class Send(Message):
+class Send(Message, tag=16):
     """Stores one batch.
 
     `producer` and `sequence` name this send for ever: a repetition is answered as the first was.
@@ -145,9 +179,7 @@ class Send(Message):
     batch: Blob
 
 
-@message(17)
-@dataclass(frozen=True, slots=True)
-class Stored(Message):
+class Stored(Message, tag=17):
     """The batch is on disk.  `runs`, in batch order: (log, first seq, count)."""
 
     runs: list[tuple[LogId, int, int]]
@@ -157,9 +189,7 @@ class Stored(Message):
 # --- receiving ---------------------------------------------------------------------------------------
 
 
-@message(18)
-@dataclass(frozen=True, slots=True)
-class Receive(Message):
+class Receive(Message, tag=18):
     """Asks for at most `max_messages`, waiting at most `wait` seconds for the first."""
 
     queue: str
@@ -171,8 +201,7 @@ class Receive(Message):
     """Who takes them, as `explain` shows it; empty: the client's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Record):
     """Neighbouring messages of one log: ids (log, first) … (log, first + count - 1)."""
 
     partition: PartitionId
@@ -186,9 +215,7 @@ class Part:
     batch: Blob
 
 
-@message(19)
-@dataclass(frozen=True, slots=True)
-class Delivered(Message):
+class Delivered(Message, tag=19):
     """What a Receive got; empty after its wait."""
 
     queue: str
@@ -201,18 +228,14 @@ Held = tuple[PartitionId, int, LogId, int, int]
 """(partition, delivery, log, first seq, count): neighbouring messages of one delivery."""
 
 
-@message(20)
-@dataclass(frozen=True, slots=True)
-class Ack(Message):
+class Ack(Message, tag=20):
     """These are done.  `again`: this repeats a request whose answer was lost; what is gone counts as done."""
 
     held: list[Held]
     again: bool = False
 
 
-@message(21)
-@dataclass(frozen=True, slots=True)
-class Nack(Message):
+class Nack(Message, tag=21):
     """These are to be delivered again after `delay` seconds, or moved to the dead-letter queue."""
 
     held: list[Held]
@@ -222,18 +245,14 @@ class Nack(Message):
     again: bool = False
 
 
-@message(22)
-@dataclass(frozen=True, slots=True)
-class Extend(Message):
+class Extend(Message, tag=22):
     """These stay hidden for `visibility` seconds from now."""
 
     held: list[Held]
     visibility: float
 
 
-@message(23)
-@dataclass(frozen=True, slots=True)
-class Settled(Message):
+class Settled(Message, tag=23):
     """Answers Ack, Nack and Extend.  `failed`: (index into held, code, sentence) of each that was refused."""
 
     failed: list[tuple[int, str, str]]
@@ -242,9 +261,7 @@ class Settled(Message):
 # --- queues ------------------------------------------------------------------------------------------
 
 
-@message(32)
-@dataclass(frozen=True, slots=True)
-class CreateQueue(Message):
+class CreateQueue(Message, tag=32):
     """`settings` as in queue definitions; what is left out takes its default."""
 
     queue: str
@@ -252,50 +269,38 @@ class CreateQueue(Message):
     if_not_exists: bool
 
 
-@message(33)
-@dataclass(frozen=True, slots=True)
-class SetQueue(Message):
+class SetQueue(Message, tag=33):
     """Changes the settings given, leaves the others."""
 
     queue: str
     settings: dict[str, Any]
 
 
-@message(34)
-@dataclass(frozen=True, slots=True)
-class DeleteQueue(Message):
+class DeleteQueue(Message, tag=34):
     """Deletes the queue with all its messages."""
 
     queue: str
 
 
-@message(35)
-@dataclass(frozen=True, slots=True)
-class PurgeQueue(Message):
+class PurgeQueue(Message, tag=35):
     """Kills every message accepted so far; answered by Done with their count."""
 
     queue: str
 
 
-@message(36)
-@dataclass(frozen=True, slots=True)
-class GetQueue(Message):
+class GetQueue(Message, tag=36):
     """Asks for one queue's definition and counts."""
 
     queue: str
 
 
-@message(37)
-@dataclass(frozen=True, slots=True)
-class QueueInfo(Message):
+class QueueInfo(Message, tag=37):
     """A queue's definition and counts, under the field names of `dmq queue show --json`."""
 
     info: dict[str, Any]
 
 
-@message(38)
-@dataclass(frozen=True, slots=True)
-class ListQueues(Message):
+class ListQueues(Message, tag=38):
     """Asks for the queues whose names start with `prefix` and sort behind `after`, at most `limit`."""
 
     prefix: str
@@ -304,18 +309,14 @@ class ListQueues(Message):
     counts: bool
 
 
-@message(39)
-@dataclass(frozen=True, slots=True)
-class QueueList(Message):
+class QueueList(Message, tag=39):
     """Answers ListQueues."""
 
     queues: list[dict[str, Any]]
     more: bool
 
 
-@message(40)
-@dataclass(frozen=True, slots=True)
-class Browse(Message):
+class Browse(Message, tag=40):
     """Looks at messages without taking them.  `state`: ready, delayed or in-flight."""
 
     queue: str
@@ -325,34 +326,26 @@ class Browse(Message):
     cursor: bytes | None
 
 
-@message(41)
-@dataclass(frozen=True, slots=True)
-class Browsed(Message):
+class Browsed(Message, tag=41):
     """Answers Browse; `cursor` goes into the next Browse, None at the end."""
 
     parts: list[Part]
     cursor: bytes | None
 
 
-@message(42)
-@dataclass(frozen=True, slots=True)
-class Explain(Message):
+class Explain(Message, tag=42):
     """Why is nothing coming out?"""
 
     queue: str
 
 
-@message(43)
-@dataclass(frozen=True, slots=True)
-class Report(Message):
+class Report(Message, tag=43):
     """A report with named fields: answers Explain, NodeStatus and Members."""
 
     fields: dict[str, Any]
 
 
-@message(44)
-@dataclass(frozen=True, slots=True)
-class Redrive(Message):
+class Redrive(Message, tag=44):
     """Moves at most `limit` messages of a dead-letter queue to `to`, or to where each came from."""
 
     queue: str
@@ -360,22 +353,16 @@ class Redrive(Message):
     limit: int
 
 
-@message(45)
-@dataclass(frozen=True, slots=True)
-class Done(Message):
+class Done(Message, tag=45):
     """It is done; `count` things were affected, `more` may be left."""
 
     count: int
     more: bool = False
 
 
-@message(46)
-@dataclass(frozen=True, slots=True)
-class NodeStatus(Message):
+class NodeStatus(Message, tag=46):
     """Asks for this node's statistics."""
 
 
-@message(47)
-@dataclass(frozen=True, slots=True)
-class Members(Message):
+class Members(Message, tag=47):
     """Asks for the members of the cluster, as this node sees them."""
