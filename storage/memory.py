@@ -78,7 +78,8 @@ class MemoryStore:
         row = aside.place(damaged)
         with self._lock:
             self._check()
-            gone = [(damaged.key, None)] if damaged.upto is None else []
+            there = damaged.upto is None and self._records.get(damaged.key) == damaged.raw
+            gone = [(damaged.key, None)] if there else []
             self._write([*gone, (row.key, row.value)], sync=True)
 
     def free_bytes(self) -> int:

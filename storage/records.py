@@ -29,27 +29,19 @@ def unseal(key: bytes, raw: bytes) -> bytes | None:
 def collect(
     pairs: Iterable[tuple[bytes, bytes]], start: bytes, stop: bytes, limit: int, max_bytes: int
 ) -> Scan:
-    """Unseal (key, record) pairs, which begin in the range and follow the scan's order, to its end or a limit.
-
-    A damaged record does not end the range, as its key may be what is damaged. It counts as part of the range
-    if its key says so, or if an intact row of the range comes after it.
-    """
+    """Unseal (key, record) pairs, which begin in the range and follow its order; take what is in it."""
     rows: list[Row] = []
     damaged: list[Damaged] = []
-    astray: list[Damaged] = []
     room = max_bytes
     for key, raw in pairs:
-        value = unseal(key, raw)
-        inside = start <= key < stop
-        if value is None:
-            (damaged if inside else astray).append(Damaged(key, raw, BAD_CHECKSUM))
-        elif not inside:
+        if not start <= key < stop:
             break
+        value = unseal(key, raw)
+        if value is None:
+            damaged.append(Damaged(key, raw, BAD_CHECKSUM))
+        elif len(value) > room and (rows or damaged):
+            return Scan(rows, damaged, more=True)
         else:
-            damaged += astray
-            astray.clear()
-            if len(value) > room and (rows or damaged):
-                return Scan(rows, damaged, more=True)
             rows.append(Row(key, value))
         room -= len(raw) - CHECK_SIZE
         if room <= 0 or len(rows) + len(damaged) >= limit:

@@ -31,8 +31,8 @@ class Row(NamedTuple):
 class Damaged(NamedTuple):
     """A record that does not match its checksum: its bytes as found, and why they were refused.
 
-    With `upto`, it is not one record: the medium is damaged so that rows of `key` <= … < `upto` may be missing
-    from the scan, nobody can say which.
+    With `upto` it is not one record: the medium is damaged so that rows of `key` <= … < `upto` may be missing
+    from the scan, nobody can say which. What the scan returns of that range is intact and up to date.
     """
 
     key: bytes
@@ -76,7 +76,7 @@ class Store(Protocol):
         """Return rows with `start` <= key < `stop`, ascending, or descending if `reverse`.
 
         At most `limit` records, damaged ones included, and `max_bytes` bytes of values, but at least one
-        record if there is one. Errors: StoreFailed.
+        record if there is one; ranges that may miss rows come first and do not count. Errors: StoreFailed.
         """
 
     def write(self, batch: WriteBatch, *, sync: bool, reserve: int = 0) -> None:
@@ -92,7 +92,7 @@ class Store(Protocol):
     def set_aside(self, damaged: Damaged) -> None:
         """Move a damaged record out of the way, durably, keeping its bytes for inspection (`storage.aside`).
 
-        The same record twice counts once. Errors: StoreFailed.
+        The same record twice counts once; one that was replaced meanwhile stays. Errors: StoreFailed.
         """
 
     def free_bytes(self) -> int:

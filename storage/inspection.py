@@ -1,0 +1,106 @@
+"""Looking at LevelDB's files before it does: it skips what it cannot read and deletes what it does not know.
+
+- A log that is damaged in the middle: the writes in the damaged part are lost. LevelDB would either refuse to
+  open, or go on without a word; here it goes on, the log is kept, and the loss is said.
+- The MANIFEST, which lists the tables: damaged, nothing is opened. Cut short, as by a power cut, LevelDB
+  opens what it said before, deletes the rest or writes over it, so everything is copied first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import plyvel
+
+from storage.logfile import BLOCK, State, inspect
+from storage.store import Damaged
+
+INCOMPLETE = "messages may be missing or come again; delete it when nothing is missed"
+_CURRENT = re.compile(r"MANIFEST-\d+\n")
+
+
+class Damage(Exception):
+    """The database cannot be opened as it is; its text says why."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What the operator should know, and what is to be set aside once the database is open."""
+
+    notices: list[str] = field(default_factory=list)
+    damaged: list[Damaged] = field(default_factory=list)
+
+
+def prepare(files: Path, options: dict[str, Any]) -> Prepared:
+    """Make the database in `files` fit to be opened with `options`.
+
+    Errors: Damage if it must not be opened; plyvel.Error, OSError.
+    """
+    prepared = Prepared()
+    _check_manifest(files, prepared)
+    for log in sorted(files.glob("*.log")):
+        raw = log.read_bytes()
+        found = inspect(raw)
+        if found.state is State.DAMAGED:
+            kept = _free_name(files, f"damaged-{log.name}")
+            shutil.copy2(log, kept)
+            why = f"the log {log.name} is damaged at byte {found.at} of {len(raw)}"
+            prepared.notices.append(f"{why}: writes in it are lost; it was kept as {kept}; {INCOMPLETE}")
+            prepared.damaged.append(
+                Damaged(b"\x00" + log.name.encode(), raw[found.at : found.at + BLOCK], why)
+            )
+    if prepared.damaged:
+        # Takes in what is readable; the logs are gone afterwards.
+        plyvel.DB(os.fspath(files), **{**options, "paranoid_checks": False}).close()
+    return prepared
+
+
+def rename_aside(files: Path, reason: str) -> Path:
+    """Rename `files` and return its new name, which holds the time."""
+    target = _free_name(files, reason)
+    files.rename(target)
+    return target
+
+
+def _check_manifest(files: Path, prepared: Prepared) -> None:
+    try:
+        current = (files / "CURRENT").read_bytes().decode(errors="replace")
+        if _CURRENT.fullmatch(current) is None:
+            raise Damage(f"CURRENT says {current[:40]!r}")
+        found = inspect((files / current.strip()).read_bytes())
+    except FileNotFoundError:
+        return  # LevelDB says so better
+    if found.state is State.DAMAGED:
+        raise Damage(f"{current.strip()} is damaged at byte {found.at}")
+    if found.state is State.TORN:
+        kept = _free_name(files, "torn")
+        _copy(files, kept)
+        prepared.notices.append(
+            f"the list of its files was cut short; the store was kept as it was in {kept}; {INCOMPLETE}"
+        )
+
+
+def _copy(files: Path, target: Path) -> None:
+    """Copy all files, or none. A second name would not do: LevelDB uses the numbers of files again."""
+    try:
+        shutil.copytree(files, target)
+    except OSError:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def _free_name(files: Path, reason: str) -> Path:
+    """Return a path beside `files` that does not exist, with `reason` and the time in it."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    for number in range(1000):
+        path = files.with_name(f"{files.name}.{reason}-{stamp}" + (f"-{number}" if number else ""))
+        if not path.exists():
+            return path
+    raise OSError(errno.EEXIST, f"there are too many files like {files.name}.{reason}-{stamp}")

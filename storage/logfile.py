@@ -1,0 +1,72 @@
+"""Reading LevelDB's log format, only to see whether a file of it is whole.
+
+LevelDB itself skips what it cannot read there and goes on without a word. Its logs hold the writes that are
+not yet in tables; its MANIFEST, of the same format, says which tables there are.
+
+    file     blocks of 32 KiB, each of records; the last 6 bytes or fewer of a block may be padding
+    record   masked CRC-32C of type and content (u32), length of content (u16), type (u8), content
+             (numbers are little-endian here)
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import Enum
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+BLOCK = 32 << 10
+_HEADER = struct.Struct("<IHB")
+
+
+class State(Enum):
+    """What is to be thought of a file."""
+
+    WHOLE = "whole"
+    TORN = "torn"
+    """It ends in the middle of a record, or in zeros: a write that a crash cut short."""
+    DAMAGED = "damaged"
+
+
+class Found(NamedTuple):
+    """The state of a file and, unless it is whole, where that begins."""
+
+    state: State
+    at: int
+
+
+def inspect(raw: bytes) -> Found:
+    """Say whether the log `raw` is whole."""
+    at = 0
+    while at < len(raw):
+        room = BLOCK - at % BLOCK
+        if room < _HEADER.size:
+            at += room
+            continue
+        if len(raw) - at < _HEADER.size:
+            return Found(State.TORN, at)
+        check, length, kind = _HEADER.unpack_from(raw, at)
+        end = at + _HEADER.size + length
+        if kind == 0:
+            return Found(State.DAMAGED if raw[at:].strip(b"\x00") else State.TORN, at)
+        if end > len(raw) and length <= room - _HEADER.size:
+            return Found(State.DAMAGED if _is_longer_than_written(raw, at, check) else State.TORN, at)
+        if length > room - _HEADER.size or _mask(crc32c(raw[at + 6 : end])) != check:
+            return Found(State.DAMAGED, at)
+        at = end
+    return Found(State.WHOLE, at)
+
+
+def _is_longer_than_written(raw: bytes, at: int, check: int) -> bool:
+    """Whether the record at `at` is all there, and only its length says otherwise."""
+    crc = crc32c(raw[at + 6 : at + 7])
+    for place in range(at + 7, len(raw) + 1):
+        if _mask(crc) == check:
+            return True
+        crc = crc32c(raw[place : place + 1], crc)
+    return False
+
+
+def _mask(crc: int) -> int:
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

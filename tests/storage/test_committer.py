@@ -1,0 +1,211 @@
+"""One write at a time; what arrives meanwhile is the next; nothing is answered that is not on disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+
+from storage.committer import Committer
+from storage.errors import DiskFull, StorageError, StoreFailed
+from storage.faults import Faults
+from storage.keys import u16
+from storage.memory import MemoryStore
+from storage.ops import WriteBatch
+from tests.storage.writing import batch, put
+
+
+@dataclass
+class Group:
+    batch: WriteBatch
+    sync: bool
+    numbers: list[int]
+
+
+class SlowStore(MemoryStore):
+    """Every write waits until it is let go."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        super().__init__(faults)
+        self.begun = threading.Semaphore(0)
+        self.may_go = threading.Semaphore(0)
+        self.under_way = 0
+
+    def write(self, batch: WriteBatch, *, sync: bool, reserve: int = 0) -> None:
+        assert self.under_way == 0
+        self.under_way += 1
+        self.begun.release()
+        assert self.may_go.acquire(timeout=10)
+        super().write(batch, sync=sync, reserve=reserve)
+        self.under_way -= 1
+
+    async def until_begun(self) -> None:
+        """Wait until one more write is under way."""
+        assert await trio.to_thread.run_sync(lambda: self.begun.acquire(timeout=10))
+
+
+@dataclass
+class Requests:
+    """A shell whose requests are numbers."""
+
+    wanted: list[int] = field(default_factory=list)
+    sync: bool = True
+    groups: list[list[int]] = field(default_factory=list)
+    errors: list[StorageError] = field(default_factory=list)
+    answered: trio.Event = field(default_factory=trio.Event)
+
+    def collect(self) -> Group | None:
+        numbers, self.wanted = self.wanted, []
+        if not numbers:
+            return None
+        return Group(batch({u16(number): b"" for number in numbers}), self.sync, numbers)
+
+    def look(self, group: Group) -> None:
+        """Nothing is to be read behind a group."""
+
+    def written(self, group: Group) -> None:
+        self.groups.append(group.numbers)
+        self.answered.set()
+
+    def failed(self, error: StorageError) -> None:
+        self.errors.append(error)
+
+
+@asynccontextmanager
+async def running(store: MemoryStore, shell: Requests) -> AsyncIterator[Committer[Group]]:
+    committer: Committer[Group] = Committer(store, shell)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(committer.run)
+        yield committer
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_that_arrives_during_a_write_is_one_write() -> None:
+    store, shell = SlowStore(), Requests()
+    async with running(store, shell) as committer:
+        shell.wanted.append(1)
+        committer.kick()
+        await store.until_begun()
+        for number in range(2, 50):
+            shell.wanted.append(number)
+            committer.kick()
+        await trio.testing.wait_all_tasks_blocked()
+        assert shell.groups == []
+        store.may_go.release()
+        await store.until_begun()
+        assert shell.groups == [[1]]
+        shell.answered = trio.Event()
+        store.may_go.release()
+        await shell.answered.wait()
+    assert shell.groups == [[1], list(range(2, 50))]
+    assert store.statistics().synced_writes == 2
+    assert committer.free_bytes == store.free_bytes()
+
+
+async def test_nothing_is_written_without_a_wish() -> None:
+    store, shell = MemoryStore(), Requests()
+    async with running(store, shell) as committer:
+        committer.kick()
+        committer.kick()
+        await trio.testing.wait_all_tasks_blocked()
+    assert (store.statistics().writes, shell.groups, committer.free_bytes) == (0, [], None)
+
+
+async def test_a_group_is_synced_only_if_it_says_so() -> None:
+    store, shell = MemoryStore(), Requests([1], sync=False)
+    async with running(store, shell) as committer:
+        committer.kick()
+        await shell.answered.wait()
+    assert (store.statistics().writes, store.statistics().synced_writes) == (1, 0)
+
+
+async def test_a_kick_from_written_is_not_lost() -> None:
+    store = MemoryStore()
+
+    class Chain(Requests):
+        def written(self, group: Group) -> None:
+            self.groups.append(group.numbers)
+            if len(self.groups) == 3:
+                self.answered.set()
+            else:
+                self.wanted.append(len(self.groups))
+                committer.kick()
+
+    shell = Chain([0])
+    async with running(store, shell) as committer:
+        committer.kick()
+        await shell.answered.wait()
+    assert shell.groups == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("kind", ["write_error", "sync_error"])
+async def test_an_error_is_told_and_ends_it_and_nothing_is_answered(kind: str) -> None:
+    import random
+
+    store = MemoryStore(Faults(rng=random.Random(1), **{kind: 1.0}))
+    shell = Requests([1])
+    committer: Committer[Group] = Committer(store, shell)
+    committer.kick()
+    with pytest.raises(StoreFailed):
+        await committer.run()
+    assert shell.groups == []
+    assert len(shell.errors) == 1
+
+
+async def test_a_full_disk_ends_it_with_nothing_written() -> None:
+    import random
+
+    store = MemoryStore(Faults(rng=random.Random(1), capacity=10))
+    shell = Requests(list(range(20)))
+    committer: Committer[Group] = Committer(store, shell)
+    committer.kick()
+    with pytest.raises(DiskFull, match="make room"):
+        await committer.run()
+    assert (shell.groups, store.free_bytes()) == ([], 10)
+    assert isinstance(shell.errors[0], DiskFull)
+
+
+async def test_cancelling_waits_for_the_write_and_answers_it() -> None:
+    store, shell = SlowStore(), Requests([1])
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            committer: Committer[Group] = Committer(store, shell)
+            nursery.start_soon(committer.run)
+            committer.kick()
+            await store.until_begun()
+            shell.wanted.append(2)
+            committer.kick()
+            scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+                assert shell.groups == []
+                assert store.under_way == 1
+                store.may_go.release()
+    assert scope.cancelled_caught
+    assert shell.groups == [[1]]
+    assert store.under_way == 0
+    store.close()
+
+
+async def test_what_is_answered_survives_a_crash_at_any_write() -> None:
+    store, shell = MemoryStore(), Requests()
+    async with running(store, shell) as committer:
+        for number in range(30):
+            shell.wanted.append(number)
+            shell.answered = trio.Event()
+            committer.kick()
+            if number % 3:
+                await shell.answered.wait()
+                answered = [n for group in shell.groups for n in group]
+                put(store, {b"zz": b"unsynced"}, sync=False)
+                kept = {key for key in store._records if len(key) == 2 and key != b"zz"}
+                assert {u16(n) for n in answered} <= kept
+        await trio.testing.wait_all_tasks_blocked()
+    numbers = [n for group in shell.groups for n in group]
+    assert numbers == sorted(numbers)
+    after = store.crash()
+    assert all(after.get(u16(n)) == b"" for n in numbers)

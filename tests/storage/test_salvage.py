@@ -1,0 +1,64 @@
+"""What can be read of a damaged database is copied, once, whatever interrupts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from storage import salvage
+from storage.leveldb import LevelStore
+from storage.opening import OPTIONS
+from tests.storage.damage import pages
+from tests.storage.writing import put
+
+ROWS = {b"k%d" % number: bytes(number) for number in range(300)}
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Path:
+    """The directory of a store that is to be copied."""
+    store = LevelStore.open(tmp_path)
+    put(store, ROWS)
+    store.close()
+    salvage.mark(tmp_path / "store", "a block is bad")
+    return tmp_path
+
+
+def assert_copied(directory: Path) -> None:
+    store = LevelStore.open(directory)
+    assert dict(pages(store)[0]) == ROWS
+    store.close()
+    assert salvage.reason(directory / "store") is None
+    assert not (directory / "store.salvaging").exists()
+    assert len(list(directory.glob("store.damaged-*"))) == 1
+
+
+def test_a_marked_database_is_copied_and_kept(marked: Path) -> None:
+    assert salvage.reason(marked / "store") == "a block is bad"
+    store = LevelStore.open(marked)
+    assert "a block is bad" in store.notices[0]
+    (kept,) = marked.glob("store.damaged-*")
+    assert str(kept) in store.notices[0]
+    assert store.renamed_aside is None
+    store.close()
+    assert_copied(marked)
+
+
+def test_a_copy_that_was_interrupted_is_begun_anew(marked: Path) -> None:
+    (marked / "store.salvaging").mkdir()
+    (marked / "store.salvaging" / "CURRENT").write_text("half")
+    assert_copied(marked)
+
+
+def test_a_copy_that_was_whole_is_taken(marked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(salvage, "finish", lambda _: None)
+        salvage.copy(marked / "store", OPTIONS)
+    assert not (marked / "store").exists()
+    assert_copied(marked)
+
+
+def test_nothing_is_marked_by_itself(tmp_path: Path) -> None:
+    LevelStore.open(tmp_path).close()
+    assert salvage.reason(tmp_path / "store") is None
