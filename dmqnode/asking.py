@@ -1,0 +1,399 @@
+"""What a client asks, over as many connections as it takes; without any input or output.
+
+    ask, send_batch, send, ack  take a request in; its outcome comes out of `take_outcomes`
+    withdraw                    nobody waits for it any more
+    wants_connection, dial_at   the shell dials `dialling.address`, and reports `dial_failed` or `connected`
+    data_to_send, receive_data  between the shell's socket and the present connection
+    link.ended, disconnected    the connection is of no more use; the shell closes it and says so
+    tick, next_deadline         as everywhere
+
+A request that is refused for the moment (RETRIED) or whose connection is lost is made again, as far as
+`calls` says that it is safe, until its deadline.  Then its outcome is `Unknown` if it may have been done,
+else the last refusal, or `Unavailable`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from dmqnode.batch import Batch
+from dmqnode.calls import (
+    ANSWER_TO,
+    CHANGE_NOTHING,
+    NOT_REPEATED,
+    AckGroup,
+    Call,
+    Group,
+    LaneKey,
+    Outcome,
+    SendGroup,
+    perhaps_done,
+    too_long,
+    unknown,
+)
+from dmqnode.deadlines import Deadlines
+from dmqnode.errors import DMQError, ProtocolError, Unknown, refusal
+from dmqnode.lanes import Lanes
+from dmqnode.link import Link
+from dmqnode.messages import Cancelled, Delivered, Failed, Held, Message, Nack, Receive
+from dmqnode.outgoing import Columns
+
+RETRIED = frozenset({"overloaded", "stopping", "unavailable"})
+"""Codes of refusals that pass by themselves.  A full disk does not: that is told at once."""
+SPLIT = frozenset({"too-large", "invalid", "limit"})
+"""Codes of refusals that may be about one message of a group only."""
+FIRST_PATIENCE = 1.0
+"""Seconds that a call waits for a first node to answer, so that a wrong address is told soon.  Once a node
+has answered this client, calls wait for one until their deadline."""
+SHORTEST_RETRY = 0.02
+LONGEST_RETRY = 1.0
+"""Seconds before a refused call is made again, at first and at most."""
+EARLY = 0.2
+"""Seconds: a receive answered with nothing this long before its time is asked again."""
+MAX_BYTES = 32 << 20
+"""Bytes of sends without an answer beyond which the shell should take no more."""
+MAX_CALLS = 10_000
+"""Calls without an answer beyond which the shell should take no more."""
+ACKS_AT_ONCE = 1000
+
+
+class Asking:
+    """Everything that one client decides.
+
+    Arguments:
+        link: to the nodes.
+        producer: 16 random bytes that name this client's sends.
+        timeout: seconds that a call may take, unless it says otherwise.
+        random: gives numbers within 0 and 1.
+    """
+
+    def __init__(self, link: Link, producer: bytes, timeout: float, random: Callable[[], float]) -> None:
+        self.link = link
+        self.dialling = link.dialling
+        self.timeout = timeout
+        self._producer = producer
+        self._random = random
+        self._waiting: deque[Call] = deque()
+        self._under_way: dict[int, Call] = {}
+        self._deadlines: Deadlines[Call] = Deadlines()
+        self._again: Deadlines[Call] = Deadlines()
+        """Refused calls, by when they are made again."""
+        self._sequence = 0
+        self._unsettled: dict[int, None] = {}
+        self._lanes: Lanes[Group] = Lanes(self._waiting)
+        self._acks: Lanes[Group] = Lanes(self._waiting, ACKS_AT_ONCE)
+        self._outcomes: list[Outcome] = []
+        self._bytes = 0
+
+    # --- asking --------------------------------------------------------------------------------------
+
+    def ask(self, now: float, request: Message, owner: Any, deadline: float | None = None) -> Call:
+        """Take in any request but a send; its outcome is the answer.
+
+        Arguments:
+            deadline: when its outcome must be told at the latest; `timeout` from now by default.
+        """
+        call = Call(now, now + self.timeout if deadline is None else deadline, request, owner)
+        self._register(call)
+        self._waiting.append(call)
+        return call
+
+    def send_batch(self, now: float, lane: LaneKey, batch: Batch, owner: Any) -> Call:
+        """Take in a whole batch; its outcome is `Stored`."""
+        call = self._new_send(now, lane)
+        call.take(batch, owner)
+        self._bytes += call.bytes
+        self._waiting.append(call)
+        return call
+
+    def send(self, now: float, lane: LaneKey, body: bytes, columns: Columns, owner: Any) -> Call:
+        """Take in one message, which travels with others that wait; its outcome is its id."""
+        group = self._lanes.join(lane, len(body), self.link.batch_bytes, lambda: self._new_send(now, lane))
+        assert isinstance(group, SendGroup)
+        self._bytes -= group.bytes
+        group.add(body, columns, owner, now + self.timeout)
+        self._bytes += group.bytes
+        return group
+
+    def ack(self, now: float, held: Held, owner: Any) -> Call:
+        """Take in the ack of one message, which travels with others that wait; its outcome is None."""
+        group = self._acks.join("ack", 0, 1, lambda: self._new_acks(now))
+        assert isinstance(group, AckGroup)
+        group.add(held, owner, now + self.timeout)
+        return group
+
+    def _new_send(self, now: float, lane: LaneKey) -> SendGroup:
+        self._sequence += 1
+        self._unsettled[self._sequence] = None
+        group = SendGroup(now, now + self.timeout, lane, self._sequence)
+        self._register(group)
+        return group
+
+    def _new_acks(self, now: float) -> AckGroup:
+        group = AckGroup(now, now + self.timeout)
+        self._register(group)
+        return group
+
+    def _register(self, call: Call) -> None:
+        call.tried = self.dialling.tried
+        self._deadlines.set(call, call.deadline)
+
+    @property
+    def full(self) -> bool:
+        """Whether the shell should wait before it takes in more."""
+        return self._bytes > MAX_BYTES or len(self._deadlines) > MAX_CALLS
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is under way, so that a shell that reads only when it waits has not read."""
+        return not self._under_way
+
+    @property
+    def parting(self) -> bool:
+        """Whether something that nobody took is still to be given back."""
+        return any(not c.owners and c.kind in (Receive, Nack) for c in self._pending())
+
+    def _pending(self) -> list[Call]:
+        return [*self._under_way.values(), *self._waiting]
+
+    # --- withdrawing ---------------------------------------------------------------------------------
+
+    def withdraw(self, call: Call, owner: Any) -> None:
+        """`owner` waits for `call` no more: its part is not made if it has not been yet.
+
+        A receive that is under way is cancelled, and what it brings all the same is given back.
+        """
+        if isinstance(call, Group):
+            call.drop(owner)
+            if call.members and call.owners:
+                return
+        else:
+            call.owner = None
+        self._deadlines.cancel(call)
+        if call.number:
+            # Its answer is still to come.
+            if call.kind is Receive and self.link.connection is not None:
+                self.link.connection.cancel(call.number)
+            return
+        if call in self._waiting:
+            self._waiting.remove(call)
+        self._settle(call)
+
+    def _settle(self, call: Call) -> None:
+        """A call has its outcome, or needs none."""
+        self._deadlines.cancel(call)
+        self._again.cancel(call)
+        if isinstance(call, AckGroup):
+            self._acks.settled(call)
+        elif isinstance(call, SendGroup) and self._unsettled.pop(call.sequence, 0) is None:
+            self._bytes -= call.bytes
+            self._lanes.settled(call)
+
+    # --- outcomes ------------------------------------------------------------------------------------
+
+    def take_outcomes(self) -> list[Outcome]:
+        """Return, once, what became of calls; those whose owner has withdrawn are left out."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def _finish(self, call: Call, answer: Message) -> None:
+        self._settle(call)
+        self._outcomes += call.results(answer)
+
+    def _fail(self, call: Call, error: DMQError) -> None:
+        self._settle(call)
+        self._tell(call.owners, error)
+
+    def _tell(self, owners: list[Any], error: DMQError) -> None:
+        # Each gets an exception of its own, for each is raised with a traceback of its own.
+        self._outcomes += [(owner, None, copy.copy(error)) for owner in owners]
+
+    def _lapse(self, call: Call) -> DMQError:
+        """Return the error for a call whose time is over."""
+        open_ended = call.number or call.doubt
+        if open_ended and call.kind not in CHANGE_NOTHING:
+            return unknown(call, "no answer came in time")
+        return call.refusal or self.link.unavailable()
+
+    # --- connecting ----------------------------------------------------------------------------------
+
+    @property
+    def wants_connection(self) -> bool:
+        """Whether there is something to ask, and nobody to ask it."""
+        return self.link.connection is None and bool(self._waiting)
+
+    @property
+    def dial_at(self) -> float:
+        """When to dial, not before."""
+        return self.dialling.not_before
+
+    def dial_failed(self, now: float, why: str) -> None:
+        """Dialling failed, for a reason that completes "no node is reachable at …: "."""
+        self.dialling.failed(now, why)
+        self._lose_patience(now)
+
+    def _lose_patience(self, now: float) -> None:
+        if self.dialling.reached:
+            return
+        for call in [*self._waiting]:
+            enough = self.dialling.tried - call.tried >= len(self.dialling)
+            if enough and now >= call.made + FIRST_PATIENCE:
+                self._waiting.remove(call)
+                self._fail(call, self._lapse(call))
+
+    def connected(self, now: float) -> None:
+        """A connection to `dialling.address` is there."""
+        self.link.connected(now)
+
+    def broken(self, why: str) -> None:
+        """The connection failed while it was read or written, for a reason as for `dial_failed`."""
+        self.link.broken(why)
+
+    def disconnected(self, now: float, why: str) -> None:
+        """The connection is gone; what was under way is made again where that is safe."""
+        why = self.link.lost(now, why)
+        lost = list(self._under_way.values())
+        self._under_way.clear()
+        for call in reversed(lost):
+            call.number = 0
+            call.doubt = True
+            call.attempts += 1
+            if not call.owners and call.kind is not Nack:
+                self._settle(call)
+            elif call.kind not in NOT_REPEATED:
+                self._waiting.appendleft(call)
+            else:
+                self._fail(call, unknown(call, f"the connection was lost ({why})"))
+        self._lose_patience(now)
+
+    # --- bytes ---------------------------------------------------------------------------------------
+
+    def data_to_send(self, now: float) -> bytes:
+        """Return what is to be written now; requests wait until the node's credit allows them."""
+        connection = self.link.connection
+        if connection is None or connection.closed:
+            return b""
+        waiting = self._waiting
+        while waiting:
+            call = waiting[0]
+            call.seal()
+            if connection.welcome is not None and call.size > connection.max_frame:
+                waiting.popleft()
+                self._fail(call, too_long(call, connection.max_frame))
+                continue
+            if not connection.can_send(call.size):
+                break
+            waiting.popleft()
+            call.number = connection.request(self._message(now, call))
+            self._under_way[call.number] = call
+        return connection.data_to_send()
+
+    def _message(self, now: float, call: Call) -> Message:
+        if isinstance(call, SendGroup):
+            return call.send(self._producer, next(iter(self._unsettled)))
+        return call.message(now)
+
+    def receive_data(self, now: float, data: bytes) -> None:
+        """Take bytes from the node; b"" is their end."""
+        link = self.link
+        try:
+            for number, answer in link.receive_data(now, data):
+                self._answered(now, self._under_way.pop(number), answer)
+        except ProtocolError as error:
+            link.misbehaved(error)
+        if link.turned_away is not None:
+            # It would be the answer to every call.
+            error_ = refusal(link.turned_away.code, link.turned_away.message, retryable=False)
+            calls = self._pending()
+            self._under_way.clear()
+            self._waiting.clear()
+            for call in calls:
+                self._fail(call, error_)
+
+    def _answered(self, now: float, call: Call, answer: Message) -> None:
+        call.number = 0
+        if isinstance(answer, Failed):
+            self._refused(now, call, answer)
+            return
+        if isinstance(answer, Cancelled):
+            self._settle(call)
+            return
+        if type(answer) is not ANSWER_TO[call.kind]:
+            self._settle(call)
+            error = ProtocolError(f"the node answered a {call.kind.__name__} with {type(answer).__name__}")
+            self._tell(call.owners, error)
+            raise error
+        if isinstance(answer, Delivered):
+            if call.owner is None:
+                self.give_back(now, answer)
+            elif not answer.parts and self._early(now, call):
+                call.attempts += 1
+                self._again.set(call, now + SHORTEST_RETRY)
+                return
+        self._finish(call, answer)
+
+    def _early(self, now: float, call: Call) -> bool:
+        assert isinstance(call.request, Receive)
+        return now + EARLY < min(call.made + call.request.wait, call.deadline)
+
+    def give_back(self, now: float, delivered: Delivered) -> None:
+        """Nobody took what was delivered: let others have it."""
+        held = [(p.partition, p.delivery, p.log, p.first, p.count) for p in delivered.parts]
+        if held:
+            self.ask(now, Nack(held, 0.0, False, ""), None)
+
+    def _refused(self, now: float, call: Call, failed: Failed) -> None:
+        error = refusal(failed.code, failed.message, retryable=failed.retryable)
+        if failed.stored == "unknown":
+            self._fail(call, Unknown(failed.message))
+        elif failed.retryable and failed.code in RETRIED and call.owners:
+            call.refusal = error
+            call.attempts += 1
+            pause = min(LONGEST_RETRY, SHORTEST_RETRY * 2 ** min(call.attempts, 16))
+            self._again.set(call, now + pause * (0.5 + self._random() / 2))
+        elif perhaps_done(call, error):
+            self._fail(call, unknown(call, f"an answer was lost, and now: {failed.message}"))
+        elif isinstance(call, SendGroup) and len(call.members) > 1 and failed.code in SPLIT:
+            self._split(now, call)
+        else:
+            self._fail(call, error)
+
+    def _split(self, now: float, group: SendGroup) -> None:
+        """One of a group was refused and none stored: find out which, by halves."""
+        self._settle(group)
+        middle = len(group.members) // 2
+        for low, high in ((middle, len(group.members)), (0, middle)):
+            half = self._new_send(now, group.lane)
+            rows = zip(group.bodies[low:high], group.columns[low:high], group.members[low:high])
+            for (body, columns, owner), deadline in zip(rows, group.deadlines[low:high]):
+                half.add(body, columns, owner, deadline)
+            self._bytes += half.bytes
+            self._deadlines.set(half, half.next_late())
+            self._waiting.appendleft(half)
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """Return when `tick` must be called, math.inf for never."""
+        due = min(self._deadlines.next(), self._again.next())
+        return due if self.link.connection is None else min(due, self.link.next_deadline())
+
+    def tick(self, now: float) -> None:
+        """Do what is due: give up calls, make refused ones again, keep the connection alive."""
+        for call in list(self._deadlines.pop_due(now)):
+            error = self._lapse(call)
+            late = call.late(now)
+            self._tell(late, error)
+            for owner in late:
+                self.withdraw(call, owner)
+            left = call.next_late()
+            if left < math.inf:
+                self._deadlines.set(call, left)
+        for call in list(self._again.pop_due(now)):
+            self._waiting.append(call)
+        if self.link.connection is not None:
+            self.link.tick(now)

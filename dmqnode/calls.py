@@ -1,0 +1,364 @@
+"""What a client has asked and has no answer to: the call, and how its kind may be repeated.
+
+A call is repeated after a lost connection where that is safe:
+
+    send                        yes: producer and sequence name it, the node answers as it did before
+    ack, nack                   yes, marked `again`, so that what was done already counts as done
+    extend, receive, questions  yes: repeating them changes nothing.  What a lost answer to a receive
+                                delivered comes again when its visibility ends
+    create                      yes; "exists" to a repetition is unknown, unless if_not_exists
+    set                         yes: it names the values, not the steps
+    delete, purge, redrive      no: meanwhile somebody else may have created or filled the queue
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dmqnode.batch import Batch, encode, encode_rows
+from dmqnode.errors import DMQError, LimitExceeded, Refused, Unknown, refusal
+from dmqnode.ids import log_text
+from dmqnode.messages import (
+    Ack,
+    Blob,
+    Browse,
+    Browsed,
+    CreateQueue,
+    DeleteQueue,
+    Delivered,
+    Done,
+    Explain,
+    Extend,
+    GetQueue,
+    Held,
+    ListQueues,
+    Members,
+    Message,
+    Nack,
+    NodeStatus,
+    PurgeQueue,
+    QueueInfo,
+    QueueList,
+    Receive,
+    Redrive,
+    Report,
+    Send,
+    SetQueue,
+    Settled,
+    Stored,
+)
+from dmqnode.outgoing import NO_COLUMNS, Columns
+
+ANSWER_TO: dict[type[Message], type[Message]] = {
+    Send: Stored,
+    Receive: Delivered,
+    Ack: Settled,
+    Nack: Settled,
+    Extend: Settled,
+    CreateQueue: QueueInfo,
+    SetQueue: QueueInfo,
+    GetQueue: QueueInfo,
+    ListQueues: QueueList,
+    DeleteQueue: Done,
+    PurgeQueue: Done,
+    Redrive: Done,
+    Browse: Browsed,
+    Explain: Report,
+    NodeStatus: Report,
+    Members: Report,
+}
+"""What each request is answered by, unless it is refused or cancelled."""
+CHANGE_NOTHING = frozenset({Receive, Extend, GetQueue, ListQueues, Browse, Explain, NodeStatus, Members})
+NOT_REPEATED = frozenset({DeleteQueue, PurgeQueue, Redrive})
+_ROUGHLY = 512
+"""Bytes that a frame takes beside what is counted, at most."""
+_HELD = 64
+_NOTHING = Message()
+
+
+LaneKey = tuple[str, float | None, bool]
+"""(queue, delay, create)."""
+Outcome = tuple[Any, Any, DMQError | None]
+"""(owner, what came: an answer, or the id of a single send; the error otherwise)."""
+
+
+class Call:
+    """One request until its answer.
+
+    `owner` is whoever waits for it, as the shell knows it; None once nobody does.
+    """
+
+    __slots__ = (
+        "attempts",
+        "deadline",
+        "doubt",
+        "made",
+        "not_before",
+        "number",
+        "owner",
+        "refusal",
+        "request",
+        "size",
+        "tried",
+    )
+
+    def __init__(self, now: float, deadline: float, request: Message, owner: Any) -> None:
+        self.request = request
+        self.made = now
+        self.deadline = deadline
+        self.owner = owner
+        self.size = _size_of(request)
+        self.number = 0
+        """Of the request on the present connection; 0 where it is not under way."""
+        self.tried = 0
+        """How many dials had failed when this was made."""
+        self.attempts = 0
+        self.not_before = -math.inf
+        self.doubt = False
+        """Whether an earlier attempt may have been done without its answer coming."""
+        self.refusal: DMQError | None = None
+        """Why the latest attempt was refused, of those that are made again."""
+
+    @property
+    def kind(self) -> type[Message]:
+        """The type of the request."""
+        return type(self.request)
+
+    @property
+    def owners(self) -> list[Any]:
+        """Whoever waits for it."""
+        return [self.owner] if self.owner is not None else []
+
+    def late(self, now: float) -> list[Any]:
+        """Return those whose time is over."""
+        return self.owners if self.deadline <= now else []
+
+    def next_late(self) -> float:
+        """Return when the next one's time is over, math.inf if nobody waits."""
+        return self.deadline if self.owners else math.inf
+
+    def seal(self) -> None:
+        """It is about to be written: make the request."""
+
+    def results(self, answer: Message) -> list[Outcome]:
+        """Return what became of it, by the node's answer."""
+        return [(owner, answer, None) for owner in self.owners]
+
+    def message(self, now: float) -> Message:
+        """Return what is written now."""
+        request = self.request
+        match request:
+            case Receive() if self.attempts:
+                left = max(0.0, min(request.wait, self.made + request.wait - now))
+                return Receive(
+                    request.queue,
+                    request.max_messages,
+                    request.max_bytes,
+                    left,
+                    request.visibility,
+                    request.holder,
+                )
+            case Ack() if self.doubt:
+                return Ack(request.held, True)
+            case Nack() if self.doubt:
+                return Nack(request.held, request.delay, request.dead_letter, request.reason, True)
+            case _:
+                pass
+        return request
+
+
+def _size_of(request: Message) -> int:
+    """Return an upper bound of the frame's size, bytes."""
+    match request:
+        case Ack() | Nack() | Extend():
+            return _ROUGHLY + _HELD * len(request.held) + 4 * len(getattr(request, "reason", ""))
+        case CreateQueue() | SetQueue():
+            return _ROUGHLY + 4 * len(repr(request))
+        case _:
+            pass
+    return _ROUGHLY + 4 * len(getattr(request, "queue", "")) + len(getattr(request, "cursor", None) or b"")
+
+
+class Group(Call):
+    """Calls that travel in one request: one member each, until it is sealed by being written.
+
+    `members` are those who wait, None for one who does no more; `deadlines` are theirs.
+    """
+
+    __slots__ = ("bytes", "deadlines", "in_lane", "lane", "members", "sealed")
+
+    def __init__(self, now: float, deadline: float, lane: Any) -> None:
+        super().__init__(now, deadline, _NOTHING, None)
+        self.lane = lane
+        self.members: list[Any] = []
+        self.deadlines: list[float] = []
+        self.bytes = 0
+        self.sealed = False
+        self.in_lane = False
+        """Whether it takes one of its lane's places."""
+
+    @property
+    def owners(self) -> list[Any]:
+        return [m for m in self.members if m is not None]
+
+    def drop(self, owner: Any) -> None:
+        """One waits no more; what it asked is left out, if nothing has been written."""
+        if owner in self.members:
+            at = self.members.index(owner)
+            if self.sealed:
+                self.members[at] = None
+            else:
+                self.remove(at)
+
+    def remove(self, at: int) -> None:
+        """Take a member out of a group that is not sealed."""
+        del self.members[at], self.deadlines[at]
+
+    def late(self, now: float) -> list[Any]:
+        pairs = zip(self.members, self.deadlines)
+        return [owner for owner, due in pairs if due <= now and owner is not None]
+
+    def next_late(self) -> float:
+        pairs = zip(self.members, self.deadlines)
+        return min((due for owner, due in pairs if owner is not None), default=math.inf)
+
+    def seal(self) -> None:
+        self.sealed = True
+
+
+class SendGroup(Group):
+    """Single sends with the same queue and delay, as one batch.
+
+    `batch` makes it one whole batch that somebody waits for, whose outcome is the answer itself.
+    """
+
+    __slots__ = ("blob", "bodies", "columns", "plain", "sequence")
+
+    def __init__(self, now: float, deadline: float, lane: LaneKey, sequence: int) -> None:
+        super().__init__(now, deadline, lane)
+        self.sequence = sequence
+        self.blob = b""
+        self.bodies: list[bytes] = []
+        self.columns: list[Columns] = []
+        self.plain = True
+
+    @property
+    def kind(self) -> type[Message]:
+        return Send
+
+    def add(self, body: bytes, columns: Columns, owner: Any, deadline: float) -> None:
+        """Let one more message travel along."""
+        self.bodies.append(body)
+        self.columns.append(columns)
+        self.members.append(owner)
+        self.deadlines.append(deadline)
+        self.bytes += len(body) + 8
+        if columns is not NO_COLUMNS:
+            self.plain = False
+            self.bytes += 4 * len(repr(columns))
+
+    def remove(self, at: int) -> None:
+        super().remove(at)
+        del self.bodies[at], self.columns[at]
+
+    def take(self, batch: Batch, owner: Any) -> None:
+        """Make this the call for a whole batch."""
+        self.owner = owner
+        self.members = [owner]
+        self.deadlines = [self.deadline]
+        self.bytes = len(batch.blob)
+        self._take(batch)
+
+    def _take(self, batch: Batch) -> None:
+        self.sealed = True
+        self.blob = batch.blob
+        self.size = _ROUGHLY + 4 * len(self.lane[0]) + len(batch.blob)
+
+    def seal(self) -> None:
+        if not self.sealed:
+            rows = zip(self.bodies, self.columns)
+            self._take(encode(self.bodies) if self.plain else encode_rows(list(rows)))
+
+    def send(self, producer: bytes, floor: int) -> Send:
+        """Return what is written now; every sequence below `floor` is settled."""
+        queue, delay, create = self.lane
+        return Send(queue, producer, self.sequence, floor, delay, create, Blob(self.blob))
+
+    def results(self, answer: Message) -> list[Outcome]:
+        assert isinstance(answer, Stored)
+        if self.owner is not None:
+            return [(self.owner, answer, None)] if self.members[0] is not None else []
+        pairs = zip(self.members, stored_ids(answer), strict=True)
+        return [(owner, id_, None) for owner, id_ in pairs if owner is not None]
+
+
+class AckGroup(Group):
+    """Acks of single messages that met."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, now: float, deadline: float) -> None:
+        super().__init__(now, deadline, "ack")
+        self.held: list[Held] = []
+
+    @property
+    def kind(self) -> type[Message]:
+        return Ack
+
+    def add(self, held: Held, owner: Any, deadline: float) -> None:
+        """Let one more ack travel along."""
+        self.held.append(held)
+        self.members.append(owner)
+        self.deadlines.append(deadline)
+        self.size = _ROUGHLY + _HELD * len(self.held)
+
+    def remove(self, at: int) -> None:
+        super().remove(at)
+        del self.held[at]
+
+    def message(self, now: float) -> Message:
+        return Ack(self.held, self.doubt)
+
+    def results(self, answer: Message) -> list[Outcome]:
+        assert isinstance(answer, Settled)
+        failed = {at: (code, why) for at, code, why in answer.failed}
+        out: list[Outcome] = []
+        for at, owner in enumerate(self.members):
+            if owner is None:
+                continue
+            error = refusal(*failed[at], retryable=False) if at in failed else None
+            out.append((owner, None, error))
+        return out
+
+
+def stored_ids(stored: Stored) -> list[str]:
+    """Return the ids of the messages of a send, in order."""
+    ids: list[str] = []
+    for log, first, count in stored.runs:
+        text = log_text(log)
+        ids += [f"{text}-{n}" for n in range(first, first + count)]
+    return ids
+
+
+def unknown(call: Call, why: str) -> Unknown:
+    """Return the error for a call that may have been done."""
+    if isinstance(call, SendGroup):
+        return Unknown(f"{why}: it may or may not be stored; repeat with the same dedup id, or look")
+    return Unknown(f"{why}: it may or may not have been done; look before you repeat it")
+
+
+def perhaps_done(call: Call, refused: Refused) -> bool:
+    """Whether a call that is refused may have been done by an earlier attempt."""
+    if not call.doubt:
+        return False
+    created = isinstance(call.request, CreateQueue) and refused.code == "queue-exists"
+    return isinstance(call, SendGroup) or created or refused.retryable
+
+
+def too_long(call: Call, limit: int) -> LimitExceeded:
+    """Return the error for a request that no frame holds."""
+    return LimitExceeded(
+        f"a request of {call.size} bytes is longer than the node takes, {limit}; send less at once",
+        code="too-large",
+    )

@@ -1,0 +1,398 @@
+"""The trio client.  Many tasks may share one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any
+
+import trio
+
+from dmqnode import questions
+from dmqnode.background import Background
+from dmqnode.calls import stored_ids
+from dmqnode.consuming import Consumer
+from dmqnode.errors import DMQError
+from dmqnode.introduction import new_asking
+from dmqnode.line import Line, Waiter
+from dmqnode.messages import Browsed, Delivered, Stored
+from dmqnode.outgoing import NO_COLUMNS, Columns, Outgoing, body_bytes, columns, cut, outcome_of_many
+from dmqnode.questions import Fields
+from dmqnode.received import Named, Naming, Received, many, settling, unpack
+
+PIPELINE = 4
+"""Batches of a stream that are under way at once."""
+PARTING = 0.5
+"""Seconds that leaving takes at most to give back what nobody took."""
+
+
+class Message(Received):
+    """A received message: what it is (see `Received`), and how to be done with it."""
+
+    __slots__ = ()
+
+    async def ack(self) -> None:
+        """Say that it is done: it is never delivered again.
+
+        Cancelling: it may or may not be done.  Errors: StaleReceipt, Unknown, Unavailable.
+        """
+        await self.origin.client.ack(self)
+
+    async def nack(self, delay: float = 0.0) -> None:
+        """Give it back, to be delivered again after `delay` seconds; cancelling and errors as for `ack`."""
+        await self.origin.client.nack(self, delay=delay)
+
+    async def extend(self, seconds: float) -> None:
+        """Keep it hidden from others for `seconds` from now; cancelling and errors as for `ack`."""
+        await self.origin.client.extend(self, seconds)
+
+
+def connect(
+    *addresses: str, token: str | None = None, timeout: float = 30.0, client_name: str | None = None
+) -> Client:
+    """Return a client of the nodes at `addresses`, for use in an `async with` block.
+
+    Nothing is dialled before the first call; lost connections are replaced, with pauses that grow.
+
+    Arguments:
+        addresses: HOST:PORT each, tried in turn; 127.0.0.1:7367 where there is none.
+        token: shown to the nodes, where they ask for one.
+        timeout: seconds that a call may take, besides the time that it waits for messages.
+        client_name: how operators see this client; the host's name and the process id by default.
+
+    Errors: UsageError for what is not an address.
+    """
+    return Client(Line(new_asking(addresses, token, timeout, client_name), trio.open_tcp_stream))
+
+
+class Client:
+    """What `connect` gives.
+
+    Every method may raise `UsageError` (nothing was sent), `Refused` and its kinds (certainly not done),
+    `Unavailable` (no node to be reached in time) and, if it changes something, `Unknown`.  Cancelling a
+    method takes back what has not left; of what has, the outcome is not known.  Whoever leaves the loop
+    over a stream early closes it (`contextlib.aclosing`).
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._background = Background()
+
+    async def __aenter__(self) -> Client:
+        await self._background.open()
+        self._background.start(self._line.keep_time)
+        self._background.start(self._line.connect)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._line.part(PARTING)
+        await self._background.close()
+
+    # --- sending -------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        queue: str,
+        body: bytes,
+        *,
+        delay: float | None = None,
+        ttl: float | None = None,
+        attributes: Mapping[str, str] | None = None,
+        group: str | None = None,
+        dedup_id: str | None = None,
+        create: bool = False,
+    ) -> str:
+        """Send one message; return its id once it is stored.
+
+        What other tasks send to the queue meanwhile travels in the same request.  Cancelling: it is not
+        sent if it has not left yet, else it may be stored.
+
+        Arguments:
+            delay: seconds until its first delivery; the queue's own by default.
+            ttl: seconds after which it is dropped if nobody took it.
+            attributes: text by text, delivered with it.
+            group: messages of one group are delivered in order by fifo queues.
+            dedup_id: within five minutes, a second message of the same name is not stored again.
+            create: make the queue, with default settings, if there is none.
+        """
+        checked = columns(attributes, group, ttl, dedup_id) or NO_COLUMNS
+        return await self._line.send((queue, delay, create), body_bytes(body), checked)
+
+    async def send_many(
+        self,
+        queue: str,
+        bodies: Iterable[bytes | Outgoing],
+        *,
+        delay: float | None = None,
+        ttl: float | None = None,
+        attributes: Mapping[str, str] | None = None,
+        group: str | None = None,
+        create: bool = False,
+    ) -> list[str]:
+        """Send any number of messages; return their ids, in order, once all are stored.
+
+        The options are those of `send` and hold for every message; an `Outgoing` may bring its own.
+        Cancelling: what had left may be stored, the rest is not sent.
+
+        Errors: PartlyFailed where some were stored; `.failures` says which were not, or not surely.
+        """
+        shared = columns(attributes, group, ttl, None)
+        ids: list[str] = []
+        failures: list[tuple[int, int, DMQError]] = []
+        async with aclosing(self._batches(queue, bodies, shared, delay, create)) as batches:
+            async for count, found, error in batches:
+                if error is not None:
+                    failures.append((len(ids), count, error))
+                ids += found or [""] * count
+        if failures:
+            raise outcome_of_many(len(ids), failures)
+        return ids
+
+    async def send_stream(
+        self,
+        queue: str,
+        bodies: Iterable[bytes | Outgoing],
+        *,
+        delay: float | None = None,
+        ttl: float | None = None,
+        attributes: Mapping[str, str] | None = None,
+        group: str | None = None,
+        create: bool = False,
+    ) -> AsyncGenerator[list[str], None]:
+        """Send any number of messages in constant memory; yield the ids of each batch, in order.
+
+        PIPELINE batches are under way at once.  An error is raised when the turn of its batch comes: what
+        was yielded before is stored, of what comes behind the outcome is not known.
+        """
+        shared = columns(attributes, group, ttl, None)
+        async with aclosing(self._batches(queue, bodies, shared, delay, create)) as batches:
+            async for _, ids, error in batches:
+                if error is not None:
+                    raise error
+                yield ids
+
+    async def _batches(
+        self,
+        queue: str,
+        bodies: Iterable[bytes | Outgoing],
+        shared: Columns,
+        delay: float | None,
+        create: bool,
+    ) -> AsyncGenerator[tuple[int, list[str], DMQError | None], None]:
+        """Yield (how many, their ids, the error) for each batch, PIPELINE of them under way."""
+        line, key = self._line, (queue, delay, create)
+        window: deque[tuple[int, Waiter]] = deque()
+        try:
+            for batch in cut(bodies, shared, lambda: line.batch_bytes):
+                window.append((batch.count, await line.start_batch(key, batch)))
+                if len(window) >= PIPELINE:
+                    yield await self._batch_outcome(*window.popleft())
+            while window:
+                yield await self._batch_outcome(*window.popleft())
+        finally:
+            for _, waiter in window:
+                line.withdraw(waiter)
+
+    async def _batch_outcome(self, count: int, waiter: Waiter) -> tuple[int, list[str], DMQError | None]:
+        try:
+            stored: Stored = await self._line.wait(waiter)
+        except DMQError as error:
+            return count, [], error
+        return count, stored_ids(stored), None
+
+    # --- receiving -----------------------------------------------------------------------------------
+
+    async def receive(
+        self,
+        queue: str,
+        *,
+        max_messages: int = 1,
+        wait: float = 20.0,
+        visibility: float | None = None,
+        holder: str = "",
+    ) -> list[Message]:
+        """Take messages; they are hidden from others until they are acked, nacked, or their time is over.
+
+        Cancelling: nothing is taken; what was on its way is given back, its attempt counted.
+
+        Arguments:
+            max_messages: at most so many; fewer come where no more are ready.
+            wait: seconds to wait for the first; then the list is empty.
+            visibility: seconds until they are delivered again; the queue's own by default.
+            holder: who takes them, as `explain` shows it.
+        """
+        request = questions.receiving(queue, max_messages, wait, visibility, holder)
+        return await self._received(await self._line.start_receive(request, wait))
+
+    async def receive_stream(
+        self,
+        queue: str,
+        *,
+        max_messages: int = 1000,
+        wait: float = 20.0,
+        visibility: float | None = None,
+        holder: str = "",
+    ) -> AsyncGenerator[list[Message], None]:
+        """Yield what `receive` would return, again and again, up to and including the first empty list.
+
+        The next receive is under way while the caller works on the messages of the last: their visibility
+        runs meanwhile.  What had come and was not handed over when the iterator is closed is given back.
+        """
+        request = questions.receiving(queue, max_messages, wait, visibility, holder)
+        line = self._line
+        ahead = await line.start_receive(request, wait)
+        try:
+            while True:
+                messages = await self._received(ahead)
+                if messages:
+                    ahead = await line.start_receive(request, wait)
+                yield messages
+                if not messages:
+                    return
+        finally:
+            line.withdraw(ahead)
+
+    async def _received(self, waiter: Waiter) -> list[Message]:
+        delivered: Delivered = await self._line.wait(waiter)
+        waiter.value = None
+        return unpack(Message, self, delivered.queue, delivered.parts)
+
+    def consume(self, queue: str, prefetch: int = 100, visibility: float | None = None) -> Consumer:
+        """Return an `async with` block that gives an endless async iterator of messages.
+
+        See `Consumer`.
+
+        Arguments:
+            prefetch: messages taken ahead, at most.
+            visibility: seconds for which they are hidden each time; the queue's own by default.
+        """
+        return Consumer(self, self._line, Message, queue, prefetch, visibility)
+
+    async def ack(self, messages: Named | Iterable[Named]) -> None:
+        """Say that messages are done: once this returns they are never delivered again.
+
+        Arguments:
+            messages: one message or receipt, or many.
+
+        Acks of single messages that meet travel together.  Cancelling: it may or may not be done.
+
+        Errors: StaleReceipt for one, PartlyFailed (`.failures`) where some of many are held no longer.
+        """
+        if isinstance(messages, Received):
+            await self._ack_one(messages)
+            return
+        with settling(messages := many(messages)):
+            await self._line.run(questions.ack(messages))
+
+    async def _ack_one(self, message: Received) -> None:
+        (held,) = Naming(message).held
+        with settling([message]):
+            await self._line.ack(held)
+
+    async def nack(
+        self,
+        messages: Named | Iterable[Named],
+        *,
+        delay: float = 0.0,
+        dead_letter: bool = False,
+        reason: str = "",
+    ) -> None:
+        """Give messages back, to be delivered again after `delay` seconds; errors as for `ack`.
+
+        Arguments:
+            dead_letter: move them to the queue's dead-letter queue instead.
+            reason: kept with them there.
+        """
+        with settling(messages := many(messages)):
+            await self._line.run(questions.nack(messages, delay, dead_letter, reason))
+
+    async def extend(self, messages: Named | Iterable[Named], seconds: float) -> None:
+        """Keep messages hidden from others for `seconds` from now; errors as for `ack`."""
+        await self._line.run(questions.extend(messages, seconds))
+
+    # --- queues --------------------------------------------------------------------------------------
+
+    async def create_queue(self, name: str, *, if_not_exists: bool = False, **settings: Any) -> Fields:
+        """Create a queue; return its definition.  Errors: QueueExists, InvalidRequest.
+
+        Arguments:
+            if_not_exists: a queue of this name is left as it is, and returned.
+            settings: visibility, delay, retention (seconds), max_attempts, dead_letter, ordering,
+                partitions, max_message_size (bytes), paused.
+        """
+        return await self._line.run(questions.create_queue(name, if_not_exists, settings))
+
+    async def set_queue(self, name: str, **settings: Any) -> Fields:
+        """Change some settings of a queue; return its definition.  Errors: QueueNotFound, InvalidRequest."""
+        return await self._line.run(questions.set_queue(name, settings))
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue with all its messages.  Not repeated if its answer is lost: then `Unknown`."""
+        await self._line.run(questions.delete_queue(name))
+
+    async def purge_queue(self, name: str) -> int:
+        """Delete all messages of a queue; return how many.  Not repeated if its answer is lost."""
+        return await self._line.run(questions.purge_queue(name))
+
+    async def pause_queue(self, name: str) -> Fields:
+        """Stop handing messages out; return the definition."""
+        return await self.set_queue(name, paused=True)
+
+    async def resume_queue(self, name: str) -> Fields:
+        """Go on handing messages out; return the definition."""
+        return await self.set_queue(name, paused=False)
+
+    async def queues(self, prefix: str = "", *, counts: bool = False) -> list[Fields]:
+        """Return the definitions of all queues whose names start with `prefix`, by name.
+
+        Arguments:
+            counts: with the numbers of their messages; for each that is not in use, the node must read.
+        """
+        return await self._line.run(questions.list_queues(prefix, counts))
+
+    async def queue(self, name: str) -> Fields:
+        """Return a queue's definition and counts.  Errors: QueueNotFound."""
+        return await self._line.run(questions.get_queue(name))
+
+    async def explain(self, name: str) -> Fields:
+        """Return why nothing comes out of a queue: reasons, holders, partitions.  Errors: QueueNotFound."""
+        return await self._line.run(questions.explain(name))
+
+    async def browse(self, queue: str, state: str = "ready", limit: int = 10) -> list[Message]:
+        """Look at up to `limit` messages in a state (ready, delayed, in-flight) without taking them."""
+        parts = await self._line.run(questions.browse(queue, state, limit))
+        return unpack(Message, self, queue, parts)
+
+    async def browse_stream(self, queue: str, state: str = "ready") -> AsyncGenerator[list[Message], None]:
+        """Yield all messages in a state without taking them, some at a time, in constant memory."""
+        cursor: bytes | None = None
+        while True:
+            look = questions.look(queue, state, questions.BROWSE_AT_ONCE, cursor)
+            page: Browsed = await self._line.run(look)
+            if page.parts:
+                yield unpack(Message, self, queue, page.parts)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def redrive(self, queue: str, to: str | None = None, limit: int | None = None) -> int:
+        """Move messages of a dead-letter queue to `to`, or to where each came from; return how many.
+
+        Arguments:
+            limit: at most so many; all by default.
+        """
+        return await self._line.run(questions.redrive(queue, to, limit))
+
+    # --- the cluster ---------------------------------------------------------------------------------
+
+    async def status(self) -> Fields:
+        """Return the statistics of the node that this client is connected to."""
+        return await self._line.run(questions.status())
+
+    async def members(self) -> Fields:
+        """Return the members of the cluster: {"cluster", "members": […]}."""
+        return await self._line.run(questions.members())

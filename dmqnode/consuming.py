@@ -1,0 +1,187 @@
+"""Consuming: messages taken ahead, kept hidden while they wait or are worked on, given back at the end."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING
+from weakref import ref
+
+import trio
+
+from dmqnode import questions
+from dmqnode.background import Background
+from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, UsageError
+from dmqnode.line import Line
+from dmqnode.messages import Delivered
+from dmqnode.received import unpack
+
+if TYPE_CHECKING:
+    from dmqnode.client import Client, Message
+
+WAIT = 20.0
+"""Seconds that one receive waits."""
+SHORTEST_PAUSE = 0.05
+"""Seconds between two extensions, at least."""
+GIVING_BACK = 5.0
+"""Seconds that leaving takes at most to give back what was taken ahead."""
+
+
+class Consumer:
+    """An `async with` block whose value is an endless async iterator of messages.
+
+        async with client.consume("orders") as stream:
+            async for message in stream:
+                await message.ack()
+
+    Up to `prefetch` messages are taken ahead.  The visibility of every message is extended when half of it
+    is over, as long as it waits to be handed over, or is held: neither acked nor nacked, and the object
+    not yet let go of.  Several tasks may iterate over one consumer.  Leaving the block, by cancelling too,
+    gives back what was taken and not handed over; what was handed over stays with its holder, but its
+    visibility is extended no more.
+
+    Errors: those of `receive`, raised by the iteration after what was taken ahead is handed over.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        line: Line,
+        cls: type[Message],
+        queue: str,
+        prefetch: int,
+        visibility: float | None,
+    ) -> None:
+        if prefetch < 1:
+            raise UsageError(f"prefetch is {prefetch}; it must be at least 1")
+        questions.receiving(queue, prefetch, WAIT, visibility, "")
+        self._client = client
+        self._line = line
+        self._cls = cls
+        self._queue = queue
+        self._prefetch = prefetch
+        self._visibility = visibility
+        self._background = Background()
+        self._ahead: deque[Message] = deque()
+        self._taken = trio.Event()
+        self._came = trio.Event()
+        self._failure: DMQError | None = None
+        self._held: list[tuple[float, int, _Held]] = []
+        """Heap of deliveries by when they are to be extended."""
+        self._order = count()
+        self._earlier = trio.Event()
+
+    async def __aenter__(self) -> Consumer:
+        await self._background.open()
+        self._background.start(self._take)
+        self._background.start(self._extend)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._background.close()
+        left, self._ahead = list(self._ahead), deque()
+        if left:
+            with trio.move_on_after(GIVING_BACK, shield=True):
+                try:
+                    await self._client.nack(left)
+                except DMQError:
+                    # Then they come again when their visibility ends, as after a crash.
+                    pass
+
+    def __aiter__(self) -> Consumer:
+        return self
+
+    async def __anext__(self) -> Message:
+        """Return the next message, waiting for it.  Cancelling takes none."""
+        await trio.lowlevel.checkpoint()
+        while not self._ahead:
+            if self._failure is not None:
+                raise self._failure
+            self._came = trio.Event()
+            await self._came.wait()
+        self._taken.set()
+        return self._ahead.popleft()
+
+    # --- taking ahead --------------------------------------------------------------------------------
+
+    async def _take(self) -> None:
+        try:
+            while True:
+                while len(self._ahead) > self._prefetch // 2:
+                    self._taken = trio.Event()
+                    await self._taken.wait()
+                await self._take_once(self._prefetch - len(self._ahead))
+        except DMQError as error:
+            self._failure = error
+            self._came.set()
+
+    async def _take_once(self, most: int) -> None:
+        request = questions.receiving(self._queue, most, WAIT, self._visibility, "")
+        waiter = await self._line.start_receive(request, WAIT)
+        delivered: Delivered = await self._line.wait(waiter)
+        messages = unpack(self._cls, self._client, delivered.queue, delivered.parts)
+        if messages:
+            self._ahead += messages
+            self._came.set()
+            self._hold(_Held(delivered.visibility, messages))
+
+    # --- extending -----------------------------------------------------------------------------------
+
+    def _hold(self, held: _Held) -> None:
+        due = trio.current_time() + max(SHORTEST_PAUSE, held.visibility / 2)
+        heapq.heappush(self._held, (due, next(self._order), held))
+        self._earlier.set()
+
+    async def _extend(self) -> None:
+        while True:
+            self._earlier = trio.Event()
+            due = self._held[0][0] if self._held else float("inf")
+            if due > trio.current_time():
+                with trio.move_on_at(due):
+                    await self._earlier.wait()
+                continue
+            held = heapq.heappop(self._held)[2]
+            if await self._extend_one(held):
+                self._hold(held)
+
+    async def _extend_one(self, held: _Held) -> bool:
+        """Extend what is still held of a delivery; tell whether that is anything."""
+        messages = held.present()
+        if not messages:
+            return False
+        try:
+            await self._client.extend(messages, held.visibility)
+        except PartlyFailed as error:
+            self._lose([messages[at] for at, _ in error.failures])
+        except StaleReceipt:
+            self._lose(messages)
+        except DMQError:
+            # The node is not to be reached; perhaps next time.
+            pass
+        return True
+
+    def _lose(self, messages: list[Message]) -> None:
+        """These are others' now: do not hand them over, extend them no more."""
+        for message in messages:
+            message.settled = True
+        self._ahead = deque(m for m in self._ahead if not m.settled)
+
+
+class _Held:
+    """The messages of one delivery, as long as anybody holds them."""
+
+    __slots__ = ("_messages", "visibility")
+
+    def __init__(self, visibility: float, messages: list[Message]) -> None:
+        self.visibility = visibility
+        self._messages = [ref(m) for m in messages]
+
+    def present(self) -> list[Message]:
+        """Return those that somebody holds and has not settled."""
+        found = [m for r in self._messages if (m := r()) is not None and not m.settled]
+        self._messages = [ref(m) for m in found]
+        return found

@@ -1,0 +1,44 @@
+"""What a client says of itself, and the chance that it takes from the system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from dmqnode.addresses import DEFAULT_ADDRESS, Dialling
+from dmqnode.asking import Asking
+from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST
+from dmqnode.errors import UsageError
+from dmqnode.link import Link
+from dmqnode.messages import Hello
+from dmqnode.wire import MAX_FRAME
+
+LONGEST_TIMEOUT = 86_400.0
+
+
+def new_asking(
+    addresses: Sequence[str], token: str | None, timeout: float, client_name: str | None
+) -> Asking:
+    """Return the core of a new client; arguments as for `connect`.
+
+    Errors: UsageError for what is not an address or a time.
+    """
+    if not 0 < timeout <= LONGEST_TIMEOUT:
+        raise UsageError(f"timeout is {timeout} s; it must be above 0 s and at most a day")
+    name = client_name or f"{os.uname().nodename}:{os.getpid()}"
+    user = os.environ.get("USER", "")
+    hello = Hello(PROTOCOL_LOWEST, PROTOCOL_HIGHEST, name, user, [], MAX_FRAME, token)
+    dialling = Dialling(addresses or (DEFAULT_ADDRESS,), _chance)
+    return Asking(Link(hello, dialling), os.urandom(16), timeout, _chance)
+
+
+def _chance() -> float:
+    # `random` would do, but importing it takes a one-shot command several milliseconds.
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def reason(error: OSError) -> str:
+    """Return why a dial failed, to stand behind "no node is reachable at …: "."""
+    if isinstance(error, TimeoutError):
+        return "no answer to the dial"
+    return (error.strerror or str(error) or type(error).__name__).lower()

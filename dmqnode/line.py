@@ -1,0 +1,258 @@
+"""Drives a client's core over trio streams: the tasks behind a `Client`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import trio
+
+from dmqnode.asking import Asking
+from dmqnode.batch import Batch
+from dmqnode.calls import Call, LaneKey
+from dmqnode.errors import DMQError, UsageError
+from dmqnode.introduction import reason
+from dmqnode.messages import Delivered, Held, Message
+from dmqnode.outgoing import Columns
+from dmqnode.questions import Question
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds that one dial may take."""
+READ_SIZE = 1 << 20
+
+T = TypeVar("T")
+Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
+
+
+class Waiter:
+    """Where the outcome of one call arrives, and the task that waits for it."""
+
+    __slots__ = ("call", "done", "error", "task", "value")
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self.done = False
+        self.value: Any = None
+        self.error: DMQError | None = None
+        self.task: trio.lowlevel.Task | None = None
+
+
+class Line:
+    """A core with tasks that connect, read, write and keep time for it.
+
+    Arguments:
+        core: new.
+        dial: opens a stream to (host, port).
+    """
+
+    def __init__(self, core: Asking, dial: Dial) -> None:
+        self._core = core
+        self._dial = dial
+        self._written = trio.Event()
+        """Set when there may be something to write, or to connect for."""
+        self._time = trio.Event()
+        self._sleeping_until = -math.inf
+        self._room = trio.Event()
+        self._parted = trio.Event()
+        self._connected: trio.CancelScope | None = None
+        self.closed = False
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    @property
+    def batch_bytes(self) -> int:
+        """How many bytes of bodies a batch should have."""
+        return self._core.link.batch_bytes
+
+    async def run(self, question: Question[T]) -> T:
+        """Ask what `question` asks; return its result.  Cancelling withdraws the request under way."""
+        deadline = trio.current_time() + self._core.timeout
+        answer: Any = None
+        while True:
+            try:
+                request = question.send(answer)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            answer = await self.wait(await self.start(request, deadline))
+
+    async def start(self, request: Message, deadline: float | None = None) -> Waiter:
+        """Begin to ask `request`, to be answered until `deadline`; waits while too much is under way."""
+        waiter = await self._waiter()
+        self._begin(waiter, self._core.ask(trio.current_time(), request, waiter, deadline))
+        return waiter
+
+    async def start_receive(self, request: Message, wait: float) -> Waiter:
+        """Begin to receive; the time that it waits for messages comes on top of the client's timeout."""
+        return await self.start(request, trio.current_time() + wait + self._core.timeout)
+
+    async def start_batch(self, key: LaneKey, batch: Batch) -> Waiter:
+        """Begin to send a batch; waits while too much is under way."""
+        waiter = await self._waiter()
+        self._begin(waiter, self._core.send_batch(trio.current_time(), key, batch, waiter))
+        return waiter
+
+    async def send(self, key: LaneKey, body: bytes, columns: Columns) -> str:
+        """Send one message; return its id."""
+        waiter = await self._waiter()
+        self._begin(waiter, self._core.send(trio.current_time(), key, body, columns, waiter))
+        id_: str = await self.wait(waiter)
+        return id_
+
+    async def ack(self, held: Held) -> None:
+        """Ack one message, together with others that wait."""
+        waiter = await self._waiter()
+        self._begin(waiter, self._core.ack(trio.current_time(), held, waiter))
+        await self.wait(waiter)
+
+    async def _waiter(self) -> Waiter:
+        while self._core.full:
+            self._room = trio.Event()
+            await self._room.wait()
+        if self.closed:
+            raise UsageError("this client is closed; connect again")
+        return Waiter()
+
+    def _begin(self, waiter: Waiter, call: Call) -> None:
+        waiter.call = call
+        self._written.set()
+        if call.deadline < self._sleeping_until:
+            self._time.set()
+
+    async def wait(self, waiter: Waiter) -> Any:
+        """Return the outcome of a call.  Cancelling withdraws it.
+
+        Errors: the call's.
+        """
+        try:
+            if waiter.done:
+                await trio.lowlevel.checkpoint()
+            else:
+                waiter.task = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(_give_up)
+        except BaseException:
+            waiter.task = None
+            self.withdraw(waiter)
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.value
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """Nobody waits for the call any more; messages that it has brought are given back."""
+        if isinstance(waiter.value, Delivered):
+            self._core.give_back(trio.current_time(), waiter.value)
+            waiter.value = None
+        elif not waiter.done and waiter.call is not None:
+            self._core.withdraw(waiter.call, waiter)
+        self._written.set()
+
+    def _hand_out(self) -> None:
+        outcomes = self._core.take_outcomes()
+        for waiter, value, error in outcomes:
+            waiter.value, waiter.error, waiter.done = value, error, True
+            if waiter.task is not None:
+                trio.lowlevel.reschedule(waiter.task)
+                waiter.task = None
+        if outcomes:
+            self._room.set()
+        if self._core.next_deadline() < self._sleeping_until:
+            self._time.set()
+
+    # --- tasks ---------------------------------------------------------------------------------------
+
+    async def keep_time(self) -> None:
+        """Call the core when something is due."""
+        core = self._core
+        while True:
+            core.tick(trio.current_time())
+            self._written.set()
+            if core.link.connection is not None and core.link.ended and self._connected is not None:
+                self._connected.cancel()
+            self._time = trio.Event()
+            self._sleeping_until = -math.inf
+            self._hand_out()
+            self._sleeping_until = core.next_deadline()
+            with trio.move_on_at(self._sleeping_until):
+                await self._time.wait()
+
+    async def connect(self) -> None:
+        """Connect whenever there is something to ask, and serve each connection until its end."""
+        core = self._core
+        while True:
+            if not core.wants_connection:
+                await self._something()
+                continue
+            await trio.sleep_until(core.dial_at)
+            if core.wants_connection:
+                await self._connect_once()
+                self._hand_out()
+
+    async def _something(self) -> None:
+        self._written = trio.Event()
+        await self._written.wait()
+
+    async def _connect_once(self) -> None:
+        core = self._core
+        try:
+            with trio.fail_after(CONNECT_TIMEOUT):
+                stream = await self._dial(*core.dialling.address)
+        except trio.TooSlowError:
+            core.dial_failed(trio.current_time(), "no answer to the dial")
+            return
+        except OSError as error:
+            core.dial_failed(trio.current_time(), reason(error))
+            return
+        core.connected(trio.current_time())
+        self._hand_out()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._connected = nursery.cancel_scope
+                nursery.start_soon(self._write, stream)
+                await self._read(stream)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._connected = None
+            self._parted.set()
+            core.disconnected(trio.current_time(), "the connection was closed")
+            await trio.aclose_forcefully(stream)
+
+    async def _read(self, stream: trio.abc.Stream) -> None:
+        core = self._core
+        while not core.link.ended:
+            try:
+                data = bytes(await stream.receive_some(READ_SIZE))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                core.broken("the connection broke")
+                return
+            core.receive_data(trio.current_time(), data)
+            self._hand_out()
+            self._written.set()
+            self._parted.set()
+
+    async def _write(self, stream: trio.abc.Stream) -> None:
+        core = self._core
+        while True:
+            data = core.data_to_send(trio.current_time())
+            if not data:
+                self._hand_out()
+                await self._something()
+                continue
+            try:
+                await stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                # The reader learns of it, too, after it has taken what came before.
+                return
+
+    async def part(self, seconds: float) -> None:
+        """Wait, at most `seconds`, until what nobody took is given back; not to be cancelled."""
+        self.closed = True
+        with trio.move_on_after(seconds, shield=True):
+            while self._core.link.connection is not None and self._core.parting:
+                self._parted = trio.Event()
+                await self._parted.wait()
+
+
+def _give_up(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED

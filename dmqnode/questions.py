@@ -1,0 +1,217 @@
+"""What the methods of a client come to: which requests, and what is read from their answers.
+
+Each is a procedure: it yields a request, is sent the answer, and returns the result.  The blocking and
+the trio client both run them, each in its way, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
+
+from dmqnode.batch import MAX_MESSAGES
+from dmqnode.errors import UsageError
+from dmqnode.messages import (
+    Ack,
+    Browse,
+    Browsed,
+    CreateQueue,
+    DeleteQueue,
+    Done,
+    Explain,
+    Extend,
+    GetQueue,
+    Held,
+    ListQueues,
+    Members,
+    Message,
+    Nack,
+    NodeStatus,
+    Part,
+    PurgeQueue,
+    QueueInfo,
+    QueueList,
+    Receive,
+    Redrive,
+    Report,
+    SetQueue,
+    Settled,
+)
+from dmqnode.received import HELD_AT_ONCE, Failure, Named, Naming, failures_of, outcome_of
+
+T = TypeVar("T")
+Question = Generator[Message, Any, T]
+"""Yields requests, is sent their answers."""
+Fields = dict[str, Any]
+
+RECEIVE_BYTES = 4 << 20
+"""Bytes that one receive brings at most, unless its first message is longer."""
+LIST_AT_ONCE = 1000
+BROWSE_AT_ONCE = 1000
+REDRIVE_AT_ONCE = 4096
+
+
+def receiving(queue: str, max_messages: int, wait: float, visibility: float | None, holder: str) -> Receive:
+    """Return the request for `receive`.
+
+    Errors: UsageError.
+    """
+    if not 1 <= max_messages <= MAX_MESSAGES:
+        raise UsageError(f"max_messages is {max_messages}; it must be within 1 and {MAX_MESSAGES}")
+    if not 0 <= wait <= 3600:
+        raise UsageError(f"wait is {wait:g} s; it must be within 0 s and 1 h")
+    return Receive(queue, max_messages, RECEIVE_BYTES, wait, visibility, holder)
+
+
+# --- ack, nack, extend -----------------------------------------------------------------------------------
+
+
+def ack(named: Named | Iterable[Named]) -> Question[None]:
+    """Ack messages.
+
+    Errors: StaleReceipt where there is one message, PartlyFailed of several.
+    """
+    naming = Naming(named)
+    failures: list[Failure] = []
+    for offset, held in naming.pieces():
+        settled: Settled = yield Ack(held)
+        failures += failures_of(settled, offset)
+    precise = yield from _precisely(naming, failures, lambda held: Ack(held, True))
+    _raise(naming, precise)
+
+
+def extend(named: Named | Iterable[Named], seconds: float) -> Question[None]:
+    """Hide messages for `seconds` from now; errors as for `ack`."""
+    naming = Naming(named)
+    failures: list[Failure] = []
+    for offset, held in naming.pieces():
+        settled: Settled = yield Extend(held, seconds)
+        failures += failures_of(settled, offset)
+    precise = yield from _precisely(naming, failures, lambda held: Extend(held, seconds))
+    _raise(naming, precise)
+
+
+def nack(named: Named | Iterable[Named], delay: float, dead_letter: bool, reason: str) -> Question[None]:
+    """Give messages back; errors as for `ack`, but of a range that failed in part all are named."""
+    naming = Naming(named)
+    failures: list[Failure] = []
+    for offset, held in naming.pieces():
+        settled: Settled = yield Nack(held, delay, dead_letter, reason)
+        failures += failures_of(settled, offset)
+    _raise(naming, naming.failures(failures))
+
+
+def _precisely(
+    naming: Naming, failures: list[Failure], request: Callable[[list[Held]], Message]
+) -> Question[list[Failure]]:
+    """A range that failed has good messages, too: ask again for each, which changes nothing for those."""
+    held, places = naming.singly(failures)
+    if len(held) == len(failures):
+        return naming.failures(failures)
+    precise: list[Failure] = []
+    for at in range(0, len(held), HELD_AT_ONCE):
+        piece: list[Held] = held[at : at + HELD_AT_ONCE]
+        settled: Settled = yield request(piece)
+        precise += [(places[n], error) for n, error in failures_of(settled, at)]
+    return precise
+
+
+def _raise(naming: Naming, failures: list[Failure]) -> None:
+    error = outcome_of(naming.count, failures)
+    if error is not None:
+        raise error
+
+
+# --- queues ----------------------------------------------------------------------------------------------
+
+
+def create_queue(name: str, if_not_exists: bool, settings: Fields) -> Question[Fields]:
+    """Create a queue; return its definition."""
+    answer: QueueInfo = yield CreateQueue(name, settings, if_not_exists)
+    return answer.info
+
+
+def set_queue(name: str, settings: Fields) -> Question[Fields]:
+    """Change a queue's settings; return its definition."""
+    answer: QueueInfo = yield SetQueue(name, settings)
+    return answer.info
+
+
+def get_queue(name: str) -> Question[Fields]:
+    """Return a queue's definition and counts."""
+    answer: QueueInfo = yield GetQueue(name)
+    return answer.info
+
+
+def delete_queue(name: str) -> Question[None]:
+    """Delete a queue."""
+    yield DeleteQueue(name)
+
+
+def purge_queue(name: str) -> Question[int]:
+    """Kill all messages of a queue; return how many there were."""
+    answer: Done = yield PurgeQueue(name)
+    return answer.count
+
+
+def list_queues(prefix: str, counts: bool) -> Question[list[Fields]]:
+    """Return all queues whose names start with `prefix`."""
+    found: list[Fields] = []
+    while True:
+        after = found[-1]["name"] if found else ""
+        answer: QueueList = yield ListQueues(prefix, after, LIST_AT_ONCE, counts)
+        found += answer.queues
+        if not answer.more or not answer.queues:
+            return found
+
+
+def redrive(queue: str, to: str | None, limit: int | None) -> Question[int]:
+    """Move messages of a dead-letter queue back, step by step; return how many."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}; it must be at least 1")
+    moved = 0
+    while limit is None or moved < limit:
+        step = REDRIVE_AT_ONCE if limit is None else min(REDRIVE_AT_ONCE, limit - moved)
+        answer: Done = yield Redrive(queue, to, step)
+        moved += answer.count
+        if not answer.count:
+            break
+    return moved
+
+
+def explain(name: str) -> Question[Fields]:
+    """Return why nothing comes out of a queue."""
+    answer: Report = yield Explain(name)
+    return answer.fields
+
+
+def status() -> Question[Fields]:
+    """Return the statistics of the node that is asked."""
+    answer: Report = yield NodeStatus()
+    return answer.fields
+
+
+def members() -> Question[Fields]:
+    """Return the members of the cluster."""
+    answer: Report = yield Members()
+    return answer.fields
+
+
+def look(queue: str, state: str, limit: int, cursor: bytes | None) -> Question[Browsed]:
+    """Return the next messages in `state`, and where to go on."""
+    answer: Browsed = yield Browse(queue, state, min(limit, BROWSE_AT_ONCE), RECEIVE_BYTES, cursor)
+    return answer
+
+
+def browse(queue: str, state: str, limit: int) -> Question[list[Part]]:
+    """Return parts of up to `limit` messages in `state`."""
+    parts: list[Part] = []
+    cursor: bytes | None = None
+    while limit > 0:
+        answer = yield from look(queue, state, limit, cursor)
+        parts += answer.parts
+        limit -= sum(p.count for p in answer.parts)
+        cursor = answer.cursor
+        if cursor is None:
+            break
+    return parts
