@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
-import resource
 import secrets
-import signal
-import socket
-import time
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 
 import trio
-from storage.committer import Committer
-from storage.errors import StorageError
-from storage.leveldb import LevelStore
-from storage.store import Store
 
-from dmqnode.broker import Broker, Pending
+from dmqnode.broker import Broker
 from dmqnode.clock import Now
-from dmqnode.config import NodeConfig, host_port
-from dmqnode.disk import perform_read
-from dmqnode.errors import NotAuthorized, UsageError
+from dmqnode.config import NodeConfig
+from dmqnode.disk import look, perform_read
+from dmqnode.doors import Door, Doors
+from dmqnode.errors import NotAuthorized
 from dmqnode.ids import NODE_ID_SIZE, NodeId
 from dmqnode.keys import IDENTITY
-from dmqnode.logs import say, start_logging
+from dmqnode.logs import say, say_rarely
 from dmqnode.messages import Delivered, Failed, Hello, Message, Welcome
+from dmqnode.pending import Pending
 from dmqnode.reads import Read
 from dmqnode.records import Identity, decode_identity, encode_identity
+from dmqnode.resources import give_memory_back, resident_memory
 from dmqnode.session import ConnectionSession
 from dmqnode.tokens import Tokens
+from storage.committer import Committer
+from storage.errors import StorageError
 from storage.ops import WriteBatch
+from storage.store import Store
 
 STOP_GRACE = 5.0
 """Seconds that a stopping node takes for what is under way."""
 READERS = 4
 """Worker threads that read."""
-SPARE_FILES = 128
-"""File descriptors kept for the store when connections are counted."""
+TRIM_PERIODS = 5
+"""Periods between two attempts to give memory back."""
 
 
 class Node:
@@ -51,6 +48,7 @@ class Node:
         store: opened; closed by whoever opened it.
         identity: of this run, on disk already.
         listeners: the doors, as from `trio.open_tcp_listeners`.
+        address: HOST:PORT of the first.
         wall: milliseconds since 1970.
     """
 
@@ -59,30 +57,36 @@ class Node:
         config: NodeConfig,
         store: Store,
         identity: Identity,
-        listeners: list[trio.SocketListener],
+        listeners: list[Door],
         *,
+        address: str,
         wall: Callable[[], int],
         cluster: bytes,
         tokens: Tokens | None = None,
     ) -> None:
         self.config = config
         self._store = store
-        self._listeners = listeners
         self._wall = wall
         self._cluster = cluster
         self._tokens = tokens
         self.broker = Broker(config, identity, self._now())
+        self.broker.surroundings.address = address
+        self.broker.surroundings.pid = os.getpid()
         self._sessions: dict[int, ConnectionSession] = {}
-        self._open: set[ConnectionSession] = set()
+        self.doors = Doors(self, listeners)
         self._wake = trio.Event()
         self._sleeping_until = math.inf
         self._stop = trio.Event()
         self._settled = trio.Event()
         self._committer = Committer(store, self)
+        self._committing = False
+        """From a kick until there is nothing more to write."""
         self._reading = trio.CapacityLimiter(READERS)
         self._reads: trio.Nursery | None = None
         self._compacting = False
         self._loaded = trio.Event()
+        self._periods = 0
+        self._dead = False
         self.ended = trio.Event()
 
     def _now(self) -> Now:
@@ -101,17 +105,19 @@ class Node:
             self._reads = services
             services.start_soon(self._committer.run)
             services.start_soon(self._keep_time)
-            services.start_soon(self._measure_for_ever)
             await self._measure()
+            services.start_soon(self._measure_for_ever)
             self.broker.registry.load(self._now())
             self._perform()
             await self._loaded.wait()
-            async with trio.open_nursery() as doors:
-                doors.start_soon(partial(trio.serve_listeners, self._session, self._listeners))
+            async with trio.open_nursery() as serving:
+                serving.start_soon(self.doors.run)
                 task_status.started()
                 await self._stop.wait()
                 await self._finish()
-                doors.cancel_scope.cancel()
+                serving.cancel_scope.cancel()
+            with trio.move_on_after(STOP_GRACE):
+                await self._until(lambda: not self._committing)
             services.cancel_scope.cancel()
         self.ended.set()
 
@@ -120,36 +126,52 @@ class Node:
         self._stop.set()
 
     async def _finish(self) -> None:
-        for listener in self._listeners:
-            await listener.aclose()
+        await self.doors.close()
         broker = self.broker
         broker.stop(self._now())
         self._perform()
-        for session in self._open:
+        for session in self.doors.sessions:
             session.say_goodbye("stopping", "this node is stopping; ask another, or again in a moment")
+
+        def finished() -> bool:
+            if broker.deliveries.waiting:  # of a queue that was being opened
+                broker.deliveries.end_waits(self._now())
+                self._perform()
+            return not self._committing and all(s.idle for s in self.doors.sessions)
+
         with trio.move_on_after(STOP_GRACE):
-            while broker.wants_write(self._now()) or not all(s.idle for s in self._open):
-                self._settled = trio.Event()
-                await self._settled.wait()
+            await self._until(finished)
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self._settled = trio.Event()
+            await self._settled.wait()
 
     # --- what the committer asks -----------------------------------------------------------------------
 
     def collect(self) -> Pending | None:
         """Return the next write group."""
-        return self.broker.collect(self._now())
+        pending = self.broker.collect(self._now())
+        if pending is None:
+            self._committing = False
+            self._settled.set()
+        return pending
+
+    def look(self, pending: Pending) -> None:
+        """Read what must be seen right behind a write group; in a worker thread."""
+        look(self._store, pending)
 
     def written(self, pending: Pending) -> None:
         """A write group is on disk."""
+        free = self._committer.free_bytes
+        if free is not None:
+            self.broker.surroundings.free_disk = free
         self.broker.written(self._now(), pending)
         self._perform()
-        self._settled.set()
-
-    def sent(self) -> None:
-        """A session has written what it had to."""
-        self._settled.set()
 
     def failed(self, error: StorageError) -> None:
         """The disk failed: this node says nothing more."""
+        self._dead = True
         say("the store failed; this node stops", level=logging.ERROR, why=str(error))
 
     # --- what sessions ask -----------------------------------------------------------------------------
@@ -167,25 +189,24 @@ class Node:
     def open_session(self, hello: Hello, session: ConnectionSession) -> int:
         """A client has said hello; return the number of its session."""
         if self._tokens is not None:
-            hello = Hello(
-                hello.lowest,
-                hello.highest,
-                hello.client,
-                self._tokens.check(hello.token),
-                [],
-                hello.max_frame,
-            )
+            user = self._tokens.check(hello.token)
+            hello = Hello(hello.lowest, hello.highest, hello.client, user, [], hello.max_frame)
         number = self.broker.open_session(hello)
         self._sessions[number] = session
         return number
 
-    def close_session(self, number: int, unsent: list[Delivered]) -> None:
+    def close_session(self, session: ConnectionSession, number: int | None, unsent: list[Delivered]) -> None:
         """A session has ended; `unsent` never left."""
-        del self._sessions[number]
-        self.broker.close_session(number)
-        for delivered in unsent:
-            self.broker.undelivered(self._now(), delivered)
-        self._perform()
+        self.doors.partly_read(session, 0)
+        if number is not None:
+            del self._sessions[number]
+            self.broker.deliveries.block(number, blocked=False)
+            self.broker.close_session(number)
+            for delivered in unsent:
+                self.broker.undelivered(self._now(), delivered)
+            self._perform()
+        self.doors.unwritten(session, 0)
+        self._settled.set()
 
     def receive(self, session: int, requests: list[tuple[int, Message]]) -> None:
         """Hand requests to the broker."""
@@ -194,33 +215,39 @@ class Node:
             self.broker.receive(now, session, number, message)
         self._perform()
 
-    async def _session(self, stream: trio.SocketStream) -> None:
-        if len(self._open) >= self.config.max_connections:
-            say(
-                "a connection was refused: there are too many",
-                level=logging.WARNING,
-                limit=self.config.max_connections,
-            )
-            await stream.aclose()
-            return
-        session = ConnectionSession(self, stream)
-        self._open.add(session)
-        try:
-            await session.run()
-        finally:
-            self._open.discard(session)
+    def sent(self) -> None:
+        """A session has written all that it had taken up."""
+        self._settled.set()
+
+    def block(self, session: int, *, blocked: bool) -> None:
+        """Give no messages to a session that does not read those that it has; or give it some again."""
+        self.broker.deliveries.block(session, blocked=blocked)
+        if not blocked:
+            self.serve_waiting(session)
+
+    def serve_waiting(self, session: int | None = None) -> None:
+        """Give messages to a session, or to all, after something stood in the way."""
+        self.broker.deliveries.serve_waiting(self._now(), session)
+        self._perform()
 
     # --- effects ---------------------------------------------------------------------------------------
 
     def _perform(self) -> None:
         """Do what the broker wants done now."""
+        if self._dead:
+            return
         broker = self.broker
+        answered: dict[ConnectionSession, None] = {}
         for reply in broker.take_replies():
+            self.doors.answered(reply.session, reply.number)
             session = self._sessions.get(reply.session)
             if session is not None:
                 session.send(reply.number, reply.message)
+                answered[session] = None
             elif isinstance(reply.message, Delivered) and reply.message.parts:
                 broker.undelivered(self._now(), reply.message)
+        for session in answered:
+            session.flush()
         wanted = broker.reads.take_wanted()
         if wanted:
             assert self._reads is not None
@@ -232,15 +259,16 @@ class Node:
             self._reads.start_soon(self._compact)
         if broker.registry.loaded and not self._loaded.is_set():
             self._loaded.set()
-        if broker.wants_write(self._now()):
+        if not self._committing and broker.wants_write(self._now()):
+            self._committing = True
             self._committer.kick()
-        if broker.next_deadline() < self._sleeping_until:
+        if self.broker.next_deadline() < self._sleeping_until:
             self._wake.set()
 
     async def _read(self, number: int, read: Read) -> None:
         rows = await trio.to_thread.run_sync(perform_read, self._store, read, limiter=self._reading)
         for key in rows.damaged:
-            say("a damaged record was set aside", level=logging.ERROR, key=key.hex())
+            say_rarely("a damaged record was set aside", level=logging.ERROR, key=key.hex())
         self.broker.read_done(self._now(), number, rows)
         self._perform()
 
@@ -270,47 +298,27 @@ class Node:
         while True:
             await trio.sleep(1)
             await self._measure()
+            self.doors.shed_stalled()
 
     async def _measure(self) -> None:
         around = self.broker.surroundings
         around.memory = resident_memory()
-        around.connections = len(self._open)
-        around.pid = os.getpid()
-        around.address = _address_of(self._listeners)
-        usage = await trio.to_thread.run_sync(
-            _disk_usage, self._store, self.config.data, limiter=self._reading
-        )
+        self._periods += 1
+        if around.memory > self.config.memory_limit * 3 // 4 and self._periods % TRIM_PERIODS == 0:
+            gc.collect()
+            await trio.to_thread.run_sync(give_memory_back, limiter=self._reading)
+            around.memory = resident_memory()
+        usage = await trio.to_thread.run_sync(_disk_usage, self._store, limiter=self._reading)
         around.free_disk, around.store_bytes, around.set_aside = usage
 
 
-def _disk_usage(store: Store, data: Path) -> tuple[int, int, int]:
-    found = os.statvfs(data)
+def _disk_usage(store: Store) -> tuple[int, int, int]:
     statistics = store.statistics()
-    return found.f_bavail * found.f_frsize, statistics.bytes_on_disk, statistics.set_aside
-
-
-def resident_memory() -> int:
-    """Return the bytes of memory that this process alone occupies, files mapped by it not counted."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    for line in status.splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _address_of(listeners: list[trio.SocketListener]) -> str:
-    try:
-        host, port = listeners[0].socket.getsockname()[:2]
-    except (OSError, IndexError):
-        return ""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return store.free_bytes(), statistics.bytes_on_disk, statistics.set_aside
 
 
 def take_identity(store: Store) -> tuple[Identity, bytes]:
-    """Read who this node is, or make it up; count this start; return it with the cluster's id (rules I1, I3)."""
+    """Read who this node is, or make it up; count this start; return it with the cluster's id (I1, I3)."""
     record = store.get(IDENTITY)
     if record is None:
         node, boot, cluster = NodeId(secrets.token_bytes(NODE_ID_SIZE)), 0, secrets.token_bytes(16)
@@ -321,90 +329,3 @@ def take_identity(store: Store) -> tuple[Identity, bytes]:
     batch.put(IDENTITY, encode_identity(identity, cluster))
     store.write(batch, sync=True)
     return identity, cluster
-
-
-async def _serve(config: NodeConfig) -> None:
-    tokens = Tokens.read(config.tokens) if config.tokens is not None else None
-    host, port = host_port(config.listen)
-    try:
-        listeners = await trio.open_tcp_listeners(port, host=host)
-    except socket.gaierror as error:
-        raise UsageError(
-            f"{config.listen}: {error.strerror}; give an address of this host with --listen"
-        ) from None
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen on {config.listen}: {os.strerror(error.errno or 0)}; is a node running there? "
-            "give another address with --listen"
-        ) from None
-    config.data.mkdir(parents=True, exist_ok=True)
-    store = await trio.to_thread.run_sync(LevelStore.open, config.data)
-    try:
-        identity, cluster = await trio.to_thread.run_sync(take_identity, store)
-        node = Node(
-            config,
-            store,
-            identity,
-            listeners,
-            wall=lambda: time.time_ns() // 1_000_000,
-            cluster=cluster,
-            tokens=tokens,
-        )
-        if store.renamed_aside is not None:
-            notice = f"the store did not open and was renamed to {store.renamed_aside}; this node began an empty one"
-            node.broker.surroundings.notices.append(notice)
-            say(notice, level=logging.ERROR)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, node)
-            await nursery.start(node.run)
-            address = _address_of(listeners)
-            say("serving", name=config.name, address=address, data=config.data)
-            print(f"ready {config.name} {address}", flush=True)
-            await node.ended.wait()
-            nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(store.close)
-
-
-async def _stop_on_signal(node: Node) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            say("stopping", signal=signal.Signals(number).name)
-            node.stop()
-
-
-def _raise_file_limit(config: NodeConfig) -> int:
-    """Allow as many open files as the system lets us; return how many connections that bears."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = config.max_connections + SPARE_FILES
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, min(config.max_connections, soft - SPARE_FILES))
-
-
-def serve(config: NodeConfig) -> int:
-    """Run a node until SIGTERM or SIGINT; return the exit code.
-
-    Errors: UsageError for what the user can mend, StorageError when the disk cannot be used or fails.
-    """
-    from dataclasses import replace
-
-    start_logging(config.log_format)
-    name = config.name or socket.gethostname().split(".")[0]
-    config = replace(config, name=name, max_connections=_raise_file_limit(config))
-    try:
-        trio.run(_serve, config)
-    except BaseExceptionGroup as group:
-        raise _single(group) from None
-    return 0
-
-
-def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the one cause of a group, if it is one that is explained in a sentence; else the group."""
-    found = group.subgroup((UsageError, StorageError))
-    cause: BaseException | None = found
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return group if cause is None else cause

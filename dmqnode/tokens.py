@@ -7,6 +7,9 @@ from pathlib import Path
 
 from dmqnode.errors import NotAuthorized, UsageError
 
+SHORTEST = 8
+"""Characters that a token must have."""
+
 
 class Tokens:
     """The tokens that a node accepts.
@@ -26,17 +29,21 @@ class Tokens:
         """
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the tokens file {path}: {error}") from None
+        except OSError as error:
+            raise UsageError(f"cannot read the tokens file {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"the tokens file {path} is not UTF-8 text; write lines name:token") from None
         names: dict[str, str] = {}
-        for number, line in enumerate(lines, 1):
-            if not line.strip() or line.startswith("#"):
+        for number, line in enumerate(map(str.strip, lines), 1):
+            if not line or line.startswith("#"):
                 continue
-            name, colon, token = line.strip().partition(":")
-            if not (name and colon and len(token) >= 8):
+            name, _, token = line.partition(":")
+            if not name or len(token) < SHORTEST:
                 raise UsageError(
-                    f"{path}, line {number}: write name:token, the token at least 8 characters long"
+                    f"{path}, line {number}: write name:token, the token at least {SHORTEST} characters long"
                 )
+            if token in names:
+                raise UsageError(f"{path}, line {number}: {names[token]} has this token; give each its own")
             names[token] = name
         if not names:
             raise UsageError(f"the tokens file {path} holds no token; nobody could use this node")

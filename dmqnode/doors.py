@@ -1,0 +1,167 @@
+"""A node's doors: lets connections in, and keeps what all of them hold together within bounds."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from dmqnode import wire
+from dmqnode.buffers import Buffers
+from dmqnode.logs import say_rarely
+from dmqnode.messages import Failed
+from dmqnode.session import ConnectionSession
+
+if TYPE_CHECKING:
+    from dmqnode.node import Node
+
+MAX_QUESTIONS = 16
+"""Long answers from the disk that are made at once; who asks more waits."""
+MAX_REFUSALS = 64
+"""Connections beyond the limit that are told so at once; the others are just closed."""
+STALL = 2.0
+"""Seconds after which a client that takes nothing is given up when others need its share of memory."""
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+Door = trio.abc.Listener[trio.abc.HalfCloseableStream]
+
+
+class Doors:
+    """The connections of a node.
+
+    Arguments:
+        node: that serves them.
+        listeners: as from `trio.open_tcp_listeners`; closed by `close`.
+    """
+
+    def __init__(self, node: Node, listeners: list[Door]) -> None:
+        self._node = node
+        self._listeners = listeners
+        self.sessions: set[ConnectionSession] = set()
+        self._refusing = 0
+        share = max(node.config.memory_limit // 4, 4 * node.config.max_frame)
+        self._coming: Buffers[ConnectionSession] = Buffers(share)
+        """Parts of requests."""
+        self._going: Buffers[ConnectionSession] = Buffers(share)
+        """Answers that are not written."""
+        self._questions: set[tuple[int, int]] = set()
+        self._room = trio.Event()
+
+    async def run(self) -> None:
+        """Serve whoever connects.  Cancelling ends all connections at once."""
+        async with trio.open_nursery() as nursery:
+            for listener in self._listeners:
+                nursery.start_soon(self._accept, listener, nursery)
+
+    async def close(self) -> None:
+        """Let nobody in any more."""
+        for listener in self._listeners:
+            await listener.aclose()
+
+    # --- letting in ------------------------------------------------------------------------------------
+
+    async def _accept(self, listener: Door, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                say_rarely("cannot accept a connection", level=logging.ERROR, why=error.strerror)
+                await trio.sleep(0.1)
+                continue
+            nursery.start_soon(self._serve, stream)
+
+    async def _serve(self, stream: trio.abc.HalfCloseableStream) -> None:
+        around = self._node.broker.surroundings
+        if len(self.sessions) >= self._node.config.max_connections:
+            await self._refuse(stream)
+            return
+        session = ConnectionSession(self._node, self, stream)
+        self.sessions.add(session)
+        around.connections = len(self.sessions)
+        try:
+            await session.run()
+        finally:
+            self.sessions.discard(session)
+            around.connections = len(self.sessions)
+
+    async def _refuse(self, stream: trio.abc.HalfCloseableStream) -> None:
+        limit = self._node.config.max_connections
+        say_rarely("a connection was refused: there are too many", limit=limit)
+        why = f"this node has {limit} connections, its limit; close some, ask another node, or again later"
+        self._refusing += 1
+        try:
+            async with stream:
+                if self._refusing <= MAX_REFUSALS:
+                    with trio.move_on_after(1):
+                        await stream.send_all(b"".join(wire.encode(0, Failed("limit", why, True))))
+                        await stream.send_eof()
+                        while await stream.receive_some(4096):
+                            pass
+        except trio.BrokenResourceError:
+            return
+        finally:
+            self._refusing -= 1
+
+    # --- questions -------------------------------------------------------------------------------------
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether one more question may be handed over."""
+        return len(self._questions) < MAX_QUESTIONS and not self._node.broker.deliveries.crowded
+
+    async def room_to_ask(self) -> None:
+        """Wait until that may have changed."""
+        if self._room.is_set():
+            self._room = trio.Event()
+        await self._room.wait()
+
+    def asked(self, session: int, number: int) -> None:
+        """A question is handed over."""
+        self._questions.add((session, number))
+
+    def answered(self, session: int, number: int) -> None:
+        """A request is answered."""
+        if self._questions and (session, number) in self._questions:
+            self._questions.discard((session, number))
+            self._room.set()
+
+    # --- memory ----------------------------------------------------------------------------------------
+
+    def partly_read(self, session: ConnectionSession, size: int) -> None:
+        """So much of a request has come; when all together is too much, the longest goes."""
+        self._coming.set(session, size)
+        self._shed(self._coming)
+
+    def unwritten(self, session: ConnectionSession, size: int) -> None:
+        """So much of its answers waits; when all together is much, deliveries wait, and at last it goes."""
+        self._going.set(session, size)
+        self._shed(self._going)
+        total, limit = self._going.total, self._going.limit
+        if not self._node.broker.deliveries.crowded:
+            self._node.broker.deliveries.crowded = total > limit // 2
+        elif total < limit // 4:
+            self._node.broker.deliveries.crowded = False
+            self._room.set()
+            self._node.serve_waiting()
+
+    def shed_stalled(self) -> None:
+        """To be called once a second: nobody who does not read keeps others waiting."""
+        if self._node.broker.deliveries.crowded:
+            for session in self._going.owners:
+                if session.stalled(trio.current_time()) > STALL:
+                    say_rarely("a connection was given up: its client does not read")
+                    session.give_up()
+
+    @staticmethod
+    def _shed(buffers: Buffers[ConnectionSession]) -> None:
+        while buffers.overflows:
+            session = buffers.largest()
+            buffers.set(session, 0)
+            say_rarely("a connection was given up: it held too much memory")
+            session.give_up()

@@ -1,0 +1,197 @@
+"""What makes a process a node: its doors, its store, its signals."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+
+from dmqnode.config import NodeConfig, host_port
+from dmqnode.errors import DMQError, UsageError
+from dmqnode.logs import say, start_logging
+from dmqnode.node import Node, take_identity
+from dmqnode.resources import (
+    keep_memory_together,
+    raise_file_limit,
+    settle_garbage,
+    silence_stdout,
+    switch_threads_soon,
+)
+from dmqnode.tokens import Tokens
+from storage.errors import StorageError
+from storage.leveldb import LevelStore
+
+
+class CannotStart(DMQError):
+    """Something in this machine is in the way of a start."""
+
+    code = "cannot-start"
+
+
+def serve(config: NodeConfig) -> int:
+    """Run a node until SIGTERM or SIGINT; return the exit code.
+
+    A second signal ends the process at once.
+
+    Errors: UsageError for a setting that cannot be used; CannotStart for a port or directory that cannot;
+    StorageError when the disk cannot be used, or fails: then the log has a line about it.
+    """
+    start_logging(config.log_format)
+    name = config.name or _name_of_host()
+    config = replace(config, name=name, max_connections=raise_file_limit(config.max_connections))
+    keep_memory_together()
+    switch_threads_soon()
+    try:
+        trio.run(_serve, config, restrict_keyboard_interrupt_to_checkpoints=True)
+    except BaseExceptionGroup as group:
+        raise _single(group) from None
+    return 0
+
+
+def _name_of_host() -> str:
+    name = socket.gethostname().split(".")[0]
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-")
+    return kept[:63] or "node"
+
+
+async def _serve(config: NodeConfig) -> None:
+    tokens = Tokens.read(config.tokens) if config.tokens is not None else None
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_watch_signals, stop)
+        async with _listening(config.listen) as listeners, _storing(config.data) as store:
+            identity, cluster = await trio.to_thread.run_sync(take_identity, store)
+            address = _address_of(listeners)
+            node = Node(
+                config,
+                store,
+                identity,
+                list(listeners),
+                address=address,
+                wall=lambda: time.time_ns() // 1_000_000,
+                cluster=cluster,
+                tokens=tokens,
+            )
+            for notice in store.notices:
+                node.broker.surroundings.notices.append(notice)
+                say(notice, level=logging.ERROR)
+            async with trio.open_nursery() as running:
+                await running.start(node.run)
+                settle_garbage()
+                say("serving", name=config.name, address=address, data=config.data)
+                _announce(f"ready {config.name} {address}")
+                await stop.wait()
+                node.stop()
+        nursery.cancel_scope.cancel()
+    say("stopped")
+
+
+async def _watch_signals(
+    stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            if stop.is_set():
+                os._exit(128 + number)
+            say("stopping", signal=signal.Signals(number).name)
+            stop.set()
+
+
+def _announce(line: str) -> None:
+    """Print the one line that a node has for stdout; a node serves as well when nobody reads it."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        silence_stdout()
+
+
+# --- what may be in the way --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _listening(address: str) -> AsyncIterator[list[trio.SocketListener]]:
+    """Listen at HOST:PORT.
+
+    Errors: UsageError for an address that is not of this host; CannotStart.
+    """
+    host, port = host_port(address)
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "this is no host name"
+        raise UsageError(f"cannot listen on {address}: {why}; give an address of this host") from None
+    except OSError as error:
+        raise _refused(address, error) from None
+    if port == 0:
+        # A name with several addresses would get a port for each; what is announced is one.
+        for extra in listeners[1:]:
+            await extra.aclose()
+        listeners = listeners[:1]
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+def _refused(address: str, error: OSError) -> DMQError:
+    # trio raises one error of its own for all addresses, with the system's errors behind it.
+    causes: list[BaseException | None] = [error, error.__cause__]
+    if isinstance(error.__cause__, BaseExceptionGroup):
+        causes += error.__cause__.exceptions
+    code = next((c.errno for c in causes if isinstance(c, OSError) and c.errno), None)
+    if code == errno.EADDRINUSE:
+        return CannotStart(
+            f"cannot listen on {address}: another program does, perhaps a node; "
+            "stop it, or give another address with --listen"
+        )
+    if code == errno.EADDRNOTAVAIL:
+        return UsageError(f"cannot listen on {address}: this host does not have that address")
+    why = os.strerror(code) if code else str(error)
+    return CannotStart(f"cannot listen on {address}: {why}; give another address with --listen")
+
+
+@asynccontextmanager
+async def _storing(directory: Path) -> AsyncIterator[LevelStore]:
+    """Open the store; close it however this ends.
+
+    Errors: StorageError; CannotStart for a directory that cannot be made.
+    """
+    try:
+        await trio.Path(directory).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot make the data directory {directory}: {error.strerror}; give another one with --data"
+        ) from None
+    store = await trio.to_thread.run_sync(LevelStore.open, directory)
+    try:
+        yield store
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(store.close)
+
+
+def _address_of(listeners: list[trio.SocketListener]) -> str:
+    host, port = listeners[0].socket.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one cause of a group, if it is one that is explained in a sentence; else the group."""
+    known, other = group.split((DMQError, StorageError))
+    if known is None or other is not None:
+        return group
+    cause: BaseException = known
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause
