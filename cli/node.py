@@ -1,0 +1,171 @@
+"""`dmq node start` and `dmq node status`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import options
+from cli.configuration import read_section, xdg
+from cli.failures import UNREACHABLE
+from cli.queues import readable
+from cli.render import fields
+from dmqnode.config import NodeConfig
+from dmqnode.errors import NotAuthorized, Refused, Unavailable, UsageError
+
+SHORTEST = 2.0
+"""Seconds that a node has for its answer with --wait, however short that is."""
+POLL = 0.1
+"""Seconds between two looks at a node that is not there yet."""
+
+
+def start(
+    ctx: typer.Context,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DIR", help="Where it keeps everything ($XDG_STATE_HOME/dmq)."),
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where it serves (127.0.0.1:7367).")
+    ] = None,
+    join: Annotated[
+        list[str] | None, typer.Option("--join", metavar="HOST:PORT", help="A node to join; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Its name (the host's).")] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option("--zone", metavar="ZONE", help="Where it stands; copies are spread over zones."),
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="NAME", help="The cluster's name (dmq).")
+    ] = None,
+    replicas: Annotated[
+        str | None, typer.Option("--replicas", metavar="N", help="Copies of each message (3).")
+    ] = None,
+    write_quorum: Annotated[
+        str | None, typer.Option("--write-quorum", metavar="N", help="Copies on disk before an answer (2).")
+    ] = None,
+    dead_after: Annotated[
+        str | None, typer.Option("--dead-after", metavar="DUR", help="When an absent node is replaced (10m).")
+    ] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option("--memory-limit", metavar="SIZE", help="Refuse sends above this (512MiB).")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="Configuration, instead of ./dmq.toml.")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", metavar="text|json", help="How it logs on stderr (text).")
+    ] = None,
+) -> int:
+    """Run a node in the foreground, until SIGTERM or SIGINT.
+
+    When it serves it prints one line: ready NAME HOST:PORT
+
+    \b
+      dmq node start
+      dmq node start --data /var/lib/dmq --listen 10.0.0.1:7367 --join 10.0.0.2:7367
+    """
+    if ctx.meta.get("nodes"):
+        raise UsageError("--node names a node to ask; the node that is started listens on --listen")
+    given: dict[str, Any] = {
+        "data": data,
+        "listen": listen,
+        "join": join or None,
+        "name": name,
+        "zone": zone,
+        "cluster": cluster,
+        "replicas": replicas,
+        "write_quorum": write_quorum,
+        "dead_after": dead_after,
+        "memory_limit": memory_limit,
+        "log_format": log_format,
+    }
+    file = Path(config).expanduser() if config is not None else None
+    made = node_config({key: value for key, value in given.items() if value is not None}, file)
+    from dmqnode.process import serve
+
+    return serve(made)
+
+
+def node_config(given: dict[str, Any], file: Path | None) -> NodeConfig:
+    """Return a node's settings: what was given, else configured, else the default.
+
+    Arguments:
+        given: texts, by the names of NodeConfig.
+        file: configuration to read instead of the usual places.
+
+    Errors: UsageError, naming the setting.
+    """
+    settings = {**read_section("node", file), **given}
+    values = {key: _value(key, value, given) for key, value in settings.items()}
+    values.setdefault("data", xdg("XDG_STATE_HOME", ".local/state") / "dmq")
+    return NodeConfig(**values)
+
+
+_READ: dict[str, Callable[[str, str], Any]] = {
+    "replicas": options.number,
+    "write_quorum": options.number,
+    "max_connections": options.number,
+    "dead_after": options.duration,
+    "keepalive": options.duration,
+    "memory_limit": options.size,
+    "disk_reserve": options.size,
+    "max_frame": options.size,
+    "credit": options.size,
+    "data": lambda _, text: Path(text).expanduser(),
+    "tokens": lambda _, text: Path(text).expanduser(),
+}
+
+
+def _value(key: str, value: Any, given: dict[str, Any]) -> Any:
+    if key == "join":
+        return tuple([value] if isinstance(value, str) else value)
+    flag = f"--{key.replace('_', '-')}" if key in given else key
+    read = _READ.get(key)
+    return read(flag, str(value)) if read is not None else str(value)
+
+
+def status(
+    ctx: typer.Context,
+    wait: Annotated[
+        str | None, typer.Option("--wait", metavar="DUR", help="Wait up to this long until it serves (0s).")
+    ] = None,
+) -> int:
+    """Say whether a node serves: exit code 0 if it does, 6 if not.
+
+    \b
+      dmq node status --wait 10s --quiet && dmq send orders hello
+    """
+    shared = options.shared(ctx)
+    until = time.monotonic() + (options.duration("--wait", wait) if wait is not None else 0.0)
+    timeout = shared.timeout
+    found: dict[str, Any] = {}
+    while True:
+        left = until - time.monotonic()
+        last = left <= 0
+        shared.timeout = min(timeout, max(left, SHORTEST))
+        try:
+            with shared.client() as client:
+                found = client.status()
+        except NotAuthorized:
+            raise
+        except (Unavailable, Refused):
+            if last:
+                raise
+        else:
+            if found["serving"] or last:
+                break
+        time.sleep(POLL)
+    if not shared.quiet or shared.json:
+        shown = [(key.replace("_", "-"), _shown(key, value)) for key, value in found.items()]
+        fields(shared, found, shown)
+    return 0 if found["serving"] else UNREACHABLE
+
+
+def _shown(key: str, value: Any) -> Any:
+    return "; ".join(map(str, value)) if isinstance(value, list) else readable(key, value)

@@ -1,0 +1,129 @@
+"""`dmq top`: nodes and queues, live."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from cli import options
+from cli.output import STDOUT, write_lines, write_text
+from cli.render import Columns, is_terminal, json_line, plain_table
+from dmqnode.durations import format_duration, format_size
+from dmqnode.errors import DMQError, Unavailable
+
+EVERY = 1.0
+SHOWN = 40
+"""Queues, those with the most messages first."""
+_RATES = ("sent", "delivered", "acked", "requests", "synced_writes")
+
+
+def top(
+    ctx: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and end; always so in a pipe.")] = False,
+    interval: Annotated[
+        str | None, typer.Option("--interval", metavar="DUR", help="How often to look (1s).")
+    ] = None,
+) -> None:
+    """Watch nodes and queues; Ctrl-C ends it.
+
+    \b
+      dmq top
+      dmq top --once --json
+    """
+    shared = options.shared(ctx)
+    every = options.duration("--interval", interval) if interval is not None else EVERY
+    with shared.client() as client:
+        first = Look(client, None)
+        if shared.json:
+            write_text(json_line(first.report()))
+        elif once or not is_terminal(STDOUT):
+            write_lines([*first.heading(), "", *plain_table(*first.table())])
+        else:
+            _live(client, first, max(every, 0.1))
+
+
+def _live(client: Any, look: Look, every: float) -> None:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from cli.colour import make_table
+
+    with Live(screen=True, auto_refresh=False) as live:
+        while True:
+            heading = Text("\n".join(look.heading()))
+            live.update(Group(heading, "", make_table(*look.table())), refresh=True)
+            time.sleep(every)
+            try:
+                look = Look(client, look)
+            except Unavailable as error:
+                look.trouble = str(error)
+
+
+class Look:
+    """One look at a node and its queues.
+
+    Arguments:
+        client: asked.
+        before: the look before this one, to tell rates; None for the first.
+
+    Errors: those of the client.
+    """
+
+    def __init__(self, client: Any, before: Look | None) -> None:
+        self.at = time.monotonic()
+        self.node: dict[str, Any] = client.status()
+        self.members: list[dict[str, Any]] = client.members()["members"]
+        try:
+            found = client.queues(counts=True)
+        except DMQError:
+            found = []
+        self.queues = sorted(found, key=lambda q: (-_waiting(q), q["name"]))[:SHOWN]
+        self.trouble = ""
+        self.rates = {name: self._rate(before, name) for name in _RATES}
+
+    def _rate(self, before: Look | None, name: str) -> float:
+        if before is None:
+            return float(self.node[name]) / max(1e-9, float(self.node["uptime_seconds"]))
+        return max(0.0, float(self.node[name] - before.node[name]) / max(1e-9, self.at - before.at))
+
+    def report(self) -> dict[str, Any]:
+        """Return everything that was seen, for --json."""
+        rates = {name: round(rate, 1) for name, rate in self.rates.items()}
+        return {"node": self.node, "rates": rates, "members": self.members, "queues": self.queues}
+
+    def heading(self) -> list[str]:
+        """Return the lines about the node."""
+        node, rates = self.node, self.rates
+        states = [m["state"] for m in self.members]
+        return [
+            f"cluster {node['cluster']}: {states.count('alive')} of {len(states)} alive, "
+            f"{'healthy' if node['healthy'] else 'NOT healthy'}",
+            f"node {node['name']} {node['address']}, up {format_duration(node['uptime_seconds'])}: "
+            f"memory {format_size(node['memory_bytes'])} of {format_size(node['memory_limit'])}, "
+            f"store {format_size(node['store_bytes'])}, free {format_size(node['free_bytes'])}, "
+            f"{node['connections']} connections",
+            f"each second: {rates['sent']:,.0f} sent, {rates['delivered']:,.0f} delivered, "
+            f"{rates['acked']:,.0f} acked, {rates['synced_writes']:,.0f} synced writes",
+            *([self.trouble] if self.trouble else []),
+        ]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the headings and cells of the table of queues."""
+        return [name for name, _ in _COLUMNS], [[str(value(q)) for _, value in _COLUMNS] for q in self.queues]
+
+
+def _waiting(queue: dict[str, Any]) -> int:
+    return int(queue["ready"] + queue["delayed"] + queue["in_flight"])
+
+
+_COLUMNS: Columns = (
+    ("QUEUE", lambda q: q["name"]),
+    ("READY", lambda q: q["ready"]),
+    ("DELAYED", lambda q: q["delayed"]),
+    ("IN-FLIGHT", lambda q: q["in_flight"]),
+    ("BYTES", lambda q: format_size(q["bytes"])),
+    ("PAUSED", lambda q: "yes" if q["paused"] else "-"),
+)

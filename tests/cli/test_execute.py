@@ -1,0 +1,129 @@
+"""`dmq receive --exec`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cli.execute import environment
+from tests.cli.program import Counts, Dmq, Start, until
+
+
+def test_what_a_command_finds_in_its_environment() -> None:
+    message: Any = SimpleNamespace(
+        id="i", receipt="r", attempt=2, queue="q", attributes={"trace-id": "t", "Kind": "a\0b"}
+    )
+    assert environment(message) == {
+        "DMQ_MESSAGE_ID": "i",
+        "DMQ_RECEIPT": "r",
+        "DMQ_ATTEMPT": "2",
+        "DMQ_QUEUE": "q",
+        "DMQ_ATTR_trace_id": "t",
+        "DMQ_ATTR_TRACE_ID": "t",
+        "DMQ_ATTR_Kind": "ab",
+        "DMQ_ATTR_KIND": "ab",
+    }
+
+
+def test_each_message_is_given_to_a_command(dmq: Dmq, queue: str, counts: Counts, place: Path) -> None:
+    dmq("send", queue, "--ndjson", stdin=b'{"body":"a","attributes":{"kind":"K"}}\n{"body":"b"}\n')
+    command = 'echo "$(cat) $DMQ_QUEUE $DMQ_ATTEMPT $DMQ_ATTR_KIND" >> out'
+    ran = dmq("receive", queue, "--all", "--exec", command)
+    assert ran.code == 0
+    assert ran.err == "dmq: 2 messages done\n"
+    assert (place / "out").read_text() == f"a {queue} 1 K\nb {queue} 1 \n"
+    assert counts(queue) == (0, 0, 0)
+    assert dmq("receive", queue, "--all", "--exec", "true").code == 3
+
+
+def test_exit_codes_decide(dmq: Dmq, queue: str, counts: Counts) -> None:
+    dead = f"{queue}-dead"
+    dmq("queue", "create", dead)
+    dmq("queue", "set", queue, "--max-attempts", "3", "--dead-letter", dead)
+    dmq("send", queue, "--lines", "--quiet", stdin=b"good\npoison\nagain\n")
+    command = 'case $(cat) in good) ;; poison) exit 65 ;; *) test "$DMQ_ATTEMPT" = 2 ;; esac'
+    ran = dmq("receive", queue, "--all", "--exec", command)
+    assert ran.code == 0
+    assert ran.err == "dmq: 2 messages done, 1 given back, 1 to the dead-letter queue\n"
+    assert counts(queue) == (0, 0, 0)
+    row = dmq("receive", dead, "--json").rows[0]
+    assert row["body"] == "poison"
+    assert any("exit code 65" in value for value in row["attributes"].values())
+
+
+def test_without_a_dead_letter_queue_65_gives_back(dmq: Dmq, queue: str, counts: Counts) -> None:
+    dmq("send", queue, "x")
+    ran = dmq("receive", queue, "-n", "1", "--exec", "exit 65")
+    assert ran.code == 0
+    assert "no dead-letter queue" in ran.err
+    assert counts(queue) == (1, 0, 0)
+
+
+def test_a_command_that_reads_nothing(dmq: Dmq, queue: str, counts: Counts) -> None:
+    dmq("send", queue, "--quiet", stdin=b"x" * 900_000)
+    assert dmq("receive", queue, "-n", "1", "--exec", "true").code == 0
+    assert counts(queue) == (0, 0, 0)
+
+
+@pytest.mark.slow
+def test_the_message_stays_hidden_while_its_command_runs(dmq: Dmq, queue: str, place: Path) -> None:
+    """Two workers, a visibility of half a second, a command of two: it runs once."""
+    dmq("send", queue, "x")
+    command = "echo $DMQ_ATTEMPT >> runs; sleep 2"
+    options = ["--visibility", "500ms", "--workers", "2", "--exec", command]
+    assert dmq("receive", queue, "--all", *options).code == 0
+    assert (place / "runs").read_text() == "1\n"
+
+
+@pytest.mark.slow
+def test_workers_run_at_once(dmq: Dmq, queue: str, place: Path) -> None:
+    """Each of three commands waits for the files of the two others."""
+    dmq("send", queue, "--lines", "--quiet", stdin=b"1\n2\n3\n")
+    command = "touch here.$(cat); until [ -e here.1 ] && [ -e here.2 ] && [ -e here.3 ]; do sleep 0.05; done"
+    ran = dmq("receive", queue, "-n", "3", "--workers", "3", "--exec", command)
+    assert (ran.code, ran.err) == (0, "dmq: 3 messages done\n")
+
+
+@pytest.mark.slow
+def test_sigterm_finishes_what_runs_and_takes_no_more(
+    dmq: Dmq, queue: str, process: Start, place: Path, counts: Counts
+) -> None:
+    dmq("send", queue, "--lines", "--quiet", stdin=b"1\n2\n")
+    command = "touch running; until [ -e go ]; do sleep 0.05; done; echo done >> out"
+    worker = process("receive", queue, "--follow", "--exec", command)
+    until((place / "running").exists)
+    worker.popen.send_signal(signal.SIGTERM)
+    (place / "go").touch()
+    ran = worker.end()
+    assert ran.code == 143
+    assert ran.err.endswith("dmq: 1 message done\n")
+    assert (place / "out").read_text() == "done\n"
+    assert counts(queue) == (1, 0, 0)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_worker_that_waits(dmq: Dmq, queue: str, process: Start) -> None:
+    worker = process("receive", queue, "--wait", "1h", "--exec", "true")
+    until(lambda: dmq("queue", "explain", queue, "--json").rows[0]["waiting_receivers"])
+    worker.popen.send_signal(signal.SIGTERM)
+    ran = worker.end()
+    assert (ran.code, ran.err) == (143, "")
+
+
+@pytest.mark.slow
+def test_a_second_signal_stops_the_command_and_gives_back(
+    dmq: Dmq, queue: str, process: Start, place: Path, counts: Counts
+) -> None:
+    dmq("send", queue, "x")
+    worker = process("receive", queue, "--exec", "touch running; exec sleep 60")
+    until((place / "running").exists)
+    worker.popen.send_signal(signal.SIGINT)
+    assert worker.popen.stderr is not None
+    assert b"finishing" in worker.popen.stderr.readline()
+    worker.popen.send_signal(signal.SIGINT)
+    assert worker.end().code == 130
+    assert counts(queue) == (1, 0, 0)

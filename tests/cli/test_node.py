@@ -1,0 +1,116 @@
+"""`dmq node start` and `dmq node status`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from cli.node import node_config
+from dmqnode.config import NodeConfig
+from dmqnode.errors import UsageError
+from tests.cli.program import Dmq, Start
+
+
+def test_a_first_node_needs_no_flag(place: Path) -> None:
+    assert node_config({}, None) == NodeConfig(data=place / "state/dmq")
+
+
+def test_flags_go_before_the_configuration(place: Path) -> None:
+    (place / "dmq.toml").write_text(
+        '[node]\nname = "file"\nreplicas = 5\nmemory_limit = "1GiB"\ndead_after = 60\njoin = ["a:1", "b:2"]\n'
+        'data = "~/d"\ntokens = "tokens"\n'
+    )
+    found = node_config({"name": "flag", "write_quorum": "3"}, None)
+    assert found == NodeConfig(
+        data=Path.home() / "d",
+        name="flag",
+        replicas=5,
+        write_quorum=3,
+        memory_limit=1 << 30,
+        dead_after=60,
+        join=("a:1", "b:2"),
+        tokens=Path("tokens"),
+    )
+    assert node_config({"join": ["c:3"]}, None).join == ("c:3",)
+    (place / "other.toml").write_text('[node]\nzone = "z"\n')
+    assert node_config({}, place / "other.toml") == NodeConfig(data=place / "state/dmq", zone="z")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"replicas": "x"}, "--replicas: 'x' is not a whole number"),
+        ({"dead_after": "x"}, "--dead-after: 'x' is not a duration"),
+        ({"memory_limit": "x"}, "--memory-limit: 'x' is not a size"),
+        ({"listen": "x"}, "'x' is not HOST:PORT"),
+        ({"log_format": "x"}, "it is text or json"),
+        ({"write_quorum": "9"}, "write_quorum is 9"),
+    ],
+)
+def test_settings_that_cannot_be(given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        node_config(given, None)
+
+
+def test_node_is_no_option_of_a_start(offline: Dmq) -> None:
+    ran = offline("node", "start", "--node", "127.0.0.1:1")
+    assert ran.code == 2
+    assert "listens on --listen" in ran.err
+
+
+@pytest.mark.slow
+def test_start_serve_and_stop(dmq: Dmq, process: Start, place: Path) -> None:
+    node = process("node", "start", "--listen", "127.0.0.1:0", "--name", "mine", "--zone", "z")
+    ready, name, address = node.line().split()
+    assert (ready, name) == ("ready", "mine")
+    assert (place / "state/dmq").is_dir()
+    assert dmq("send", "q", "x", "--create", "--node", address).code == 0
+    ran = process("node", "start", "--listen", "127.0.0.1:0").end()
+    assert ran.code == 1, "its directory is in use"
+    assert ran.err.splitlines()[-1].startswith("dmq: ")
+    node.popen.send_signal(signal.SIGTERM)
+    assert node.end().code == 0
+
+
+@pytest.mark.slow
+def test_a_port_in_use_is_one_sentence(dmq: Dmq, node: object, process: Start) -> None:
+    address = dmq("node", "status", "--json").rows[0]["address"]
+    ran = process("node", "start", "--listen", address).end()
+    assert (ran.code, ran.out) == (1, "")
+    assert address in ran.err.splitlines()[-1]
+
+
+def test_status(dmq: Dmq) -> None:
+    found = dmq("node", "status", "--json")
+    assert found.code == 0
+    assert found.rows[0]["serving"] is True
+    fields = dict(line.split(maxsplit=1) for line in dmq("node", "status").out.splitlines())
+    assert fields["name"] == "shared"
+    assert fields["serving"] == "yes"
+    assert dmq("node", "status", "--quiet").out == ""
+
+
+def test_status_of_a_node_that_is_not_there(offline: Dmq) -> None:
+    ran = offline("node", "status", "--node", "127.0.0.1:1", "--timeout", "100ms")
+    assert ran.code == 6
+    assert "127.0.0.1:1" in ran.err
+    assert offline("node", "status", "--node", "127.0.0.1:1", "--wait", "200ms").code == 6
+
+
+@pytest.mark.slow
+def test_a_token_is_needed_where_there_are_tokens(
+    dmq: Dmq, process: Start, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "tokens").write_text("me:correct-horse\n")
+    (place / "dmq.toml").write_text('[node]\ntokens = "tokens"\n')
+    node = process("node", "start", "--listen", "127.0.0.1:0")
+    address = node.line().split()[2]
+    ran = dmq("queue", "list", "--node", address, "--json")
+    assert ran.code == 5
+    assert ran.error["code"] == "not-authorized"
+    monkeypatch.setenv("DMQ_TOKEN", "correct-horse")
+    assert dmq("queue", "list", "--node", address).code == 0
+    (place / "token").write_text("battery-staple\n")
+    assert dmq("node", "status", "--node", address, "--token-file", "token").code == 5
