@@ -1,0 +1,321 @@
+"""Leases, step by step: what the world of leases shows only by chance, and what it would not see."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from itertools import count
+
+import pytest
+
+from dmqnode.grants import LEASE, Grants
+from dmqnode.homesets import HomeSet, LeaseNumber
+from dmqnode.ids import NodeId, PartitionId
+from dmqnode.lease_effects import Acquired, Denial, Effect, HomesChanged, Lost, Persist, Serving, ToPeer
+from dmqnode.lease_states import HELD
+from dmqnode.leases import Leases
+from dmqnode.messages import Message
+from dmqnode.peer_messages import Claim, Denied, Granted, Release, Renew, Renewed
+
+A, B, C, D = (NodeId(bytes([n]) * 8) for n in range(1, 5))
+P, Q = (PartitionId(bytes([n]) * 10) for n in (1, 2))
+ABC = HomeSet.first((A, B, C))
+
+
+class Nodes:
+    """Nodes without a network between them: a message is there at once, unless its receiver is away."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.grants = {n: Grants(n, -1.0, lambda *_: True) for n in (A, B, C, D)}
+        self.leases = {n: self.start(n) for n in (A, B, C, D)}
+        self.away: set[NodeId] = set()
+        self.seen: list[Effect] = []
+        self.sent: list[tuple[NodeId, NodeId, Message]] = []
+
+    def start(self, node: NodeId) -> Leases:
+        return Leases(node, self.grants[node], random.Random(node[0]), lambda _: 0)
+
+    def restart(self, node: NodeId) -> None:
+        """Forget all but the promises on disk."""
+        old = self.grants[node]
+        self.grants[node] = Grants(node, self.now + LEASE, lambda *_: True)
+        for partition, _ in old:
+            (_, record), *_ = old.save(partition)
+            assert record is not None
+            self.grants[node].load(partition, record)
+        self.leases[node] = self.start(node)
+
+    def want(self, node: NodeId, record: HomeSet = ABC, partition: PartitionId = P) -> None:
+        self.leases[node].want(self.now, partition, record)
+        self.settle()
+
+    def settle(self) -> None:
+        for _ in range(1000):
+            effects = [(n, e) for n in self.leases for e in self.leases[n].take_effects()]
+            if not effects:
+                return
+            for node, effect in effects:
+                self._do(node, effect)
+        raise AssertionError("the nodes talk without end")
+
+    def _do(self, node: NodeId, effect: Effect) -> None:
+        self.seen.append(effect)
+        match effect:
+            case ToPeer():
+                self._send(node, effect)
+            case Persist():
+                for message in effect.then:
+                    self._send(node, message)
+            case Acquired():
+                self.leases[node].merged(self.now, effect.partition, effect.number)
+            case _:
+                pass
+
+    def _send(self, node: NodeId, to: ToPeer) -> None:
+        self.sent.append((node, to.node, to.message))
+        if node not in self.away and (to.node not in self.away or to.node == node):
+            assert self.leases[to.node].receive(self.now, self.now, node, to.message)
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.1)):
+            self.now += 0.1
+            for leases in self.leases.values():
+                if self.now >= leases.next_deadline():
+                    leases.tick(self.now)
+            self.settle()
+
+    def leads(self, node: NodeId, partition: PartitionId = P) -> bool:
+        lease = self.leases[node].held(self.now, partition)
+        return lease is not None and self.leases[node].leads(self.now, partition, lease.number)
+
+
+@pytest.fixture
+def nodes() -> Nodes:
+    return Nodes()
+
+
+def test_a_lease_is_taken_kept_and_lost(nodes: Nodes) -> None:
+    nodes.want(A)
+    assert nodes.leads(A)
+    nodes.run(10.0)
+    assert nodes.leads(A)
+    nodes.want(B)
+    assert not nodes.leads(B)
+    assert Denial(P, A) in nodes.seen
+    nodes.away = {B, C}
+    nodes.run(LEASE + 0.5)
+    assert not nodes.leads(A)
+    assert Lost(P, LeaseNumber(1, A)) in nodes.seen
+    assert nodes.leases[A].next_deadline() == math.inf
+
+
+def test_the_lease_ends_before_what_was_granted_does(nodes: Nodes) -> None:
+    nodes.want(A)
+    start = nodes.now
+    promise = nodes.grants[B].find(P)
+    assert promise is not None
+    assert promise.until == start + LEASE
+    assert nodes.leases[A].held(start + HELD - 0.001, P) is not None
+    assert nodes.leases[A].held(start + HELD, P) is None
+    assert HELD * 1.01 < LEASE * 0.99
+
+
+def test_a_number_is_on_disk_before_another_node_hears_of_it(nodes: Nodes) -> None:
+    nodes.leases[A].want(nodes.now, P, ABC)
+    (claim,) = nodes.leases[A].take_effects()
+    assert isinstance(claim, ToPeer)
+    assert claim.node == A
+    nodes.leases[A].receive(nodes.now, nodes.now, A, claim.message)
+    (write,) = nodes.leases[A].take_effects()
+    assert isinstance(write, Persist)
+    nodes.leases[A].receive(nodes.now, nodes.now, A, write.then[0].message)
+    asked = nodes.leases[A].take_effects()
+    assert [e.node for e in asked if isinstance(e, ToPeer)] == [B, C]
+
+
+def test_one_denial_is_no_majority(nodes: Nodes) -> None:
+    nodes.restart(B)  # it keeps silent, and says so before anybody else has granted
+    nodes.want(A)
+    assert nodes.leads(A)
+
+
+def test_a_claim_that_comes_to_nothing_stands_in_nobodys_way(nodes: Nodes) -> None:
+    nodes.away = {C}
+    for node in (A, B):
+        nodes.leases[node].want(nodes.now, P, ABC)
+    nodes.settle()  # each has granted its own claim, and not the other's
+    for _ in range(20):
+        nodes.run(0.2)
+        if nodes.leads(A) or nodes.leads(B):
+            break
+        for node in (A, B):
+            nodes.leases[node].want(nodes.now, P, ABC)
+        nodes.settle()
+    assert nodes.leads(A) != nodes.leads(B)
+
+
+def test_homes_that_restart_one_after_the_other_do_not_end_a_lease(nodes: Nodes) -> None:
+    nodes.want(A)
+    for node in (B, C, B, C):
+        nodes.restart(node)
+        nodes.run(LEASE + 0.5)
+        assert nodes.leads(A)
+    assert not any(isinstance(e, Lost) for e in nodes.seen)
+
+
+def test_what_a_home_granted_and_then_promised_to_another_is_not_renewed_after_a_restart(
+    nodes: Nodes,
+) -> None:
+    nodes.want(A)
+    nodes.leases[A].release(P)
+    nodes.settle()
+    nodes.want(B)
+    nodes.restart(C)
+    answer = nodes.grants[C].on_renew(nodes.now, A, Renew(7, bytes(16), [(P, 1)]))
+    assert answer == ToPeer(A, Renewed(7, False, [P]))
+    answer = nodes.grants[C].on_renew(nodes.now, B, Renew(7, bytes(16), [(P, 2)]))
+    assert answer == ToPeer(B, Renewed(7, False, []))
+
+
+def test_a_renewal_that_left_in_the_instant_of_the_lease_says_nothing_of_it(nodes: Nodes) -> None:
+    nodes.want(A, partition=Q)
+    nodes.leases[A].want(nodes.now, P, ABC)
+    start = nodes.now
+    nodes.now += 0.5
+    claim = nodes.leases[A].take_effects()
+    nodes.leases[A].tick(nodes.now)
+    renewals = [e for e in nodes.leases[A].take_effects() if isinstance(e, ToPeer)]
+    assert len(renewals) == 3
+    for effect in claim:
+        nodes._do(A, effect)
+    nodes.settle()
+    assert nodes.leads(A)
+    nodes.now += 0.5
+    for node, message in renewals:
+        assert isinstance(message, Renew)
+        nodes.leases[A].receive(nodes.now, nodes.now, node, Renewed(message.nonce, False, []))
+    assert nodes.leases[A].held(start + HELD, P) is None
+
+
+def test_renewing_is_one_message_for_each_pair_of_nodes(nodes: Nodes) -> None:
+    partitions = [PartitionId(n.to_bytes(10, "big")) for n in range(50)]
+    for partition in partitions:
+        nodes.want(A, partition=partition)
+    nodes.run(1.0)
+    nodes.sent.clear()
+    nodes.run(0.5)
+    renewals = [m for sender, to, m in nodes.sent if isinstance(m, Renew) and to == B]
+    assert 1 <= len(renewals) <= 2
+    assert all(not m.pairs for m in renewals)
+    assert all(nodes.leads(A, partition) for partition in partitions)
+
+
+def test_a_release_names_who_is_next(nodes: Nodes) -> None:
+    nodes.want(A)
+    nodes.leases[A].release(P, B)
+    nodes.settle()
+    nodes.want(C)
+    assert not nodes.leads(C)
+    nodes.want(B)
+    assert nodes.leads(B)
+
+
+def test_a_change_of_homes_is_agreed_to_and_told(nodes: Nodes) -> None:
+    nodes.want(A)
+    assert not nodes.leases[A].propose(nodes.now, P, ABC.new)
+    assert nodes.leases[A].propose(nodes.now, P, (A, B, D))
+    assert not nodes.leases[A].propose(nodes.now, P, (A, B))
+    nodes.settle()
+    changed = [e.record for e in nodes.seen if isinstance(e, HomesChanged)]
+    assert [r.new for r in changed] == [(A, B, D)]
+    for node in (A, B, C, D):
+        promise = nodes.grants[node].find(P)
+        assert promise is not None
+        assert promise.record == changed[0]
+    nodes.away = {B, C}
+    nodes.run(10.0)
+    assert nodes.leads(A)  # with D, which renews since it agreed
+
+
+def test_an_only_home_needs_nobody_until_it_has_company(nodes: Nodes) -> None:
+    alone = HomeSet.first((A,))
+    nodes.restart(A)
+    nodes.want(A, alone)
+    assert nodes.leads(A)
+    nodes.now += 3600.0
+    assert nodes.leads(A)
+    nodes.leases[A].propose(nodes.now, P, (A, B))
+    nodes.settle()
+    nodes.run(5.0)
+    assert nodes.leads(A)
+    nodes.away = {B}
+    nodes.run(LEASE + 0.5)
+    assert not nodes.leads(A)
+
+
+def test_an_only_home_that_granted_to_another_keeps_silent_after_a_restart(nodes: Nodes) -> None:
+    nodes.want(A, HomeSet.first((A,)))
+    nodes.leases[A].propose(nodes.now, P, (B,))
+    nodes.settle()
+    assert nodes.leads(A)  # no home any more, but the lease goes on
+    nodes.restart(B)
+    nodes.want(B)
+    assert not nodes.leads(B)
+
+
+def test_an_unfinished_change_is_finished_before_serving(nodes: Nodes) -> None:
+    nodes.want(A)
+    nodes.leases[A].propose(nodes.now, P, (A, B, D))
+    (proposal,) = [e for e in nodes.leases[A].take_effects() if isinstance(e, ToPeer) and e.node == B]
+    nodes.leases[B].receive(nodes.now, nodes.now, A, proposal.message)
+    nodes.leases[B].take_effects()  # B agrees; A crashes before it hears so
+    nodes.restart(A)
+    nodes.away = {A}
+    nodes.run(LEASE + 0.1)
+    nodes.seen.clear()
+    nodes.want(C)
+    serving = nodes.seen.index(Serving(P, LeaseNumber(2, C)))
+    changed = next(e for e in nodes.seen if isinstance(e, HomesChanged))
+    assert changed.record.new == (A, B, D)
+    assert nodes.seen.index(changed) < serving
+
+
+def test_answers_to_an_earlier_attempt_do_not_count(nodes: Nodes) -> None:
+    leases = nodes.leases[A]
+    leases.want(nodes.now, P, ABC)
+    (own,) = leases.take_effects()
+    assert isinstance(own, ToPeer)
+    assert isinstance(own.message, Claim)
+    for sender in (A, B, C):
+        leases.receive(nodes.now, 0.0, sender, Granted(P, 1, own.message.nonce ^ 1, ABC.fields()))
+        leases.receive(nodes.now, 0.0, sender, Denied(P, 1, own.message.nonce ^ 1, 9, B, b""))
+    assert leases.take_effects() == []
+    assert leases.claiming(P)
+
+
+def test_a_message_of_another_kind_is_not_taken(nodes: Nodes) -> None:
+    assert not nodes.leases[A].receive(0.0, 0.0, B, Message())
+    assert nodes.leases[A].receive(0.0, 0.0, B, Release(P, 1, b""))
+
+
+@pytest.mark.slow
+def test_ten_thousand_leases_cost_little() -> None:
+    nodes = Nodes()
+    for n in range(10_000):
+        others = [(B, C), (C, D), (B, D), (D, C)][n % 4]
+        nodes.leases[A].want(nodes.now, PartitionId(n.to_bytes(10, "big")), HomeSet.first((A, *others)))
+    nodes.settle()
+    costs = []
+    for _ in count():
+        nodes.now += 0.41
+        before = time.process_time()
+        nodes.leases[A].tick(nodes.now)
+        costs.append(time.process_time() - before)
+        nodes.settle()
+        if len(costs) == 15:
+            break
+    assert len(nodes.leases[A]) == 10_000
+    # Every fifth tick or so all ends are worked out anew: about 10 ms.
+    assert sorted(costs)[-2] < 0.02
