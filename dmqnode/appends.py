@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dmqnode.batch import Batch, merge
 from dmqnode.clock import Now
 from dmqnode.dedup import Dedup, Runs, join_runs
-from dmqnode.errors import Refused
 from dmqnode.ids import LogId
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log, StoredBatch
@@ -18,6 +17,8 @@ from storage.ops import WriteBatch
 
 MERGE_BYTES = 256 << 10
 MERGE_MESSAGES = 4096
+MERGE_TIME = 50
+"""Milliseconds within which sends are stored as sent at one time."""
 
 
 class _Append:
@@ -77,23 +78,16 @@ class Appends:
             behind: delayed messages of this fifo queue are not delivered yet: come behind them.
 
         Returns where its messages are, in batch order, and how many of them were known already.
-
-        Errors: Refused when the send was settled and forgotten.
         """
         minute = now.wall // 60_000
         if producer:
-            try:
-                known = self._dedup.find(producer, sequence)
-            except KeyError:
-                raise Refused(
-                    "this send was settled before; a repetition comes too late to be recognised"
-                ) from None
+            known = self._dedup.find(producer, sequence)
             if known is not None:
                 return known, batch.count
         seconds = settings.delay if delay is None else delay
         due = now.wall + round(seconds * 1000) if seconds > 0 else 0
         if behind:
-            due = max(due, self.last_due, 1)
+            due = max(due, self.last_due, now.wall)
         duplicates = 0
         if "d" in batch.metadata:
             runs, duplicates = self._append_named(now, minute, batch, due)
@@ -133,7 +127,9 @@ class Appends:
         self.last_due = max(due, self.last_due)
         log = self._current.get(due > 0)
         if log is None:
-            log = self._current[due > 0] = Log(self._new_log(), now.wall, delayed=due > 0)
+            # Logs are read in the order in which they were opened, also when the clock is set back.
+            opened_at = max([now.wall, *(other.opened_at + 1 for other in self._logs.values())])
+            log = self._current[due > 0] = Log(self._new_log(), opened_at, delayed=due > 0)
             self._logs[log.id] = log
             self._opened.append(log)
         last = self._waiting[-1] if self._waiting else None
@@ -141,6 +137,7 @@ class Appends:
             last is None
             or last.log is not log
             or last.due != due
+            or not 0 <= now.wall - last.sent_at <= MERGE_TIME
             or last.bytes + batch.bytes > MERGE_BYTES
             or last.count + batch.count > MERGE_MESSAGES
         ):
@@ -152,6 +149,10 @@ class Appends:
         last.bytes += batch.bytes
         log.end += batch.count
         return log.id, first, batch.count
+
+    def reopen(self, log: Log) -> None:
+        """Write a log's record with the next group: another node opened it."""
+        self._opened.append(log)
 
     def soonest(self) -> float:
         """Return the earliest due time (ms) among what waits to be written, math.inf if none is delayed."""

@@ -27,7 +27,7 @@ from typing import Any
 
 import cbor2
 
-from dmqnode.errors import ProtocolError
+from dmqnode.errors import InvalidRequest, ProtocolError
 from dmqnode.messages import Blob
 
 FORMAT = 1
@@ -37,6 +37,9 @@ MAX_MESSAGES = 65_536
 """Messages in one batch: what a node refuses to take at once bounds what it must hold at once."""
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTES_SIZE = 65_536
+MAX_MOVE_ATTRIBUTES = 8
+MAX_MOVE_SIZE = 8192
+"""What moves to a dead-letter queue may add to a message's attributes."""
 MAX_NAME = 256
 
 _HEAD = struct.Struct("<BBHII")
@@ -56,7 +59,7 @@ class Batch:
     columns, empty for most batches; `bytes` the sum of the bodies' lengths.
     """
 
-    __slots__ = ("_base", "_ends", "_length", "blob", "bytes", "count", "metadata")
+    __slots__ = ("_base", "_ends", "_length", "_special", "blob", "bytes", "count", "metadata")
 
     def __init__(
         self, blob: bytes, count: int, length: int | None, ends: Sequence[int], base: int, metadata: Metadata
@@ -67,6 +70,7 @@ class Batch:
         self._ends = ends
         self._base = base
         self.metadata = metadata
+        self._special = any(special for _, special in metadata.values())
         self.bytes = len(blob) - base
 
     def __len__(self) -> int:
@@ -76,8 +80,25 @@ class Batch:
         """Return how many bytes the bodies of messages low … high - 1 take."""
         return self._end(high) - self._end(low)
 
+    def weight(self, index: int) -> int:
+        """Return how many bytes one message takes: its body, and the metadata that is its own."""
+        size = self.span(index, index + 1)
+        if self._special:
+            own = [special[index] for _, special in self.metadata.values() if index in special]
+            size += sum(8 + len(cbor2.dumps(value)) for value in own)
+        return size
+
     def fits(self, low: int, high: int, size: int) -> int:
-        """Return how far up to `high` bodies from `low` on take at most `size` bytes; at least low + 1."""
+        """Return how far up to `high` messages from `low` on take at most `size` bytes; at least low + 1."""
+        high = self._bodies_fit(low, high, size)
+        if self._special:
+            for h in range(low, high):
+                size -= self.weight(h)
+                if size < 0 and h > low:
+                    return h
+        return high
+
+    def _bodies_fit(self, low: int, high: int, size: int) -> int:
         if self._length is not None:
             return min(high, low + max(1, size // self._length)) if self._length else high
         limit, h = self._end(low) + size, low + 1
@@ -273,11 +294,20 @@ def parse(blob: bytes) -> Batch:
 def _read_metadata(packed: bytes, count: int) -> Metadata:
     try:
         columns = cbor2.loads(packed)
-    except (cbor2.CBORDecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    # What the library raises depends on its version and on the tag that was abused.
+    except (
+        cbor2.CBORDecodeError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        LookupError,
+        RecursionError,
+    ) as error:
         raise ProtocolError(f"the metadata of a batch is not CBOR: {error}") from error
     if not isinstance(columns, dict):
         raise ProtocolError("the metadata of a batch is not a map")
     metadata: Metadata = {}
+    unfolded = 0
     for name, column in columns.items():
         if name not in _COLUMNS:
             raise ProtocolError(f"metadata column {name!r} is not known")
@@ -287,27 +317,50 @@ def _read_metadata(packed: bytes, count: int) -> Metadata:
         if not all(type(i) is int and 0 <= i < count for i in special):
             raise ProtocolError(f"metadata column {name!r} speaks of messages that the batch does not have")
         for value in (common, *special.values()):
-            _check_value(name, value)
+            unfolded += _check_value(name, value)
         metadata[name] = (common, special)
+    if unfolded > len(packed):
+        # Shared values: a few bytes would become gigabytes where the batch is cut or joined.
+        raise ProtocolError("the metadata of a batch refers to one value more than once")
     return metadata
 
 
-def _check_value(name: str, value: Any) -> None:
+def _check_value(name: str, value: Any) -> int:
+    """Check one value; return how many characters of text it holds."""
     if value is None:
-        return
+        return 0
     if name == "a":
         if not isinstance(value, dict) or not all(
             type(k) is str and type(v) is str for k, v in value.items()
         ):
             raise ProtocolError("attributes are not a map from text to text")
-        if len(value) > MAX_ATTRIBUTES:
-            raise ProtocolError(f"a message has {len(value)} attributes, the limit is {MAX_ATTRIBUTES}")
-        if sum(len(k) + len(v) for k, v in value.items()) > MAX_ATTRIBUTES_SIZE:
-            raise ProtocolError(
-                f"the attributes of a message are longer than {MAX_ATTRIBUTES_SIZE} characters"
-            )
-    elif name == "t":
+        size = sum(len(k) + len(v) for k, v in value.items())
+        if len(value) > MAX_ATTRIBUTES + MAX_MOVE_ATTRIBUTES or size > MAX_ATTRIBUTES_SIZE + MAX_MOVE_SIZE:
+            raise ProtocolError(f"a message has {len(value)} attributes of {size} characters: too many")
+        return size
+    if name == "t":
         if type(value) is not int or not 0 < value < 2**53:
             raise ProtocolError("a time to live is not a positive number of milliseconds")
-    elif type(value) is not str or not 0 < len(value) <= MAX_NAME:
+        return 0
+    if type(value) is not str or not 0 < len(value) <= MAX_NAME:
         raise ProtocolError(f"a group or dedup id is not a text of 1..{MAX_NAME} characters")
+    return len(value)
+
+
+def check_attributes(batch: Batch) -> None:
+    """Check the attributes that a user gave against the limits; those of a move (`dmq.…`) do not count.
+
+    Errors: InvalidRequest.
+    """
+    if "a" not in batch.metadata:
+        return
+    common, special = batch.metadata["a"]
+    for attributes in (common, *special.values()):
+        own = {k: v for k, v in (attributes or {}).items() if not k.startswith("dmq.")}
+        if len(own) > MAX_ATTRIBUTES:
+            raise InvalidRequest(f"a message has {len(own)} attributes; the limit is {MAX_ATTRIBUTES}")
+        size = sum(len(k) + len(v) for k, v in own.items())
+        if size > MAX_ATTRIBUTES_SIZE:
+            raise InvalidRequest(
+                f"the attributes of a message have {size} characters; the limit is {MAX_ATTRIBUTES_SIZE}"
+            )

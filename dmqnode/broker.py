@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dmqnode.batch import parse
 from dmqnode.clock import Now
 from dmqnode.config import NodeConfig
 from dmqnode.counters import Counters
 from dmqnode.deadlines import Deadlines
 from dmqnode.deliveries import Deliveries
 from dmqnode.effects import Compact, Reply
-from dmqnode.errors import DMQError, LimitExceeded, ProtocolError, Refused, Unavailable
-from dmqnode.ids import LogId, PartitionId, QueueId, log_id
+from dmqnode.errors import DMQError, Refused, Unavailable
+from dmqnode.ids import PartitionId, QueueId
 from dmqnode.messages import (
     Ack,
     Browse,
@@ -42,57 +41,28 @@ from dmqnode.messages import (
     Redrive,
     Send,
     SetQueue,
-    Stored,
+    Step,
 )
 from dmqnode.moves import Moves
+from dmqnode.numbering import Numbering
 from dmqnode.partition import Collected, Partition
+from dmqnode.pending import Look, Pending
 from dmqnode.queue import Queue
 from dmqnode.reads import Reads
 from dmqnode.records import Identity
 from dmqnode.registry import Registry
 from dmqnode.reports import Reports
+from dmqnode.sends import Sends
+from dmqnode.surroundings import Session, Surroundings
 from dmqnode.upkeep import Upkeep
 from storage.ops import WriteBatch
 
+if TYPE_CHECKING:
+    from dmqnode.clustering import Clustering
+    from dmqnode.entering import Entrance
+
 NOTES_LINGER = 0.01
 """Seconds that delivery notes wait for others: an ack within this time saves the note."""
-MAX_UNSTORED = 64 << 20
-"""Bytes of sends taken in and not yet on disk, of all connections."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """One write group: what the committer writes, and what may be said afterwards."""
-
-    batch: WriteBatch
-    sync: bool
-    collected: list[Collected]
-    then: list[Callable[[Now], None]]
-
-
-@dataclass(slots=True)
-class Session:
-    """What the broker knows of one connection."""
-
-    id: int
-    client: str
-    user: str
-    waiting: dict[int, Queue] = field(default_factory=dict)
-    """The queue that each receive under way waits for."""
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What the shell measures and the broker decides by."""
-
-    memory: int = 0
-    free_disk: int = 1 << 62
-    store_bytes: int = 0
-    set_aside: int = 0
-    connections: int = 0
-    address: str = ""
-    pid: int = 0
-    notices: list[str] = field(default_factory=list)
 
 
 class Broker:
@@ -115,20 +85,27 @@ class Broker:
         self.sessions: dict[int, Session] = {}
         self.stopping = False
         self._latest = started.run
-        self._logs = 0
-        self._deliveries = 0
+        self.now = started
+        """The time of the latest call."""
+        numbering = Numbering(identity)
+        self.new_log = numbering.new_log
+        self.new_delivery = numbering.new_delivery
         self._sessions = 0
-        self._unstored = 0
         self._dirty: dict[Partition, None] = {}
         self._noted: dict[Partition, None] = {}
         self._notes_due = math.inf
         self._meta = WriteBatch()
         self._meta_then: list[Callable[[Now], None]] = []
+        self._looks: list[Look] = []
+        self._meta_synced = False
         self._replies: list[Reply] = []
+        self.entrance: Entrance | None = None
+        self.clustering: Clustering | None = None
         self.woken: dict[Queue, None] = {}
         """Queues for which reads brought something."""
         self.compactions: list[Compact] = []
         self.registry = Registry(self)
+        self.sends = Sends(self)
         self.deliveries = Deliveries(self)
         self.moves = Moves(self)
         self.reports = Reports(self)
@@ -137,23 +114,9 @@ class Broker:
 
     # --- names ---------------------------------------------------------------------------------------
 
-    def new_log(self) -> LogId:
-        """Return the id of a new log of this run."""
-        self._logs += 1
-        return log_id(self.identity.node, self.identity.boot, self.identity.nonce, self._logs)
-
     def wake(self, queue: Queue) -> None:
         """A read brought something for `queue`: serve it once the read is dealt with."""
         self.woken[queue] = None
-
-    def run_now(self) -> float:
-        """Return the running time of the latest call: for reports."""
-        return self._latest
-
-    def new_delivery(self) -> int:
-        """Return a delivery number that no earlier run of this node has given."""
-        self._deliveries += 1
-        return ((self.identity.boot & 0xFFFFFF) << 40) | self._deliveries
 
     # --- sessions ------------------------------------------------------------------------------------
 
@@ -176,18 +139,23 @@ class Broker:
         """Take in one request; its answer comes out of `take_replies`, at once or later."""
         known = self.sessions[session]
         self._latest = now.run
+        self.now = now
         self.counters.requests += 1
         try:
             if self.stopping and not isinstance(message, Cancel):
                 raise Unavailable("this node is stopping; ask another, or again in a moment", code="stopping")
-            self._route(now, known, number, message)
+            if self.entrance is not None and self.entrance.under_way:
+                raise self.entrance.refuse()
+            if self.clustering is None or not self.clustering.requests.request(now, known, number, message):
+                self.route(now, known, number, message)
         except DMQError as error:
             self.refuse(session, number, error)
 
-    def _route(self, now: Now, session: Session, number: int, message: Message) -> None:
+    def route(self, now: Now, session: Session, number: int, message: Message) -> None:
+        """Have a request done by this node itself.  Errors: Refused and its kinds."""
         match message:
             case Send():
-                self._send(now, session, number, message)
+                self.sends.send(now, session, number, message)
             case Receive():
                 self.deliveries.receive(now, session, number, message)
             case Ack() | Nack() | Extend():
@@ -200,13 +168,17 @@ class Broker:
                 self.reports.answer(now, session, number, message)
             case Redrive():
                 self.moves.redrive(now, session, number, message)
+            case Step():
+                if self.entrance is None:
+                    raise Refused("this node takes no other members")
+                self.entrance.step(now, session, number, message)
             case _:
                 raise Refused(f"{type(message).__name__} is not a request; this node does not answer it")
 
-    def refuse(self, session: int, number: int, error: DMQError) -> None:
-        """Answer that a request was not done."""
+    def refuse(self, session: int, number: int, error: DMQError, size: int = 0) -> None:
+        """Answer that a request was not done; `size` bytes of it were counted as under way."""
         self.counters.refused += 1
-        self.reply(session, number, Failed(error.code, str(error), error.retryable, error.stored))
+        self.reply(session, number, Failed(error.code, str(error), error.retryable, error.stored), size)
 
     def reply(self, session: int, number: int, message: Message, size: int = 0) -> None:
         """Answer a request now."""
@@ -214,9 +186,14 @@ class Broker:
 
     def take_replies(self) -> list[Reply]:
         """Return, once, the answers that are to go out."""
+        replies = self.more_replies()
+        return replies if self.clustering is None else self.clustering.requests.own_replies(replies)
+
+    def more_replies(self) -> list[Reply]:
+        """Return what dealing with replies brought."""
         replies, self._replies = self._replies, []
         for reply in replies:
-            self._unstored -= reply.size
+            self.sends.unstored -= reply.size
         return replies
 
     def undelivered(self, now: Now, delivered: Delivered) -> None:
@@ -227,92 +204,78 @@ class Broker:
         """Refuse what is new, end the waits, and have the notes of all deliveries written durably (N1)."""
         self.stopping = True
         self.deliveries.end_waits(now)
-        for partition in self._noted:
-            self._dirty[partition] = None
+        self.save_notes()
         if not self._dirty:
             self.write_meta(WriteBatch(), lambda now: None)
 
-    # --- sending -------------------------------------------------------------------------------------
+    def save_notes(self) -> None:
+        """Have the notes of all deliveries written durably with the next group."""
+        for partition in self._noted:
+            self._dirty[partition] = None
 
-    def _send(self, now: Now, session: Session, number: int, request: Send) -> None:
-        size = len(request.batch)
-        self._admit(size)
-        try:
-            batch = parse(request.batch)
-        except ProtocolError as error:
-            raise Refused(str(error), code="invalid") from None
-        queue = self.registry.find_or_create(now, session, request.queue, create=request.create)
-        self._unstored += size
-
-        def place(now: Now) -> None:
-            try:
-                if self.registry.queues.get(queue.name) is not queue:
-                    raise self.registry.not_found(queue.name)
-                runs, duplicates, partitions = queue.send(now, request, batch)
-            except DMQError as error:
-                self._unstored -= size
-                self.refuse(session.id, number, error)
-                return
-            self.counters.duplicates += duplicates
-            self.counters.received_bytes += size
-            reply = Reply(session.id, number, Stored(runs, duplicates), size)
-            partitions[0].after_write(reply)
-            for partition in partitions:
-                self.touched(now, partition)
-
-        self.when_open(now, queue, place)
-
-    def _admit(self, size: int) -> None:
-        around, config = self.surroundings, self.config
-        if around.free_disk < config.disk_reserve:
-            raise LimitExceeded(
-                f"the disk is full: {around.free_disk >> 20} MiB are free and "
-                f"{config.disk_reserve >> 20} MiB are kept for acks; free some space, or receive",
-                code="disk-full",
-                retryable=True,
-            )
-        if around.memory > config.memory_limit or self._unstored + size > MAX_UNSTORED:
-            raise LimitExceeded(
-                "this node is at its memory limit; send again in a moment, or raise --memory-limit",
-                code="overloaded",
-                retryable=True,
-            )
+    @property
+    def unsettled(self) -> bool:
+        """Whether some partition has something to write, or is being read or moved."""
+        queues = self.registry.queues.values()
+        return bool(self._dirty or self._noted or any(not q.quiet for q in queues))
 
     # --- queues --------------------------------------------------------------------------------------
 
-    def when_open(self, now: Now, queue: Queue, then: Callable[[Now], None]) -> None:
-        """Call `then` once the queue's partitions are in memory: now, if they are."""
+    def when_open(
+        self,
+        now: Now,
+        queue: Queue,
+        then: Callable[[Now], None],
+        gone: Callable[[Now, DMQError], None] = lambda now, error: None,
+    ) -> None:
+        """Call `then` once the queue's partitions are in memory: now, if they are.
+
+        Arguments:
+            gone: called instead, with the error that says so, if the queue is deleted before that.
+        """
+        if self.registry.queues.get(queue.key) is not queue:
+            gone(now, self.registry.not_found(queue.name))
+            return
         queue.used_at = now.run
         if queue.open:
             then(now)
             return
-        queue.pending.append(then)
+        queue.pending.append((then, gone))
         if not queue.opening:
             queue.start_opening(now, lambda now, ops: self._opened(now, queue, ops))
 
     def _opened(self, now: Now, queue: Queue, ops: WriteBatch) -> None:
+        if self.registry.queues.get(queue.key) is not queue:
+            return
         self._meta.extend(ops)
         if queue.opening:
             return
         for partition in queue.partitions:
             self.registry.by_partition[partition.id] = queue
+            partition.tick(now)
             self.touched(now, partition)
-        queue.resume_purges(now)
+            self.registry.delete_purged(now, partition)
         pending, queue.pending = queue.pending, []
-        for then in pending:
-            then(now)
+        for then, gone in pending:
+            # What came before may have deleted the queue.
+            self.when_open(now, queue, then, gone)
 
     def queue_of(self, partition: PartitionId) -> tuple[Queue, int]:
         """Return the queue of a partition, and its index there.
 
         Errors: StaleReceipt's cousin for a queue that is gone: see `Registry.not_found`.
         """
-        return self.registry.queue_by_id(QueueId(partition[:8])), int.from_bytes(partition[8:], "big")
+        index = int.from_bytes(partition[8:], "big")
+        if self.clustering is not None:
+            return self.clustering.hosted.shard(partition), index
+        return self.registry.queue_by_id(QueueId(partition[:8])), index
 
     # --- what changed --------------------------------------------------------------------------------
 
     def touched(self, now: Now, partition: Partition) -> None:
         """A partition changed: see what it wants written, moved and when it is due."""
+        if partition.gone:
+            return
         if partition.exhausted:
             self.moves.bury(now, partition)
         if partition.unsaved:
@@ -324,19 +287,31 @@ class Broker:
         self.deadlines.set(partition, partition.next_deadline(now))
 
     def forget(self, partition: Partition) -> None:
-        """A partition is gone, with everything that it wanted."""
+        """A partition is closed or deleted, with everything that it wanted."""
+        partition.gone = True
+        self.registry.by_partition.pop(partition.id, None)
         self._dirty.pop(partition, None)
         self._noted.pop(partition, None)
         self.deadlines.cancel(partition)
 
-    def write_meta(self, ops: WriteBatch, then: Callable[[Now], None]) -> None:
-        """Write something that belongs to no partition; `then` is called once it is on disk."""
+    def write_meta(self, ops: WriteBatch, then: Callable[[Now], None], *, sync: bool = True) -> None:
+        """Write something that belongs to no partition led here; `then` is called once it is on disk.
+
+        Arguments:
+            sync: False: it is enough that it reaches the system.
+        """
         self._meta.extend(ops)
         self._meta_then.append(then)
+        self._meta_synced = self._meta_synced or sync
+
+    def look(self, look: Look) -> None:
+        """Read ranges as they are right behind the next write group."""
+        self._looks.append(look)
 
     def wants_write(self, now: Now) -> bool:
         """Whether `collect` would return something."""
-        return bool(self._dirty or len(self._meta) or self._meta_then or self._notes_due <= now.run)
+        waiting = self._dirty or len(self._meta) or self._meta_then or self._looks
+        return bool(waiting or (self._noted and self._notes_due <= now.run))
 
     def collect(self, now: Now) -> Pending | None:
         """Return everything that is to be written now, None if there is nothing."""
@@ -344,34 +319,59 @@ class Broker:
             return None
         batch, self._meta = self._meta, WriteBatch()
         then, self._meta_then = self._meta_then, []
-        sync = bool(self._dirty or len(batch) or then)
-        collected = [p.collect(now, batch) for p in {**self._dirty, **self._noted}]
+        looks, self._looks = self._looks, []
+        sync = bool(self._dirty or self._meta_synced)
+        self._meta_synced = False
+        partitions = {**self._dirty, **self._noted}
         self._dirty.clear()
         self._noted.clear()
         self._notes_due = math.inf
         self.counters.writes += 1
         self.counters.synced_writes += sync
-        return Pending(batch, sync, collected, then)
+        pending = Pending(batch, sync, [], then, looks)
+        if self.clustering is None:
+            pending.collected = [p.collect(now, batch) for p in partitions]
+        else:
+            pending.shipped = self.clustering.collect(now, partitions, batch, sync=sync)
+        for look in looks:
+            look.mark()
+        return pending
 
     def written(self, now: Now, pending: Pending) -> None:
         """A write group is on disk: answer, and deliver what it stored."""
+        self.now = now
         for collected in pending.collected:
-            self._replies += collected.then
-            queue = self.registry.by_partition.get(collected.partition.id)
-            if collected.partition.written(collected) and queue is not None:
-                self.deadlines.set(collected.partition, collected.partition.next_deadline(now))
-                self.deliveries.serve(now, queue)
+            self.make_known(now, collected)
+        for shipment in pending.shipped:
+            assert self.clustering is not None
+            self.clustering.written(now, shipment)
         for then in pending.then:
             then(now)
+        for look in pending.looks:
+            look.then(now, look.found)
+        if self.clustering is not None:
+            self.clustering.settle(now)
+
+    def make_known(self, now: Now, collected: Collected) -> None:
+        """What one partition gave into a write group is safe: answer, and deliver what it stored."""
+        self._replies += collected.then
+        queue = self.registry.by_partition.get(collected.partition.id)
+        if collected.partition.written(collected) and queue is not None and not collected.partition.gone:
+            self.deadlines.set(collected.partition, collected.partition.next_deadline(now))
+            self.deliveries.serve(now, queue)
 
     # --- time ----------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
         """Return when `tick` must be called next (running time)."""
-        return min(self.deadlines.next(), self._notes_due)
+        notes = self._notes_due if self._notes_due > self._latest else math.inf
+        others = math.inf if self.clustering is None else self.clustering.next_deadline()
+        return min(self.deadlines.next(), notes, others)
 
     def tick(self, now: Now) -> None:
         """Do everything that is due."""
+        self._latest = max(self._latest, now.run)
+        self.now = now
         for key in self.deadlines.pop_due(now.run):
             if isinstance(key, Partition):
                 self._tick_partition(now, key)
@@ -379,6 +379,8 @@ class Broker:
                 self.upkeep.run(now)
             else:
                 self.deliveries.wait_over(now, key[1], key[2])
+        if self.clustering is not None:
+            self.clustering.tick(now)
 
     def _tick_partition(self, now: Now, partition: Partition) -> None:
         queue = self.registry.by_partition.get(partition.id)
@@ -394,3 +396,5 @@ class Broker:
         """A read is done; go on with whatever waited for it."""
         self.reads.done(now, number, rows)  # type: ignore[arg-type]
         self.deliveries.serve_woken(now)
+        if self.clustering is not None:
+            self.clustering.settle(now)

@@ -2,166 +2,203 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import cbor2
+import struct
+from typing import NamedTuple
 
 from dmqnode.batch import Batch
-from dmqnode.ids import LogId
+from dmqnode.errors import InvalidRequest
+from dmqnode.ids import LOG_ID_SIZE, LogId
 from dmqnode.log import Log
 from dmqnode.messages import Part
 from dmqnode.partition import Partition
 from dmqnode.reads import Procedure, Scan
-from dmqnode.records import Unreadable, decode_batch
+from dmqnode.records import Unreadable, decode_batch, decode_due
 
 STATES = ("ready", "delayed", "in-flight")
-Piece = tuple[Log, int, int, int, int]
-"""(log, low, high, attempt, delivery)."""
+JUMP = 4096
+_CURSOR = struct.Struct(">cQ20sQ")
+
+
+class Cursor(NamedTuple):
+    """Where to go on.
+
+    `kind`: r: in the logs, and `at` is when that log was opened; h: in what is held; u: in what is not due
+    yet, and `at` is when that is due.
+    """
+
+    kind: bytes = b""
+    at: int = 0
+    log: bytes = bytes(LOG_ID_SIZE)
+    seq: int = 0
+
+
+START = Cursor()
+Found = tuple[list[Part], Cursor | None]
+
+
+def encode_cursor(cursor: Cursor) -> bytes:
+    """Return a cursor as bytes."""
+    return _CURSOR.pack(*cursor)
+
+
+def decode_cursor(data: bytes) -> Cursor:
+    """Read what `encode_cursor` wrote; nothing gives the start.
+
+    Errors: InvalidRequest.
+    """
+    if not data:
+        return START
+    try:
+        return Cursor(*_CURSOR.unpack(data))
+    except struct.error:
+        raise InvalidRequest("the cursor is not one that this node gave; begin again without one") from None
+
+
+class _Stored(NamedTuple):
+    log: Log
+    first: int
+    sent_at: int
+    due: int
+    batch: Batch
+
+
+class _Page:
+    """What is found, within the limits; one message is taken however long it is."""
+
+    def __init__(self, partition: Partition, limit: int, room: int) -> None:
+        self.parts: list[Part] = []
+        self._partition = partition
+        self._limit = limit
+        self._room = room
+
+    def add(self, where: _Stored, low: int, high: int, attempt: int = 0, delivery: int = 0) -> int:
+        """Add messages low … high - 1 of a batch; return how far the limits allowed."""
+        log, first, sent_at, _, batch = where
+        if self.parts and (self._limit <= 0 or batch.weight(low - first) > self._room):
+            return low
+        most = min(high, low + max(1, self._limit)) - first
+        top = batch.fits(low - first, most, max(1, self._room))
+        blob = batch.part(low - first, top).blob
+        count = top - (low - first)
+        self.parts.append(Part(self._partition.id, delivery, log.id, low, count, attempt, sent_at, blob))
+        self._limit -= count
+        self._room -= len(blob)
+        return first + top
 
 
 def browse(
-    partition: Partition, wall: int, state: str, limit: int, max_bytes: int, cursor: bytes | None
-) -> Procedure[tuple[list[Part], bytes | None]]:
+    partition: Partition, wall: int, state: str, limit: int, max_bytes: int, cursor: Cursor
+) -> Procedure[Found]:
     """Return parts of up to `limit` messages in `state`, and where to go on, None at the end.
 
     Messages that come or go meanwhile may or may not be seen.
     """
-    after = cbor2.loads(cursor) if cursor is not None else [0, 0]
+    page = _Page(partition, limit, max_bytes)
     if state == "ready":
-        return (yield from _browse_ready(partition, wall, limit, max_bytes, after))
-    return (yield from _browse_held(partition, wall, state, limit, max_bytes, after))
+        after = yield from _ready(partition, wall, page, cursor)
+    elif cursor.kind == b"u":
+        after = yield from _undue(partition, page, cursor)
+    else:
+        after = yield from _held(partition, state, page, cursor)
+        if after is None and state == "delayed":
+            due = max(partition.state.due_low, wall)
+            after = yield from _undue(partition, page, Cursor(b"u", due))
+    return page.parts, after
+
+
+def _read(log: Log, key: bytes, record: bytes, partition: Partition) -> _Stored | None:
+    try:
+        sent_at, due, batch = decode_batch(record)
+    except Unreadable:
+        return None
+    return _Stored(log, partition.keys.first_seq(key), sent_at, due, batch)
 
 
 # --- in flight and delayed ---------------------------------------------------------------------------
 
 
-def _held(partition: Partition, state: str) -> Iterator[Piece]:
-    for hold in partition.holds:
-        if bool(hold.delivery) == (state == "in-flight"):
-            for s in hold.segments:
-                yield s.stored.log, s.low, s.high, s.attempt, hold.delivery
-
-
-def _browse_held(
-    partition: Partition, wall: int, state: str, limit: int, max_bytes: int, after: list[int]
-) -> Procedure[tuple[list[Part], bytes | None]]:
-    skip = after[1]
-    parts: list[Part] = []
-    seen = 0
-    pieces = list(_held(partition, state))
-    for n, (log, low, high, attempt, delivery) in enumerate(pieces):
-        if n < skip:
-            continue
-        if seen >= limit or max_bytes <= 0:
-            return parts, cbor2.dumps([0, n])
-        got, size = yield from _read(partition, log, low, min(high, low + limit - seen), attempt, delivery)
-        parts += got
-        seen += sum(p.count for p in got)
-        max_bytes -= size
-    if state == "delayed":
-        more = yield from _browse_undue(partition, wall, limit - seen, max_bytes)
-        parts += more
-    return parts, None
-
-
-def _browse_undue(partition: Partition, wall: int, limit: int, max_bytes: int) -> Procedure[list[Part]]:
-    """Return messages whose time has not come, soonest first; as many as one page of the index tells of."""
-    parts: list[Part] = []
-    if limit <= 0:
-        return parts
-    page = yield Scan(*partition.keys.due_range(max(partition.state.due_low, wall)), min(limit, 1024))
-    for key, _ in page.rows:
-        _, log_id, first = partition.keys.read_due(key)
-        log = partition.logs.get(log_id)
-        if log is None or limit <= 0 or max_bytes <= 0:
-            continue
-        got, size = yield from _read(partition, log, first, None, 0, 0)
-        for part in got:
-            parts.append(part)
-            limit -= part.count
-        max_bytes -= size
-    return parts
-
-
-def _read(
-    partition: Partition, log: Log, low: int, high: int | None, attempt: int, delivery: int
-) -> Procedure[tuple[list[Part], int]]:
-    """Read messages low … high - 1 of a log (None: to the end of their batch), what is not dead of them."""
+def _held(partition: Partition, state: str, page: _Page, after: Cursor) -> Procedure[Cursor | None]:
+    """What consumers have, or what was nacked and waits, by where it lies."""
     keys = partition.keys
-    stop = low + 1 if high is None else high
-    page = yield Scan(keys.batch(log.id, low), keys.batch(log.id, stop), 256, floor=keys.batch(log.id, 0))
-    parts: list[Part] = []
-    size = 0
-    for key, record in page.rows:
-        first = keys.first_seq(key)
-        try:
-            sent_at, _, batch = decode_batch(record)
-        except Unreadable:
-            continue
-        top = first + batch.count if high is None else min(high, first + batch.count)
-        pieces = log.open_pieces if high is None else log.dead.ranges.gaps
-        for a, b in pieces(max(low, first), max(low, top)):
-            parts.append(_part(partition, log, first, a, b, attempt, delivery, sent_at, batch))
-            size += batch.span(a - first, b - first)
-    return parts, size
+    found = [
+        (s.stored.log.id, s.low, s.high, s.attempt, hold.delivery)
+        for hold in partition.holds
+        if bool(hold.delivery) == (state == "in-flight")
+        for s in hold.segments
+        if (s.stored.log.id, s.high) > (after.log, after.seq)
+    ]
+    for id_, low, high, attempt, delivery in sorted(found):
+        if id_ == after.log:
+            low = max(low, after.seq)
+        log = partition.logs[id_]
+        scan = Scan(keys.batch(id_, low), keys.batch(id_, low + 1), 1, floor=keys.batch(id_, 0))
+        for key, record in (yield scan).rows:
+            stored = _read(log, key, record, partition)
+            if stored is None:
+                continue
+            for a, b in log.dead.ranges.gaps(low, high):
+                if (top := page.add(stored, a, b, attempt, delivery)) < b:
+                    return Cursor(b"h", 0, id_, top)
+    return None
 
 
-def _part(
-    partition: Partition,
-    log: Log,
-    first: int,
-    low: int,
-    high: int,
-    attempt: int,
-    delivery: int,
-    sent_at: int,
-    batch: Batch,
-) -> Part:
-    blob = batch.part(low - first, high - first).blob
-    return Part(partition.id, delivery, log.id, low, high - low, attempt, sent_at, blob)
+def _undue(partition: Partition, page: _Page, after: Cursor) -> Procedure[Cursor | None]:
+    """What is not due yet, soonest first."""
+    keys = partition.keys
+    start, stop = keys.due(after.at, LogId(after.log), 0), keys.due_range(0)[1]
+    more = True
+    while more:
+        index = yield Scan(start, stop, 256)
+        for entry, value in index.rows:
+            start = entry + b"\x00"
+            due, id_, first = keys.read_due(entry)
+            end = first + decode_due(value)[0]
+            low = max(first, after.seq) if (due, id_) == (after.at, after.log) else first
+            log = partition.logs.get(id_)
+            if log is None or low >= end or not log.open_pieces(low, end):
+                continue
+            for key, record in (yield Scan(keys.batch(id_, first), keys.batch(id_, first + 1), 1)).rows:
+                stored = _read(log, key, record, partition)
+                if stored is None:
+                    continue
+                for a, b in log.open_pieces(low, end):
+                    if (top := page.add(stored, a, b)) < b:
+                        return Cursor(b"u", due, id_, top)
+        more = index.more
+    return None
 
 
 # --- ready -------------------------------------------------------------------------------------------
 
 
-def _browse_ready(
-    partition: Partition, wall: int, limit: int, max_bytes: int, after: list[int]
-) -> Procedure[tuple[list[Part], bytes | None]]:
+def _ready(partition: Partition, wall: int, page: _Page, after: Cursor) -> Procedure[Cursor | None]:
     """Walk the logs in the order of delivery, over what is neither dead nor out."""
     keys = partition.keys
-    number, at = after
     again = _waiting_again(partition)
-    logs = list(partition.logs.values())
-    parts: list[Part] = []
-    while number < len(logs):
-        log = logs[number]
-        at = max(at, log.dead.ranges.first_gap(at))
-        if at >= log.durable:
-            number, at = number + 1, 0
+    for log in list(partition.logs.values()):
+        place = (log.opened_at, log.id)
+        if place < (after.at, after.log):
             continue
-        jump = log.dead.ranges.next_range(at, longer_than=4096)
-        end = min(log.durable, jump[0] if jump else log.durable)
-        page = yield Scan(keys.batch(log.id, at), keys.batch(log.id, end), 256, floor=keys.batch(log.id, 0))
-        for key, record in page.rows:
-            first = keys.first_seq(key)
-            try:
-                sent_at, due, batch = decode_batch(record)
-            except Unreadable:
-                continue
-            for low, high, attempt in _visible(log, max(at, first), first + batch.count, due, wall, again):
-                top = (
-                    batch.fits(low - first, min(high - first, low - first + limit), max(1, max_bytes)) + first
-                )
-                parts.append(_part(partition, log, first, low, top, attempt, 0, sent_at, batch))
-                limit -= top - low
-                max_bytes -= batch.span(low - first, top - first)
-                at = top
-                if limit <= 0 or max_bytes <= 0:
-                    return parts, cbor2.dumps([number, at])
-            at = max(at, first + batch.count)
-        if not page.more:
-            at = max(at, end)
-    return parts, None
+        at = after.seq if place == (after.at, after.log) else 0
+        while (at := log.dead.ranges.first_gap(at)) < log.durable:
+            jump = log.dead.ranges.next_range(at, longer_than=JUMP)
+            end = min(log.durable, jump[0] if jump else log.durable)
+            rows = yield Scan(
+                keys.batch(log.id, at), keys.batch(log.id, end), 256, floor=keys.batch(log.id, 0)
+            )
+            for key, record in rows.rows:
+                stored = _read(log, key, record, partition)
+                if stored is None:
+                    at = max(at, keys.first_seq(key) + 1)
+                    continue
+                last = stored.first + stored.batch.count
+                for low, high, attempt in _visible(log, max(at, stored.first), last, stored.due, wall, again):
+                    if (top := page.add(stored, low, high, attempt)) < high:
+                        return Cursor(b"r", log.opened_at, log.id, top)
+                at = max(at, last)
+            if not rows.more:
+                at = max(at, end)
+    return None
 
 
 Again = dict[LogId, list[tuple[int, int, int]]]

@@ -54,6 +54,7 @@ from dmqnode.messages import (
     Send,
     SetQueue,
     Settled,
+    Step,
     Stored,
     Welcome,
 )
@@ -66,10 +67,15 @@ LEAST_COST = 256
 """What a request takes of the credit however short it is, so that credit bounds their number, too."""
 HELLO_TIMEOUT = 10.0
 """Seconds within which a client must say who it is."""
+_HTTP = (b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN")
+_HTTP_ANSWER = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"this is a dmq node, which does not speak HTTP; ask it with the dmq command\n"
+)
 
 REQUESTS: frozenset[type[Message]] = frozenset(
     {
-        *(Send, Receive, Ack, Nack, Extend, Browse, Redrive, NodeStatus, Members),
+        *(Send, Receive, Ack, Nack, Extend, Browse, Redrive, NodeStatus, Members, Step),
         *(CreateQueue, SetQueue, DeleteQueue, PurgeQueue, GetQueue, ListQueues, Explain),
     }
 )
@@ -130,6 +136,11 @@ class Connection:
     def under_way(self) -> int:
         """How many requests have no answer yet."""
         return len(self._costs)
+
+    @property
+    def partial_bytes(self) -> int:
+        """How many bytes of a frame have come that is not whole yet."""
+        return self._reader.held
 
     def data_to_send(self) -> bytes:
         """Return everything that waits to be written, once; b"" if there is nothing."""
@@ -310,7 +321,11 @@ class ServerConnection(Connection):
     def failure_to_send(self, error: ProtocolError) -> None:
         """Tell the client, as the last thing, how it broke the protocol."""
         if not self.closed:
-            self._write(0, Failed(error.code, str(error), False))
+            if self._magic in _HTTP:
+                self._outbox.append(_HTTP_ANSWER)
+                self.pending_bytes += len(_HTTP_ANSWER)
+            else:
+                self._write(0, Failed(error.code, str(error), False))
             self._close(str(error))
 
     def receive_data(self, now: float, data: bytes) -> list[tuple[int, Message]]:

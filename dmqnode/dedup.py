@@ -8,10 +8,12 @@ in which they came, so that forgetting is a matter of whole minutes and nobody s
 from __future__ import annotations
 
 import zlib
+from itertools import takewhile
 from typing import NamedTuple
 
 import cbor2
 
+from dmqnode.counters import Counters
 from dmqnode.ids import LogId
 from dmqnode.keys import PartitionKeys
 from storage.ops import WriteBatch
@@ -19,6 +21,8 @@ from storage.ops import WriteBatch
 WINDOW_MINUTES = 5
 MAX_NAMES = 200_000
 """Dedup ids that one partition remembers; further sends with one are refused until some are forgotten."""
+MAX_UNSETTLED = 4096
+"""Sends of one producer whose outcomes it has not said to know; beyond, its next is refused."""
 MAX_PRODUCERS = 50_000
 """Producers that one partition remembers; beyond, the one silent longest is forgotten and counted."""
 
@@ -50,7 +54,8 @@ class Producer:
 class Dedup:
     """What one partition remembers of recent sends."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._producers: dict[bytes, Producer] = {}
         self._names: dict[str, Placed] = {}
         self._keys: dict[int, set[bytes]] = {}
@@ -58,7 +63,6 @@ class Dedup:
         self._dirty: dict[bytes, None] = {}
         self._new_names: list[tuple[str, Placed]] = []
         self._gone: list[tuple[int, bytes]] = []
-        self.forgotten = 0
         self.low = 0
         """The lowest minute of which something may be stored."""
 
@@ -71,17 +75,22 @@ class Dedup:
 
     # --- producers -------------------------------------------------------------------------------
 
-    def find(self, producer: bytes, sequence: int) -> Runs | None:
-        """Return where the send `sequence` of `producer` went, None if it is new.
-
-        Errors: KeyError if it was settled, so that its outcome was told and is forgotten.
-        """
+    def settled(self, producer: bytes, sequence: int) -> bool:
+        """Tell whether the outcome of a send was told, so that it is forgotten."""
         known = self._producers.get(producer)
-        if known is None:
-            return None
-        if sequence < known.floor:
-            raise KeyError(sequence)
-        return known.runs.get(sequence)
+        return known is not None and sequence < known.floor
+
+    def crowded(self, producer: bytes, sequence: int, floor: int) -> bool:
+        """Tell whether one more send of `producer` is one too many."""
+        known = self._producers.get(producer)
+        if known is None or len(known.runs) < MAX_UNSETTLED or sequence in known.runs:
+            return False
+        return sum(n >= floor for n in known.runs) >= MAX_UNSETTLED
+
+    def find(self, producer: bytes, sequence: int) -> Runs | None:
+        """Return where the send `sequence` of `producer` went, None if it is new."""
+        known = self._producers.get(producer)
+        return None if known is None else known.runs.get(sequence)
 
     def remember(self, minute: int, producer: bytes, sequence: int, floor: int, runs: Runs) -> None:
         """Remember a send; forget those below `floor`, whose outcomes the producer knows."""
@@ -90,13 +99,17 @@ class Dedup:
         known.minute = max(known.minute, minute)
         if floor > known.floor:
             known.floor = floor
-            known.runs = {n: r for n, r in known.runs.items() if n >= floor}
+            # They come in order, but for repetitions: what is settled stands in front.
+            for settled in list(takewhile(lambda n: n < floor, known.runs)):
+                del known.runs[settled]
         known.runs[sequence] = runs
         self._dirty[producer] = None
         if len(self._producers) > MAX_PRODUCERS:
-            oldest = next(iter(self._producers))
-            self._forget_producer(oldest)
-            self.forgotten += 1
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        self._forget_producer(next(iter(self._producers)))
+        self._counters.forgotten += 1
 
     def _forget_producer(self, producer: bytes) -> None:
         del self._producers[producer]
@@ -117,6 +130,9 @@ class Dedup:
         placed = Placed(log, seq, minute)
         self._names[name] = placed
         self._new_names.append((name, placed))
+        if len(self._names) > 2 * MAX_NAMES:
+            # Only moves between queues come so far: they are not refused.
+            del self._names[next(iter(self._names))]
 
     # --- forgetting ------------------------------------------------------------------------------
 
@@ -148,6 +164,8 @@ class Dedup:
             known.runs = {n: [(LogId(a), b, c) for a, b, c in runs] for n, runs in found[1].items()}
             self._producers.pop(name[1:], None)
             self._producers[name[1:]] = known
+            if len(self._producers) > MAX_PRODUCERS:
+                self._forget_oldest()
         else:
             for text, log, seq in found:
                 self._names.pop(text, None)
@@ -159,6 +177,7 @@ class Dedup:
             known = self._producers[producer]
             name = _PRODUCER + producer
             self._keys.setdefault(known.minute, set()).add(name)
+            self.low = min(self.low, known.minute)
             ops.put(keys.sent(known.minute, name), cbor2.dumps([known.floor, known.runs]))
         self._dirty.clear()
         if self._new_names:
@@ -166,6 +185,7 @@ class Dedup:
             minute = first.minute
             name = _NAMES + first.log + first.seq.to_bytes(8, "big")
             self._keys.setdefault(minute, set()).add(name)
+            self.low = min(self.low, minute)
             ops.put(
                 keys.sent(minute, name), cbor2.dumps([[text, p.log, p.seq] for text, p in self._new_names])
             )

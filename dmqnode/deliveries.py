@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dmqnode.batch import MAX_MESSAGES
 from dmqnode.clock import Now
 from dmqnode.effects import Reply
-from dmqnode.errors import InvalidRequest, LimitExceeded, Refused, StaleReceipt
+from dmqnode.errors import DMQError, InvalidRequest, LimitExceeded, Refused, StaleReceipt
 from dmqnode.messages import Ack, Cancelled, Delivered, Extend, Held, Nack, Receive, Settled
 from dmqnode.partition import Partition
 from dmqnode.queue import MAX_WAITERS, Queue, Waiter
@@ -16,13 +16,15 @@ from dmqnode.queues import MAX_DELAY, MAX_VISIBILITY, check_seconds
 from dmqnode.settling import ack, extend, nack, take_back
 
 if TYPE_CHECKING:
-    from dmqnode.broker import Broker, Session
+    from dmqnode.broker import Broker
+    from dmqnode.surroundings import Session
 
 MAX_WAIT = 3600.0
 MAX_REASON = 1000
 OWN_VISIBILITY = 60.0
 """Seconds that messages stay hidden that the node itself has taken, to move them."""
 Taken = Callable[[Now, Delivered], None]
+Gone = Callable[[Now, DMQError], None]
 
 
 class Deliveries:
@@ -30,9 +32,14 @@ class Deliveries:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._takers: dict[int, Taken] = {}
+        self._takers: dict[int, tuple[Taken, Gone]] = {}
         self._own = 0
         self._waiters: dict[tuple[int, int], tuple[Queue, Waiter]] = {}
+        self._opening: set[tuple[int, int]] = set()
+        """Receives that wait for their queue to be in memory."""
+        self._blocked: set[int] = set()
+        self.crowded = False
+        """Whether so many answers wait to be written that nobody is given messages for now."""
 
     @property
     def waiting(self) -> int:
@@ -66,7 +73,24 @@ class Deliveries:
         room = min(request.max_bytes, self._broker.config.max_frame // 2)
         asked = Receive(request.queue, request.max_messages, room, wait, visibility, holder)
         waiter = Waiter(session.id, number, asked, holder, visibility, now.run + wait)
-        self._broker.when_open(now, queue, lambda now: self._enqueue(now, queue, waiter))
+        key = (session.id, number)
+        self._opening.add(key)
+
+        def opened(now: Now) -> None:
+            if self._still_wanted(key):
+                self._enqueue(now, queue, waiter)
+
+        def gone(now: Now, error: DMQError) -> None:
+            if self._still_wanted(key):
+                self._broker.refuse(*key, error)
+
+        self._broker.when_open(now, queue, opened, gone)
+
+    def _still_wanted(self, key: tuple[int, int]) -> bool:
+        """Tell whether a receive was not given up while its queue was being opened."""
+        wanted = key in self._opening
+        self._opening.discard(key)
+        return wanted
 
     def _enqueue(self, now: Now, queue: Queue, waiter: Waiter) -> None:
         session = self._broker.sessions.get(waiter.session)
@@ -84,30 +108,39 @@ class Deliveries:
             if waiter.deadline <= now.run and not self._reading(queue):
                 self.wait_over(now, *key)
 
-    def take_for(self, now: Now, queue: Queue, limit: int, holder: str, then: Taken) -> None:
-        """Take up to `limit` ready messages for the node itself; call `then` with what there was."""
+    def take_for(self, now: Now, queue: Queue, limit: int, holder: str, then: Taken, gone: Gone) -> None:
+        """Take up to `limit` ready messages for the node itself; call `then` with what there was.
+
+        Arguments:
+            gone: called instead if the queue is deleted.
+        """
         asked = Receive(queue.name, limit, self._broker.config.max_frame // 2, 0.0, None, holder)
         self._own += 1
         waiter = Waiter(0, self._own, asked, holder, OWN_VISIBILITY, now.run)
-        self._takers[self._own] = then
-        self._broker.when_open(now, queue, lambda now: self._enqueue(now, queue, waiter))
+        self._takers[self._own] = (then, gone)
+        self._broker.when_open(
+            now,
+            queue,
+            lambda now: self._enqueue(now, queue, waiter),
+            lambda now, error: self._takers.pop(waiter.number)[1](now, error),
+        )
 
     def _answer(self, now: Now, waiter: Waiter, delivered: Delivered) -> None:
         if waiter.session:
             self._broker.reply(waiter.session, waiter.number, delivered)
             self._broker.counters.sent_bytes += sum(len(p.batch) for p in delivered.parts)
         else:
-            self._takers.pop(waiter.number)(now, delivered)
+            self._takers.pop(waiter.number)[0](now, delivered)
 
     def _reading(self, queue: Queue) -> bool:
         return any(reader.busy for reader in queue.readers)
 
     def serve(self, now: Now, queue: Queue) -> None:
         """Give what is ready to those who wait, and read ahead for the next."""
-        if not queue.waiters:
+        if not queue.waiters or self.crowded:
             return
         broker = self._broker
-        for waiter, delivered in queue.serve(now, broker.new_delivery):
+        for waiter, delivered in queue.serve(now, broker.new_delivery, self._blocked):
             self._drop(waiter)
             queue.used_at = now.run
             self._answer(now, waiter, delivered)
@@ -115,10 +148,24 @@ class Deliveries:
         for partition in queue.partitions:
             broker.touched(now, partition)
 
+    def block(self, session: int, *, blocked: bool) -> None:
+        """Give a session no messages until it is unblocked: it does not read those that it was sent."""
+        if blocked:
+            self._blocked.add(session)
+        else:
+            self._blocked.discard(session)
+
+    def serve_waiting(self, now: Now, session: int | None = None) -> None:
+        """Serve every queue for which this session waits, or anybody; something stood in their way."""
+        keys = list(self._waiters)
+        for queue in dict.fromkeys(self._waiters[k][0] for k in keys if session in (None, k[0])):
+            self.serve(now, queue)
+
     def serve_woken(self, now: Now) -> None:
         """Reads are done: serve the queues for which they brought something."""
         woken, self._broker.woken = self._broker.woken, {}
         for queue in woken:
+            self._broker.upkeep.looked(now, queue)
             if not queue.open:
                 continue
             for partition in queue.partitions:
@@ -159,7 +206,11 @@ class Deliveries:
             queue, waiter = found
             queue.waiters.remove(waiter)
             self._drop(waiter)
-            self._broker.reply(session.id, number, Cancelled())
+        elif (session.id, number) in self._opening:
+            self._opening.discard((session.id, number))
+        else:
+            return
+        self._broker.reply(session.id, number, Cancelled())
 
     def forget(self, session: Session, number: int, queue: Queue) -> None:
         """The connection of a receive is gone."""
@@ -168,12 +219,16 @@ class Deliveries:
             queue.waiters.remove(found[1])
             self._broker.deadlines.cancel(("wait", session.id, number))
 
-    def refuse_all(self, queue: Queue, error: Refused) -> None:
+    def refuse_all(self, now: Now, queue: Queue, error: Refused) -> None:
         """The queue is gone: say so to all who wait for it."""
-        for waiter in list(queue.waiters):
-            self._drop(waiter)
-            self._broker.refuse(waiter.session, waiter.number, error)
+        waiters = list(queue.waiters)
         queue.waiters.clear()
+        for waiter in waiters:
+            self._drop(waiter)
+            if waiter.session:
+                self._broker.refuse(waiter.session, waiter.number, error)
+            else:
+                self._takers.pop(waiter.number)[1](now, error)
 
     def end_waits(self, now: Now) -> None:
         """The node stops: answer every receive with nothing."""
@@ -185,15 +240,15 @@ class Deliveries:
 
     def take_back(self, now: Now, delivered: Delivered) -> None:
         """What was to be delivered never left: it is ready again, as if nothing had been."""
-        queue = self._broker.registry.queues.get(delivered.queue)
-        if queue is None or not queue.open:
-            return
         for part in delivered.parts:
-            index = int.from_bytes(part.partition[8:], "big")
-            take_back(queue.partitions[index], part.delivery, part.log, part.first, part.count)
-        self.serve(now, queue)
-        for partition in queue.partitions:
-            self._broker.deadlines.set(partition, now.run)
+            queue = self._broker.registry.by_partition.get(part.partition)
+            if queue is None:
+                continue  # deleted
+            partition = queue.at(int.from_bytes(part.partition[8:], "big"))
+            if partition is None:
+                continue
+            take_back(partition, part.delivery, part.log, part.first, part.count)
+            self._broker.touched(now, partition)
 
     # --- settling ------------------------------------------------------------------------------------
 
@@ -221,7 +276,10 @@ class Deliveries:
             queue = closed.pop()
             if not queue.open:
                 self._broker.when_open(
-                    now, queue, lambda now: self._settle_open(now, session, number, request, closed)
+                    now,
+                    queue,
+                    lambda now: self._settle_open(now, session, number, request, closed),
+                    lambda now, error: self._settle_open(now, session, number, request, closed),
                 )
                 return
         failed: list[tuple[int, str, str]] = []
@@ -232,29 +290,27 @@ class Deliveries:
             except Refused as error:
                 failed.append((n, error.code, str(error)))
         reply = Reply(session.id, number, Settled(failed))
-        waiting = touched and not isinstance(request, Extend)
-        if waiting:
-            next(iter(touched)).after_write(reply)
-        else:
+        if not touched or isinstance(request, Extend):
             self._broker.reply(*reply)
+        else:
+            _answer_settled(list(touched), reply, moving=isinstance(request, Nack))
         for partition, queue in touched.items():
             partition.tick(now)
             self._broker.touched(now, partition)
             queue.used_at = now.run
-        if isinstance(request, Nack) or any(p.ready.groups.runnable for p in touched):
-            for queue in dict.fromkeys(touched.values()):
-                self.serve(now, queue)
+        for queue in dict.fromkeys(touched.values()):
+            self.serve(now, queue)
 
     def _settle_one(
         self, now: Now, request: Ack | Nack | Extend, held: Held, touched: dict[Partition, Queue]
     ) -> None:
         id_, delivery, log, low, count = held
         queue, index = self._broker.queue_of(id_)
-        if index >= len(queue.partitions) or count < 1 or low < 0:
+        partition = queue.at(index)
+        if partition is None or count < 1 or low < 0:
             raise StaleReceipt(
                 "this queue has no such partition or message; the receipt is of another cluster"
             )
-        partition = queue.partitions[index]
         touched[partition] = queue
         match request:
             case Ack():
@@ -274,3 +330,24 @@ class Deliveries:
                 )
             case Extend():
                 extend(partition, now, delivery, log, low, count, request.visibility)
+
+
+def _answer_settled(touched: list[Partition], reply: Reply, *, moving: bool) -> None:
+    """Answer once all is on disk; with `moving` also what goes to a dead-letter queue, over there.
+
+    What was touched now is written in one group; what moves is written later, partition by partition.
+    """
+    late = [p for p in touched if p.exhausted.messages] if moving else []
+    if not late:
+        touched[0].after_write(reply)
+        return
+    left = len(late)
+
+    def moved(partition: Partition) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            partition.after_write(reply)
+
+    for partition in late:
+        partition.exhausted.after(lambda p=partition: moved(p))  # type: ignore[misc]

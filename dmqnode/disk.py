@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from storage.errors import Corrupt
-from storage.store import Damaged, Store
-
+from dmqnode.pending import Pending
 from dmqnode.reads import Get, Read, Rows, Scan
+from storage.errors import Corrupt
+from storage.store import Damaged, Row, Store
 
 
 def perform_read(store: Store, read: Read) -> Rows:
     """Return the rows that `read` asks for; damaged records are set aside and named.
+
+    A scan that a limit ended has at least one row, so that whoever goes on behind its last row gets on.
 
     Errors: StorageError when the disk fails.
     """
@@ -18,15 +20,38 @@ def perform_read(store: Store, read: Read) -> Rows:
     return _scan(store, read)
 
 
+def look(store: Store, pending: Pending) -> None:
+    """Read what must be seen right behind a write group.  Errors: StorageError when the disk fails."""
+    for wanted in pending.looks:
+        wanted.found = read_ranges(store, wanted.ranges)
+
+
+def read_ranges(store: Store, ranges: tuple[tuple[bytes, bytes], ...]) -> dict[bytes, bytes]:
+    """Return all rows of some ranges; damaged ones are set aside and left out.
+
+    For what is small by its nature: there is no limit.  Errors: StorageError when the disk fails.
+    """
+    rows: dict[bytes, bytes] = {}
+    for start, stop in ranges:
+        while True:
+            page = perform_read(store, Scan(start, stop, 4096))
+            rows.update(page.rows)
+            if not page.more:
+                break
+            start = page.rows[-1][0] + b"\x00"
+    return rows
+
+
 def _get(store: Store, read: Get) -> Rows:
     rows: list[tuple[bytes, bytes]] = []
     damaged: list[bytes] = []
     for key in read.keys:
         try:
             value = store.get(key)
-        except Corrupt:
+        except Corrupt as corrupt:
+            # The scan says what is wrong with it: the record, or the place where it should be.
             found = store.scan(key, key + b"\x00", limit=1)
-            _set_aside(store, found.damaged, damaged)
+            _set_aside(store, found.damaged or [Damaged(key, b"", corrupt.why)], damaged)
             continue
         if value is not None:
             rows.append((key, value))
@@ -35,15 +60,23 @@ def _get(store: Store, read: Get) -> Rows:
 
 def _scan(store: Store, read: Scan) -> Rows:
     damaged: list[bytes] = []
-    start = read.start
+    start, stop = read.start, read.stop
     if read.floor is not None:
         before = store.scan(read.floor, start + b"\x00", limit=1, reverse=True)
         _set_aside(store, before.damaged, damaged)
         if before.rows:
             start = before.rows[0].key
-    found = store.scan(start, read.stop, limit=read.limit, max_bytes=read.max_bytes, reverse=read.reverse)
-    _set_aside(store, found.damaged, damaged)
-    return Rows([(row.key, row.value) for row in found.rows], found.more, damaged)
+    rows: list[Row] = []
+    more = True
+    while more and not rows:
+        found = store.scan(start, stop, limit=read.limit, max_bytes=read.max_bytes, reverse=read.reverse)
+        _set_aside(store, found.damaged, damaged)
+        rows, more = found.rows, found.more
+        if found.damaged and read.reverse:
+            stop = min(record.key for record in found.damaged)
+        elif found.damaged:
+            start = max(record.key for record in found.damaged) + b"\x00"
+    return Rows([(row.key, row.value) for row in rows], more, damaged)
 
 
 def _set_aside(store: Store, found: list[Damaged], damaged: list[bytes]) -> None:

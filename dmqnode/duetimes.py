@@ -6,11 +6,14 @@ knows.  So a million messages for tomorrow cost no memory today.
 
 from __future__ import annotations
 
+import heapq
 import math
 from bisect import insort
+from itertools import count
 from typing import NamedTuple
 
 from dmqnode.ids import LogId
+from dmqnode.log import Log, StoredBatch
 
 MAX_CACHED = 4096
 
@@ -24,6 +27,11 @@ class DueBatch(NamedTuple):
     messages: int
     sent_at: int
     size: int
+
+    def stored(self, log: Log) -> StoredBatch:
+        """Return where it lies in `log`, without its messages."""
+        size, sent_at, due = self.size, self.sent_at, self.due
+        return StoredBatch(log, self.first, self.messages, size=size, sent_at=sent_at, due=due, batch=None)
 
 
 class DueTimes:
@@ -94,10 +102,40 @@ class DueTimes:
 
     def low(self) -> float:
         """Return a time (ms) before which no batch here is due; math.inf if there is none."""
+        late = min((b.due for b in self._late), default=math.inf)
         if self._taken < len(self._near):
-            return self._near[self._taken].due
-        return self.horizon[0] if self.horizon is not None else (math.inf if self.whole else 0)
+            return min(late, self._near[self._taken].due)
+        return min(late, self.horizon[0] if self.horizon is not None else (math.inf if self.whole else 0))
 
     def near(self) -> list[DueBatch]:
         """Return the entries in memory, soonest first."""
         return self._near[self._taken :]
+
+
+class CameDue:
+    """The batches whose delay ended and that are not dead yet: a start must read the index from the first on.
+
+    Dead ones are skipped at the head; when most are dead behind a head that lives, the heap is built anew.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, StoredBatch]] = []
+        self._tie = count()
+        self._tidy_at = 1024
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, stored: StoredBatch) -> None:
+        """Add a batch whose delay ended."""
+        heapq.heappush(self._heap, (stored.due, next(self._tie), stored))
+        if len(self._heap) >= self._tidy_at:
+            self._heap = [entry for entry in self._heap if not entry[2].dead]
+            heapq.heapify(self._heap)
+            self._tidy_at = max(1024, 2 * len(self._heap))
+
+    def low(self) -> float:
+        """Return when the first of them that lives was due (ms), math.inf if there is none."""
+        while self._heap and self._heap[0][2].dead:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else math.inf

@@ -107,7 +107,7 @@ class Unavailable(Refused):
 
 
 class PartlyFailed(DMQError):
-    """Part of a batch was refused; the rest was done.
+    """Part of a batch was refused, or its outcome is unknown; the rest was done.
 
     Arguments:
         message: one sentence.
@@ -116,7 +116,7 @@ class PartlyFailed(DMQError):
 
     code = "partly-failed"
 
-    def __init__(self, message: str, failures: Sequence[tuple[int, Refused]]) -> None:
+    def __init__(self, message: str, failures: Sequence[tuple[int, DMQError]]) -> None:
         super().__init__(message)
         self.failures = tuple(failures)
 

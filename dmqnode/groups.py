@@ -59,6 +59,18 @@ class Groups:
         self.count -= 1
         return segment
 
+    def take_expired(self, limit: int) -> list[Segment]:
+        """Take out what was sent, or became due, at or before `limit` (ms), from the head of each group."""
+        taken = []
+        for group, parked in list(self._parked.items()):
+            while parked and 0 < (parked[0].stored.due or parked[0].stored.sent_at) <= limit:
+                taken.append(parked.popleft())
+            if not parked:
+                del self._parked[group]
+                self._runnable.pop(group, None)
+        self.count -= len(taken)
+        return taken
+
     def occupy(self, group: str) -> None:
         """One of the group is in flight, as known from before a restart."""
         self._busy.add(group)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from itertools import count
 
 from dmqnode.clock import Now
+from dmqnode.deadlines import Deadlines
 from dmqnode.ids import LogId
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Segment, SegmentMap
@@ -44,8 +44,7 @@ class Holds:
     def __init__(self) -> None:
         self._by_delivery: dict[int, list[Hold]] = {}
         self._delayed: dict[int, Hold] = {}
-        self._due: list[tuple[float, int, Hold]] = []
-        self._tie = count()
+        self._due: Deadlines[Hold] = Deadlines()
         self._counter = 0
         self._slots = 0
         self._free: list[int] = []
@@ -96,7 +95,7 @@ class Holds:
             segment.slot = slot
         self._users[slot] = hold.segments.size
         self._unsaved[slot] = hold
-        heapq.heappush(self._due, (until, next(self._tie), hold))
+        self._due.set(hold, until)
         return hold
 
     def restore(self, now: Now, note: Note, slot: int, segments: list[Segment]) -> None:
@@ -113,7 +112,7 @@ class Holds:
         else:
             self._delayed[slot] = hold
             self.delayed += hold.segments.size
-        heapq.heappush(self._due, (until, next(self._tie), hold))
+        self._due.set(hold, until)
 
     def adopt_slots(self, used: dict[int, int], counter: int) -> None:
         """After a restart: these slots are on disk; value 0 says that nothing of the note still matters."""
@@ -156,11 +155,12 @@ class Holds:
                 hold.segments = SegmentMap(segments)
                 hold.until = until
                 self._unsaved[hold.slot] = hold
-                heapq.heappush(self._due, (until, next(self._tie), hold))
+                self._due.set(hold, until)
         return found
 
     def _end(self, hold: Hold) -> None:
         """Remove a hold whose segments are gone from it; its note lives on while messages need it."""
+        self._due.cancel(hold)
         if hold.delivery:
             holds = self._by_delivery[hold.delivery]
             holds.remove(hold)
@@ -171,18 +171,12 @@ class Holds:
 
     def next_due(self) -> float:
         """Return when the first hold ends, math.inf if there is none."""
-        while self._due:
-            until, _, hold = self._due[0]
-            if hold.until == until and hold.segments.size:
-                return until
-            heapq.heappop(self._due)
-        return float("inf")
+        return self._due.next()
 
     def pop_due(self, now: float) -> list[Segment]:
         """End the holds whose time has come; return their segments, which keep their notes."""
         ended: list[Segment] = []
-        while self.next_due() <= now:
-            hold = heapq.heappop(self._due)[2]
+        for hold in self._due.pop_due(now):
             segments = list(hold.segments)
             if hold.delivery:
                 self.in_flight -= hold.segments.size
@@ -211,7 +205,7 @@ class Holds:
         """Every message is dead: no hold and no note matters."""
         self._by_delivery.clear()
         self._delayed.clear()
-        self._due.clear()
+        self._due = Deadlines()
         for slot in list(self._users):
             self._drop_slot(slot)
         self.in_flight = self.delayed = 0

@@ -99,6 +99,11 @@ class PartitionKeys:
         (due,), (first,) = _U64.unpack(key[at : at + 8]), _U64.unpack(key[-8:])
         return due, LogId(key[at + 8 : at + 8 + LOG_ID_SIZE]), first
 
+    def is_due(self, key: bytes) -> bool:
+        """Tell whether `key` was made by `due`, of this partition."""
+        at = len(self.prefix)
+        return key[: at + 1] == self.prefix + b"t" and len(key) == at + 1 + 16 + LOG_ID_SIZE
+
     def sent(self, minute: int, name: bytes) -> bytes:
         return self.prefix + b"u" + _U32.pack(minute) + name
 

@@ -49,6 +49,7 @@ def load(partition: Partition, now: Now) -> Procedure[WriteBatch]:
         elif letter == b"s":
             partition.state = decode_state(record)
             state = True
+    yield from _mend_logs(partition)
     for log_id, number, record in dead:
         if log_id in partition.logs:
             partition.logs[log_id].dead.load(number, record)
@@ -63,9 +64,27 @@ def load(partition: Partition, now: Now) -> Procedure[WriteBatch]:
     partition.logs.update((log.id, log) for log in ordered)
     _restore_notes(partition, now, notes)
     closing = _close_empty(partition)
+    for id_ in partition.mended:
+        if (mended := partition.logs.get(id_)) is not None:
+            closing.put(keys.log(id_), encode_log(mended.opened_at, delayed=mended.delayed))
     yield from _load_sent(partition, now)
     yield from _load_due(partition)
     return closing
+
+
+def _mend_logs(partition: Partition) -> Procedure[None]:
+    """Make up for log records that were damaged: the state names the logs, their batches tell the rest."""
+    for id_ in partition.state.ends:
+        if id_ in partition.logs or id_ in partition.closed:
+            continue
+        page = yield Scan(partition.keys.batch(id_, 0), partition.keys.fence(id_), 1)
+        for _, record in page.rows:
+            try:
+                sent_at, due, _ = decode_batch(record)
+            except Unreadable:
+                continue
+            partition.logs[id_] = Log(id_, sent_at, delayed=due > 0)
+            partition.mended.append(id_)
 
 
 def _pages(start: bytes, stop: bytes) -> Procedure[list[tuple[bytes, bytes]]]:
@@ -146,34 +165,32 @@ def _load_due(partition: Partition) -> Procedure[None]:
     for log in partition.logs.values():
         if log.delayed:
             partition.undue += log.live - log.taken.size
-    if not partition.undue:
-        return
-    partition.due.whole = False
-    partition.due.horizon = (partition.state.due_low, LogId(bytes(LOG_ID_SIZE)), 0)
-    if partition.settings.ordering == "fifo":
+    if partition.settings.ordering == "fifo" and any(g.delayed and g.live for g in partition.logs.values()):
         page = yield Scan(*partition.keys.due_range(partition.state.due_low), 1, reverse=True)
         for key, _ in page.rows:
             partition.appends.last_due = partition.keys.read_due(key)[0]
+    if partition.undue:
+        partition.due.whole = False
+        partition.due.horizon = (partition.state.due_low, LogId(bytes(LOG_ID_SIZE)), 0)
 
 
-def purge_pages(partition: Partition) -> Procedure[None]:
-    """Delete the batches that a purge left dead, a page at a time."""
-    while partition.state.purges:
-        log, low, high = partition.state.purges[0]
-        start = partition.keys.batch(log, low)
-        while True:
-            page = yield Scan(start, partition.keys.batch(log, high), 512)
-            for key, record in page.rows:
-                partition.freed(len(record), key)
-                due = _due_of(record)
-                if due:
-                    first = partition.keys.first_seq(key)
-                    partition.freed(0, partition.keys.due(due, log, first))
-                start = key + b"\x00"
-            if not page.more:
-                break
-        partition.state.purges = [p for p in partition.state.purges if p != (log, low, high)]
-        partition.touch()
+def purge_page(partition: Partition) -> Procedure[None]:
+    """Delete one page of the batches that a purge left dead; `state.purges` is empty once all are deleted."""
+    keys = partition.keys
+    log, low, high = purge = partition.state.purges[0]
+    # The first may begin before; behind a page that was deleted nobody may seek backwards.
+    floor = None if partition.purged == (log, low) else keys.batch(log, 0)
+    page = yield Scan(keys.batch(log, low), keys.batch(log, high), 512, floor=floor)
+    for key, record in page.rows:
+        partition.freed(len(record), key)
+        due, first = _due_of(record), keys.first_seq(key)
+        if due:
+            partition.freed(0, keys.due(due, log, first))
+        low = first + 1
+    partition.purged = (log, low)
+    rest = [p for p in partition.state.purges if p != purge]
+    partition.state.purges = [(log, low, high), *rest] if page.more else rest
+    partition.touch()
 
 
 def _due_of(record: bytes) -> int:

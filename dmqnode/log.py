@@ -87,7 +87,7 @@ class Log:
     they live: in flight, or waiting for their next delivery.
     """
 
-    __slots__ = ("aligned", "cursor", "dead", "delayed", "durable", "end", "id", "opened_at", "taken")
+    __slots__ = ("aligned", "cursor", "dead", "delayed", "durable", "end", "gaps", "id", "opened_at", "taken")
 
     def __init__(self, id_: LogId, opened_at: int, *, delayed: bool, end: int = 0) -> None:
         self.id = id_
@@ -100,18 +100,27 @@ class Log:
         """Whether the cursor stands on a batch's first message."""
         self.dead = DeadSet()
         self.taken = RangeSet()
+        self.gaps = RangeSet()
+        """What lives, or may live, and is not held here: to be fetched from another home."""
 
     @property
     def live(self) -> int:
         """How many durable messages are not dead."""
-        return self.durable - self.dead.ranges.size
+        return self.durable - self.dead.ranges.size - self.gaps.size
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something that was appended, be it on disk or not, is not dead."""
+        return self.end > self.dead.ranges.size
 
     def open_pieces(self, low: int, high: int) -> list[tuple[int, int]]:
-        """Return the ranges of low … high - 1 that are neither dead nor taken."""
+        """Return the ranges of low … high - 1 that are held here, neither dead nor taken."""
         pieces = []
         for a, b in self.dead.ranges.gaps(low, high):
             pieces += self.taken.gaps(a, b)
-        return pieces
+        if not self.gaps.size:
+            return pieces
+        return [piece for a, b in pieces for piece in self.gaps.gaps(a, b)]
 
     def rewind(self, to: int) -> None:
         """Read again from `to` on: what was read ahead is dropped."""
@@ -139,6 +148,11 @@ class StoredBatch:
     @property
     def end(self) -> int:
         return self.first + self.count
+
+    @property
+    def dead(self) -> bool:
+        """Whether all its messages are dead."""
+        return self.log.dead.ranges.covers(self.first, self.first + self.count)
 
 
 class Segment:

@@ -366,3 +366,15 @@ class NodeStatus(Message, tag=46):
 
 class Members(Message, tag=47):
     """Asks for the members of the cluster, as this node sees them."""
+
+
+class Step(Message, tag=48):
+    """Asks for a change of the members: that `member` may "join", or "leave", or be forgotten ("forget").
+
+    `member` is its id, for a join [id, name, address, zone, weight] in CBOR.  `destroyed` says that its
+    copies will not come back.  Answered by Report.
+    """
+
+    kind: str
+    member: bytes
+    destroyed: bool

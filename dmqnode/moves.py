@@ -7,29 +7,35 @@ makes a move that is repeated harmless where the two are not on one disk (rule N
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.batch import Batch, encode_rows, parse
 from dmqnode.clock import Now
 from dmqnode.effects import Reply
-from dmqnode.errors import InvalidRequest, Refused
+from dmqnode.errors import DMQError, InvalidRequest, Refused
+from dmqnode.exhausted import Step
 from dmqnode.ids import LogId, message_id
 from dmqnode.log import Segment
-from dmqnode.messages import Delivered, Done, Redrive, Send
+from dmqnode.messages import Delivered, Done, Part, Redrive, Send
 from dmqnode.partition import Partition
 from dmqnode.queue import Queue
 from dmqnode.reads import Get, Procedure, Rows
 from dmqnode.records import Unreadable, decode_batch
 
 if TYPE_CHECKING:
-    from dmqnode.broker import Broker, Session
+    from dmqnode.broker import Broker
+    from dmqnode.surroundings import Session
 
 REASON = "dmq.reason"
 SOURCE = "dmq.source"
 SOURCE_ID = "dmq.source-id"
 ATTEMPTS = "dmq.attempts"
-MOVE_AT_ONCE = 512
-"""Segments moved in one step: each may be read from disk."""
+MOVE_AT_ONCE = 1024
+"""Messages moved in one step."""
+MOVE_BYTES = 4 << 20
+"""Bytes of the batches that one step reads, if there is more than one."""
+MAX_REDRIVE = 4096
 Rows_ = list[tuple[bytes, dict[str, Any]]]
 
 
@@ -38,50 +44,46 @@ class Moves:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._busy: dict[Partition, None] = {}
 
     # --- into the dead-letter queue ------------------------------------------------------------------
 
     def bury(self, now: Now, partition: Partition) -> None:
         """Move what a partition gave up on to its dead-letter queue; one step at a time per partition."""
-        if partition in self._busy or not partition.exhausted:
+        if partition.exhausted.step is not None or not partition.exhausted:
             return
-        step, partition.exhausted = partition.exhausted[:MOVE_AT_ONCE], partition.exhausted[MOVE_AT_ONCE:]
-        self._busy[partition] = None
+        step = partition.exhausted.take(MOVE_AT_ONCE, MOVE_BYTES)
         self._broker.reads.start(
             now,
             _bodies(partition, [s for s, _ in step]),
             lambda now, rows: self._bury_read(now, partition, step, rows),
         )
 
-    def _bury_read(self, now: Now, partition: Partition, step: list[tuple[Segment, str]], rows: Rows) -> None:
+    def _bury_read(self, now: Now, partition: Partition, step: Step, rows: Rows) -> None:
         broker = self._broker
-        source = broker.registry.by_partition.get(partition.id)
         name = partition.settings.dead_letter
-        if source is None or name is None:
-            # The queue is gone, or its dead-letter queue was taken away meanwhile: deliver again.
-            self._busy.pop(partition, None)
-            if source is not None:
-                partition.unbury([s for s, _ in step])
-                broker.deadlines.set(partition, now.run)
+        if partition.exhausted.step is not step:
+            return  # purged or deleted meanwhile
+        source = broker.registry.by_partition[partition.id]
+        if name is None:
+            # The dead-letter queue was taken away meanwhile: deliver again.
+            partition.unbury([s for s, _ in step])
+            broker.touched(now, partition)
             return
         target = broker.registry.queues.get(name) or broker.registry.create_default(
             now, name, source.definition.owner
         )
-        broker.when_open(now, target, lambda now: self._bury_open(now, source, partition, target, step, rows))
+        broker.when_open(
+            now,
+            target,
+            lambda now: self._bury_open(now, source, partition, target, step, rows),
+            lambda now, error: self._bury_read(now, partition, step, rows),
+        )
 
     def _bury_open(
-        self,
-        now: Now,
-        source: Queue,
-        partition: Partition,
-        target: Queue,
-        step: list[tuple[Segment, str]],
-        rows: Rows,
+        self, now: Now, source: Queue, partition: Partition, target: Queue, step: Step, rows: Rows
     ) -> None:
         broker = self._broker
-        self._busy.pop(partition, None)
-        if broker.registry.by_partition.get(partition.id) is not source:
+        if partition.exhausted.step is not step:
             return
         out: Rows_ = []
         batches = _decoded(partition, rows)
@@ -94,9 +96,8 @@ class Moves:
                 extra = {REASON: reason, SOURCE: source.name, ATTEMPTS: str(segment.attempt)}
                 out.append(_row(batch, seq - segment.stored.first, segment.stored.log.id, seq, extra))
         partitions = self._append(now, target, out) if out else []
-        moved = partition.kill([s for s, _ in step])
-        partition.moving -= sum(len(s) for s, _ in step)
-        broker.counters.dead_lettered += moved
+        broker.counters.dead_lettered += len(out)
+        partition.buried([s for s, _ in step])
         for touched in (*partitions, partition):
             broker.touched(now, touched)
         broker.deliveries.serve(now, source)
@@ -117,77 +118,106 @@ class Moves:
         """
         broker = self._broker
         source = broker.registry.find(request.queue)
-        if not 1 <= request.limit <= MOVE_AT_ONCE * 8:
-            raise InvalidRequest(f"a redrive of {request.limit} messages is outside 1 and {MOVE_AT_ONCE * 8}")
+        if not 1 <= request.limit <= MAX_REDRIVE:
+            raise InvalidRequest(f"a redrive of {request.limit} messages is outside 1 and {MAX_REDRIVE}")
         if request.to is not None:
             broker.registry.find(request.to)
             if request.to == request.queue:
                 raise InvalidRequest("a queue cannot be redriven to itself; name another with --to")
 
         def taken(now: Now, delivered: Delivered) -> None:
-            self._redrive(now, session, number, request, source, delivered)
+            self._redrive(now, session, number, request, delivered)
 
-        broker.deliveries.take_for(now, source, request.limit, f"redrive by {session.client}", taken)
+        def gone(now: Now, error: DMQError) -> None:
+            broker.refuse(session.id, number, error)
+
+        broker.deliveries.take_for(now, source, request.limit, f"redrive by {session.client}", taken, gone)
 
     def _redrive(
-        self, now: Now, session: Session, number: int, request: Redrive, source: Queue, delivered: Delivered
+        self, now: Now, session: Session, number: int, request: Redrive, delivered: Delivered
     ) -> None:
         broker = self._broker
-        rows: dict[str, Rows_] = {}
+
+        def refused(now: Now, error: DMQError) -> None:
+            broker.deliveries.take_back(now, delivered)
+            broker.refuse(session.id, number, error)
+
+        targets: dict[str, list[Part]] = {}
         try:
             for part in delivered.parts:
                 batch = parse(part.batch)
                 for i in range(part.count):
-                    to = request.to or batch.attributes(i).get(SOURCE)
-                    if to is None:
-                        raise Refused(
-                            f"message {message_id(part.log, part.first + i)} does not say where it came from; "
-                            "name a queue with --to"
-                        )
-                    broker.registry.find(to)
-                    rows.setdefault(to, []).append(_row(batch, i, part.log, part.first + i, None))
+                    to = self._target(request, part, i, batch.attributes(i).get(SOURCE))
+                    piece = Part(
+                        part.partition,
+                        part.delivery,
+                        part.log,
+                        part.first + i,
+                        1,
+                        0,
+                        0,
+                        batch.part(i, i + 1).blob,
+                    )
+                    targets.setdefault(to, []).append(piece)
+            queues = [broker.registry.find(name) for name in targets]
         except Refused as error:
-            broker.deliveries.take_back(now, delivered)
-            broker.refuse(session.id, number, error)
+            refused(now, error)
             return
-        targets = [broker.registry.find(name) for name in rows]
         self._when_all_open(
-            now, targets, lambda now: self._redriven(now, session, number, request, source, delivered, rows)
+            now, queues, lambda now: self._redriven(now, session, number, delivered, targets), refused
         )
 
-    def _when_all_open(self, now: Now, queues: list[Queue], then: Any) -> None:
+    @staticmethod
+    def _target(request: Redrive, part: Part, index: int, came_from: str | None) -> str:
+        to = request.to or came_from
+        if to is None or to == request.queue:
+            raise Refused(
+                f"message {message_id(part.log, part.first + index)} does not say "
+                "where it came from; name a queue with --to"
+            )
+        return to
+
+    def _when_all_open(
+        self,
+        now: Now,
+        queues: list[Queue],
+        then: Callable[[Now], None],
+        gone: Callable[[Now, DMQError], None],
+    ) -> None:
         closed = next((q for q in queues if not q.open), None)
         if closed is None:
             then(now)
             return
-        rest = [q for q in queues if q is not closed]
-        self._broker.when_open(now, closed, lambda now: self._when_all_open(now, rest, then))
+        self._broker.when_open(now, closed, lambda now: self._when_all_open(now, queues, then, gone), gone)
 
     def _redriven(
-        self,
-        now: Now,
-        session: Session,
-        number: int,
-        request: Redrive,
-        source: Queue,
-        delivered: Delivered,
-        rows: dict[str, Rows_],
+        self, now: Now, session: Session, number: int, delivered: Delivered, targets: dict[str, list[Part]]
     ) -> None:
+        """Every target is open: append there what is still ours, and mark it dead here."""
         broker = self._broker
         touched: dict[Partition, None] = {}
-        for name, chosen in rows.items():
-            touched.update(dict.fromkeys(self._append(now, broker.registry.find(name), chosen)))
         moved = 0
-        for part in delivered.parts:
-            partition = source.partitions[int.from_bytes(part.partition[8:], "big")]
-            moved += partition.kill(partition.holds.settle(part.delivery, part.log, part.first, part.count))
-            touched[partition] = None
+        for name, pieces in targets.items():
+            out: Rows_ = []
+            for piece in pieces:
+                source = broker.registry.by_partition.get(piece.partition)
+                if source is None:
+                    continue  # deleted meanwhile
+                partition = source.at(int.from_bytes(piece.partition[8:], "big"))
+                if partition is None:
+                    continue
+                held = partition.holds.settle(piece.delivery, piece.log, piece.first, piece.first + 1)
+                if partition.kill(held):
+                    out.append(_row(parse(piece.batch), 0, piece.log, piece.first, None))
+                    touched[partition] = None
+            if out:
+                moved += len(out)
+                touched.update(dict.fromkeys(self._append(now, broker.registry.queues[name], out)))
         broker.counters.redriven += moved
         if not touched:
             broker.reply(session.id, number, Done(0, more=False))
             return
-        done = Done(moved, more=moved >= request.limit)
-        next(iter(touched)).after_write(Reply(session.id, number, done))
+        next(iter(touched)).after_write(Reply(session.id, number, Done(moved, more=moved > 0)))
         for partition in touched:
             broker.touched(now, partition)
 
@@ -212,7 +242,7 @@ def _decoded(partition: Partition, rows: Rows) -> dict[tuple[LogId, int], Batch]
 def _row(
     batch: Batch, index: int, log: LogId, seq: int, extra: dict[str, str] | None
 ) -> tuple[bytes, dict[str, Any]]:
-    """Return a message as a row for its new queue: with what `extra` says of the move, or (None) without it."""
+    """Return a message as a row for its new queue, with `extra` attributes; None: without those of a move."""
     attributes = batch.attributes(index)
     id_ = message_id(log, seq)
     if extra is None:

@@ -6,17 +6,19 @@ on disk it keeps until `written`; what it wants to read it asks of `Reads`.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from dmqnode.appends import Appends
 from dmqnode.batch import Batch
 from dmqnode.clock import Now
 from dmqnode.counters import Counters
 from dmqnode.dedup import Dedup, Runs
-from dmqnode.duetimes import DueBatch, DueTimes
+from dmqnode.duetimes import CameDue, DueBatch, DueTimes
 from dmqnode.effects import Reply
+from dmqnode.exhausted import Exhausted
+from dmqnode.expiry import living
 from dmqnode.groups import Groups
 from dmqnode.holds import Holds
 from dmqnode.ids import LogId, PartitionId
@@ -30,20 +32,21 @@ from dmqnode.records import State, encode_state
 from storage.ops import WriteBatch
 
 MAX_IN_FLIGHT = 120_000
-"""Messages of one partition that may be with consumers, or nacked and waiting, at once."""
+"""Messages of one partition that may be with consumers, or nacked and waiting, or being moved, at once."""
 MAX_DUE = 100_000
 """Segments whose delay ended that one partition keeps in memory; the others wait on disk."""
 
 
-class Collected:
+PART_SIZE = 80
+"""Bytes that a part takes in a frame, besides its batch."""
+
+
+class Collected(NamedTuple):
     """What one partition gave into a write group: to be made known once it is on disk."""
 
-    __slots__ = ("appended", "partition", "then")
-
-    def __init__(self, partition: Partition, appended: list[StoredBatch], then: list[Reply]) -> None:
-        self.partition = partition
-        self.appended = appended
-        self.then = then
+    partition: Partition
+    appended: list[StoredBatch]
+    then: list[Reply]
 
 
 class Partition:
@@ -65,26 +68,39 @@ class Partition:
         self.counters = counters
         self.logs: dict[LogId, Log] = {}
         self.closed: dict[LogId, int] = {}
+        self.mended: list[LogId] = []
+        """Logs whose records were damaged."""
         self.state = State()
         self.holds = Holds()
         self.ready = Ready()
-        self.dedup = Dedup()
+        self.dedup = Dedup(counters)
         self.due = DueTimes()
         self.undue = 0
         """Delayed messages whose time has not come."""
-        self.exhausted: list[tuple[Segment, str]] = []
-        """Messages for the dead-letter queue, each with the reason."""
-        self.moving = 0
+        self.exhausted = Exhausted()
+        """Messages for the dead-letter queue."""
         self.appends = Appends(self.keys, self.logs, self.dedup, new_log)
         self._deletes: list[bytes] = []
         self._then: list[Reply] = []
         self._state_changed = False
-        self._came_due: list[tuple[int, int, StoredBatch]] = []
-        """A heap of the batches whose delay ended and that are not dead."""
-        self.purging = False
-        """Whether purged batches are being deleted."""
-        self.deleted_bytes = 0
-        """Bytes deleted since the partition's range was last compacted."""
+        self._came_due = CameDue()
+        self.writing = 0
+        """Write groups under way that this partition is part of."""
+        self.replicated = False
+        """Whether other homes may hold what this copy lacks: then nothing is given up for lost here."""
+        self.tainted = False
+        """Whether something died that may be ready: what is given out must be looked at."""
+        self.gone = False
+        """Whether its queue was closed or deleted: nothing of this object may be written any more."""
+        self.purging = False  # whether purged batches are being deleted
+        self.purged: tuple[LogId, int] | None = None  # how far
+        self.deleted_bytes = 0  # since the partition's range was last compacted
+
+    def add_log(self, log: Log) -> None:
+        """Another home shows a log that this node did not know."""
+        self.logs[log.id] = log
+        self.appends.reopen(log)
+        self.touch()
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -92,7 +108,9 @@ class Partition:
         self, now: Now, batch: Batch, *, delay: float | None, producer: bytes, sequence: int, floor: int
     ) -> tuple[Runs, int]:
         """Take in a send; see `Appends.append`.  To be answered by `after_write` only."""
-        behind = self.settings.ordering == "fifo" and bool(self.undue or self.ready.again)
+        behind = self.settings.ordering == "fifo" and any(
+            g.delayed and g.unsettled for g in self.logs.values()
+        )
         return self.appends.append(
             now,
             batch,
@@ -106,76 +124,57 @@ class Partition:
 
     # --- delivering ------------------------------------------------------------------------------
 
-    def take(
-        self, now: Now, delivery: int, holder: str, visibility: float, limit: int, max_bytes: int
-    ) -> tuple[list[Part], int]:
-        """Deliver up to `limit` messages of up to `max_bytes`, but at least one if one is ready.
+    @property
+    def spare(self) -> int:
+        """How many more messages may be out."""
+        return MAX_IN_FLIGHT - self.holds.in_flight - self.holds.delayed - self.exhausted.messages
 
-        Returns the parts and the bytes of their bodies.  What is not in memory is left for later.
+    def take(
+        self,
+        now: Now,
+        delivery: int,
+        holder: str,
+        visibility: float,
+        limit: int,
+        max_bytes: int,
+        *,
+        first: bool = True,
+    ) -> tuple[list[Part], int]:
+        """Deliver up to `limit` messages of up to `max_bytes`.
+
+        Arguments:
+            first: nothing else is in the answer, so one message goes, if one is ready, however long it is.
+
+        Returns the parts and the bytes that they take.  What is not in memory is left for later.
         """
         parts: list[Part] = []
         segments: list[Segment] = []
-        left, room = limit, max_bytes
-        left = min(left, MAX_IN_FLIGHT - self.holds.in_flight - self.holds.delayed)
+        left, room = min(limit, self.spare), max_bytes
         while left > 0:
             head = self.ready.head()
             if head is None or head.stored.batch is None:
                 break
             stored, batch = head.stored, head.stored.batch
             low = head.low - stored.first
-            if parts and batch.span(low, low + 1) > room:
+            if (parts or not first) and batch.weight(low) + PART_SIZE > room:
                 break
-            high = batch.fits(low, min(low + left, head.high - stored.first), room)
+            high = batch.fits(low, min(low + left, head.high - stored.first), room - PART_SIZE)
             segment = self.ready.pop(head, high + stored.first)
-            for piece in self._unexpired(now, segment):
+            for piece in living(self, now, segment, batch):
                 piece.attempt += 1
                 stored.log.taken.add(piece.low, piece.high)
                 segments.append(piece)
-                a, b = piece.low - stored.first, piece.high - stored.first
-                room -= batch.span(a, b)
+                blob = batch.part(piece.low - stored.first, piece.high - stored.first).blob
+                room -= len(blob) + PART_SIZE
                 left -= len(piece)
                 if piece.attempt > 1:
                     self.counters.redelivered += len(piece)
-                parts.append(
-                    Part(
-                        self.id,
-                        delivery,
-                        stored.log.id,
-                        piece.low,
-                        len(piece),
-                        piece.attempt,
-                        stored.sent_at,
-                        batch.part(a, b).blob,
-                    )
-                )
+                where = (stored.log.id, piece.low, len(piece))
+                parts.append(Part(self.id, delivery, *where, piece.attempt, stored.sent_at, blob))
         if segments:
             self.holds.deliver(delivery, holder, now.run + visibility, segments)
             self.counters.delivered += sum(map(len, segments))
         return parts, max_bytes - room
-
-    def _unexpired(self, now: Now, segment: Segment) -> list[Segment]:
-        """Return the parts of a segment that still live by time; the others die."""
-        stored = segment.stored
-        if (stored.due or stored.sent_at) + self.settings.retention * 1000 <= now.wall:
-            self._expire([segment])
-            return []
-        batch = stored.batch
-        if batch is None or "t" not in batch.metadata:
-            return [segment]
-        alive: list[Segment] = []
-        expired: list[Segment] = []
-        for seq in range(segment.low, segment.high):
-            ttl = batch.value("t", seq - stored.first)
-            into = expired if ttl is not None and stored.sent_at + ttl <= now.wall else alive
-            if into and into[-1].high == seq:
-                into[-1].high += 1
-            else:
-                into.append(segment.cut(seq, seq + 1))
-        self._expire(expired)
-        return alive
-
-    def _expire(self, segments: list[Segment]) -> None:
-        self.counters.expired += self.kill(segments)
 
     # --- giving up and dying -----------------------------------------------------------------------
 
@@ -186,14 +185,17 @@ class Partition:
 
     def exhaust(self, segments: Iterable[Segment], reason: str) -> None:
         """Set messages aside for the dead-letter queue."""
-        for segment in segments:
-            self.exhausted.append((segment, reason))
-            self.moving += len(segment)
+        self.exhausted.extend(segments, reason)
 
     def unbury(self, segments: list[Segment]) -> None:
-        """There is no dead-letter queue to move to: deliver again."""
-        self.moving -= sum(map(len, segments))
+        """There is no dead-letter queue: deliver again."""
+        self.exhausted.done()
         self.holds.delay(-math.inf, segments)
+
+    def buried(self, segments: list[Segment]) -> int:
+        """Messages are in the dead-letter queue, in this write group: they die here."""
+        self.exhausted.done()
+        return self.kill(segments)
 
     def kill(self, segments: Iterable[Segment]) -> int:
         """Mark messages dead, whoever had them; return how many."""
@@ -206,7 +208,7 @@ class Partition:
             self.holds.release(segment)
             if segment.group is not None:
                 self.ready.groups.free(segment.group)
-            if self._dead(stored):
+            if stored.dead:
                 self._delete(stored)
         return killed
 
@@ -217,18 +219,16 @@ class Partition:
         self.freed(stored.size)
 
     def freed(self, size: int, key: bytes | None = None) -> None:
-        """Count `size` bytes as deleted; delete `key`, too, if given."""
+        """Count `size` bytes as deleted; delete `key`, too."""
         if key is not None:
             self._deletes.append(key)
         self.state.bytes = max(0, self.state.bytes - size)
         self.deleted_bytes += size
 
-    def touch(self) -> None:
-        """Have the state written."""
-        self._state_changed = True
-
     def abandon(self) -> list[Reply]:
         """The queue is deleted: return the answers that now will not come true."""
+        self.gone = True
+        self.exhausted.clear()
         then, self._then = self._then, []
         self.appends.abandon()
         self._deletes = []
@@ -249,7 +249,8 @@ class Partition:
         self.holds.clear()
         self.ready.groups = Groups()
         self.due = DueTimes()
-        self.undue, self.moving, self.exhausted = 0, 0, []
+        self.undue = 0
+        self.exhausted.clear()
         self.touch()
         return killed
 
@@ -258,14 +259,15 @@ class Partition:
     def counts(self) -> tuple[int, int, int]:
         """Return how many messages are ready, delayed and in flight."""
         live = sum(log.live for log in self.logs.values())
-        in_flight = self.holds.in_flight + self.moving
+        in_flight = self.holds.in_flight + self.exhausted.messages
         delayed = self.holds.delayed + self.undue
         return max(0, live - in_flight - delayed), delayed, in_flight
 
     @property
     def idle(self) -> bool:
         """Whether nothing of this partition needs to stay in memory."""
-        return not (self.unsaved or self.holds or self.holds.unsaved or self.exhausted or self.state.purges)
+        writing = self.unsaved or self.holds.unsaved or self.writing
+        return not (writing or self.holds or self.exhausted.messages or self.state.purges)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -289,17 +291,8 @@ class Partition:
         if log is None:
             return
         pieces = log.open_pieces(batch.first, batch.first + batch.messages)
-        stored = StoredBatch(
-            log,
-            batch.first,
-            batch.messages,
-            size=batch.size,
-            sent_at=batch.sent_at,
-            due=batch.due,
-            batch=None,
-        )
-        if pieces:
-            heapq.heappush(self._came_due, (batch.due, id(stored), stored))
+        stored = batch.stored(log)
+        self._came_due.add(stored)
         for low, high in pieces:
             self.undue = max(0, self.undue - (high - low))
             log.taken.add(low, high)
@@ -307,13 +300,16 @@ class Partition:
 
     def next_deadline(self, now: Now) -> float:
         """Return when `tick` is to be called (running time), math.inf: never."""
-        due = self.due.next_due()
-        at = (
-            math.inf if due == math.inf or self.ready.again >= MAX_DUE else max(now.run, now.run_at(int(due)))
-        )
-        return min(self.holds.next_due(), at)
+        due, held = self.due.next_due(), self.holds.next_due()
+        if due == math.inf or self.ready.again >= MAX_DUE:
+            return held
+        return min(held, max(now.run, now.run_at(int(due))))
 
     # --- the disk --------------------------------------------------------------------------------
+
+    def touch(self) -> None:
+        """Have the state written."""
+        self._state_changed = True
 
     def after_write(self, reply: Reply) -> None:
         """Keep `reply` until all that was changed so far is on disk."""
@@ -322,7 +318,8 @@ class Partition:
     @property
     def unsaved(self) -> bool:
         """Whether something waits for a synced write."""
-        return bool(self.appends or self._then or self._deletes or self._state_changed or self.dedup.unsaved)
+        changed = self._state_changed or self.dedup.unsaved
+        return bool(self.appends or self._then or self._deletes or changed)
 
     def collect(self, now: Now, ops: WriteBatch) -> Collected:
         """Put everything that is to be written into `ops`."""
@@ -342,23 +339,18 @@ class Partition:
             self.state.ends = {log.id: log.end for log in self.logs.values()}
             ops.put(self.keys.state(), encode_state(self.state))
         then = self._then
-        self._deletes, self._then = [], []
-        self._state_changed = False
+        self.writing += 1
+        self._deletes, self._then, self._state_changed = [], [], False
         return Collected(self, appended, then)
 
     def _due_low(self, soonest: float) -> int:
         """Return the time before which no living batch is due: where a start begins to read."""
-        while self._came_due and self._dead(self._came_due[0][2]):
-            heapq.heappop(self._came_due)
-        low = min(self.due.low(), self._came_due[0][0] if self._came_due else math.inf, soonest)
+        low = min(self.due.low(), self._came_due.low(), soonest)
         return self.state.due_low if low == math.inf else int(low)
-
-    @staticmethod
-    def _dead(stored: StoredBatch) -> bool:
-        return stored.log.dead.ranges.covers(stored.first, stored.end)
 
     def written(self, collected: Collected) -> bool:
         """What was collected is on disk; return whether something became ready or due."""
+        self.writing -= 1
         for stored in collected.appended:
             log = stored.log
             log.durable = stored.end
@@ -377,7 +369,7 @@ class Partition:
         return bool(collected.appended)
 
     def _reads_last(self, log: Log) -> bool:
-        """Whether all older logs were read to their ends, so that `log` is the one to read from."""
+        """Whether all other logs were read to their ends."""
         return all(o is log or o.delayed or o.cursor >= o.durable for o in self.logs.values())
 
     def show(self, stored: StoredBatch, pieces: list[tuple[int, int]]) -> None:
@@ -389,9 +381,8 @@ class Partition:
             for low, high in pieces:
                 self.ready.add(Segment(stored, low, high))
             return
+        default = "" if fifo else None
         for low, high in pieces:
             for seq in range(low, high):
                 group = batch.value("g", seq - stored.first)
-                if group is None and fifo:
-                    group = ""
-                self.ready.add(Segment(stored, seq, seq + 1, group=group))
+                self.ready.add(Segment(stored, seq, seq + 1, group=default if group is None else group))

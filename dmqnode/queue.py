@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from dmqnode.batch import Batch
 from dmqnode.clock import Now
 from dmqnode.counters import Counters
-from dmqnode.dedup import Runs, choose_partition, join_runs
-from dmqnode.errors import InvalidRequest, LimitExceeded
+from dmqnode.dedup import Dedup, Runs, choose_partition, join_runs
+from dmqnode.errors import DMQError, InvalidRequest, LimitExceeded, Refused
 from dmqnode.ids import LogId, partition_id
-from dmqnode.loading import load, purge_pages
+from dmqnode.loading import load
 from dmqnode.messages import Delivered, Part, Receive, Send
 from dmqnode.partition import Partition
 from dmqnode.queues import MAX_DELAY, Definition
@@ -53,12 +53,19 @@ class Queue:
         counters: Counters,
         reads: Reads,
         woken: Callable[[Queue], None],
+        *,
+        base: int = 0,
+        key: str = "",
     ) -> None:
         self.definition = definition
+        self.key = key or definition.name
+        """The name under which requests find it; a shard of a queue has one of its own."""
+        self._base = base
         self.partitions: list[Partition] = []
         self.readers: list[ReadAhead] = []
         self.waiters: deque[Waiter] = deque()
-        self.pending: list[Callable[[Now], None]] = []
+        self.pending: list[tuple[Callable[[Now], None], Callable[[Now, DMQError], None]]] = []
+        """What waits for the partitions: what to do then, and what if the queue is deleted first."""
         self.opening = 0
         self.used_at = 0.0
         self._new_log = new_log
@@ -81,6 +88,11 @@ class Queue:
         for partition in self.partitions:
             partition.settings = definition.settings
 
+    def at(self, index: int) -> Partition | None:
+        """Return partition `index` of the queue, None if it is not here."""
+        index -= self._base
+        return self.partitions[index] if 0 <= index < len(self.partitions) else None
+
     # --- opening and closing ---------------------------------------------------------------------
 
     def start_opening(self, now: Now, opened: Callable[[Now, WriteBatch], None]) -> None:
@@ -88,33 +100,23 @@ class Queue:
         count = self.definition.settings.partitions
         self.opening = count
         for index in range(count):
-            id_ = partition_id(self.definition.id, index)
+            id_ = partition_id(self.definition.id, self._base + index)
             partition = Partition(id_, self.definition.settings, self._new_log, self._counters)
             self.partitions.append(partition)
             self.readers.append(ReadAhead(partition, self._reads, lambda: self._woken(self)))
         for partition in self.partitions:
-            self._reads.start(now, load(partition, now), lambda now, ops: self._opened(now, ops, opened))
+            self._reads.start(
+                now,
+                load(partition, now),
+                lambda now, ops, p=partition: self._loaded(now, p, ops, opened),  # type: ignore[misc]
+            )
 
-    def _opened(self, now: Now, ops: WriteBatch, opened: Callable[[Now, WriteBatch], None]) -> None:
-        self.opening -= 1
-        opened(now, ops)
-
-    def resume_purges(self, now: Now) -> None:
-        """Go on deleting what a purge before the restart left."""
-        for partition in self.partitions:
-            if partition.state.purges:
-                self.delete_purged(now, partition, lambda now, result: None)
-
-    def delete_purged(self, now: Now, partition: Partition, then: Callable[[Now, None], None]) -> None:
-        """Delete the batches of purged messages; one such procedure per partition runs at a time."""
-        if not partition.purging:
-            partition.purging = True
-
-            def done(now: Now, result: None) -> None:
-                partition.purging = False
-                then(now, result)
-
-            self._reads.start(now, purge_pages(partition), done)
+    def _loaded(
+        self, now: Now, partition: Partition, ops: WriteBatch, opened: Callable[[Now, WriteBatch], None]
+    ) -> None:
+        if partition in self.partitions:
+            self.opening -= 1
+            opened(now, ops)
 
     @property
     def idle(self) -> bool:
@@ -127,8 +129,16 @@ class Queue:
             and not any(r.busy for r in self.readers)
         )
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing of its partitions is being written, read or moved."""
+        if self.opening or any(r.busy for r in self.readers):
+            return False
+        return not any(p.unsaved or p.holds.unsaved or p.writing or p.exhausted for p in self.partitions)
+
     def close(self) -> None:
-        """Forget the partitions."""
+        """Forget the partitions, be they open or being opened."""
+        self.opening = 0
         self.partitions = []
         self.readers = []
 
@@ -169,12 +179,8 @@ class Queue:
             if not 0 <= delay <= MAX_DELAY:
                 raise InvalidRequest(f"a delay of {delay:g} s is outside 0 s and 366 days")
         pieces = self._split(request, batch)
-        for index in pieces:
-            if not moved and "d" in batch.metadata and self.partitions[index].dedup.full:
-                raise LimitExceeded(
-                    "this queue remembers as many dedup ids as it can; send slower or use more partitions",
-                    retryable=True,
-                )
+        for index in pieces if not moved else ():
+            self._check_dedup(self.partitions[index].dedup, request, batch)
         placed: dict[int, tuple[LogId, int]] = {}
         runs: Runs = []
         duplicates = 0
@@ -196,6 +202,22 @@ class Queue:
             runs = join_runs([placed[i] for i in range(batch.count)])
         return runs, duplicates, [self.partitions[i] for i in pieces]
 
+    @staticmethod
+    def _check_dedup(dedup: Dedup, request: Send, batch: Batch) -> None:
+        if "d" in batch.metadata and dedup.full:
+            raise LimitExceeded(
+                "this queue remembers as many dedup ids as it can; send slower or use more partitions",
+                retryable=True,
+            )
+        if not request.producer:
+            return
+        if dedup.settled(request.producer, request.sequence):
+            raise Refused("this send was settled before; a repetition comes too late to be recognised")
+        if dedup.crowded(request.producer, request.sequence, request.floor):
+            raise LimitExceeded(
+                "too many sends of this producer are not settled; raise the floor of what is", retryable=True
+            )
+
     def _split(self, request: Send, batch: Batch) -> dict[int, list[int]]:
         """Return which messages go to which partition: by group, else by dedup id, else by producer."""
         count = len(self.partitions)
@@ -214,14 +236,18 @@ class Queue:
 
     # --- receiving -------------------------------------------------------------------------------
 
-    def serve(self, now: Now, new_delivery: Callable[[], int]) -> Iterator[tuple[Waiter, Delivered]]:
-        """Give what is ready to those who wait, first come, first served."""
-        while self.waiters and not self.definition.settings.paused:
-            waiter = self.waiters[0]
+    def serve(
+        self, now: Now, new_delivery: Callable[[], int], blocked: Set[int] = frozenset()
+    ) -> Iterator[tuple[Waiter, Delivered]]:
+        """Give what is ready to those who wait, first come, first served, except to `blocked` sessions."""
+        while not self.definition.settings.paused:
+            waiter = next((w for w in self.waiters if w.session not in blocked), None)
+            if waiter is None:
+                return
             parts = self._take(now, waiter, new_delivery)
             if not parts:
                 return
-            self.waiters.popleft()
+            self.waiters.remove(waiter)
             yield waiter, Delivered(self.name, waiter.visibility, parts)
 
     def _take(self, now: Now, waiter: Waiter, new_delivery: Callable[[], int]) -> list[Part]:
@@ -232,7 +258,9 @@ class Queue:
             partition = self.partitions[(self._turn + n) % count]
             if not partition.ready:
                 continue
-            got, size = partition.take(now, new_delivery(), waiter.holder, waiter.visibility, left, room)
+            got, size = partition.take(
+                now, new_delivery(), waiter.holder, waiter.visibility, left, room, first=not parts
+            )
             parts += got
             room -= size
             left -= sum(p.count for p in got)

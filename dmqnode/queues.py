@@ -13,7 +13,8 @@ from typing import Any
 import cbor2
 
 from dmqnode.errors import InvalidRequest
-from dmqnode.ids import QueueId
+from dmqnode.hybridclock import NEVER, Stamp, read_stamp
+from dmqnode.ids import NodeId, QueueId
 
 MAX_VISIBILITY = 12 * 3600.0
 MAX_DELAY = 366 * 86_400.0
@@ -59,6 +60,10 @@ class Definition:
     created_at: int
     """Milliseconds since 1970."""
     settings: Settings
+    homes: tuple[tuple[NodeId, ...], ...] = ()
+    """Per partition the nodes that held it first (H5); empty: the one node that there was."""
+    stamp: Stamp = NEVER
+    """When it was last changed: of two versions the later holds."""
 
     def info(self) -> dict[str, Any]:
         """Return the definition under the field names that users see."""
@@ -176,13 +181,15 @@ def encode_definition(definition: Definition) -> bytes:
             "owner": definition.owner,
             "created_at": definition.created_at,
             "settings": asdict(definition.settings),
+            "homes": definition.homes,
+            "stamp": definition.stamp,
         }
     )
 
 
-def encode_deleted(name: str, deleted_at: int) -> bytes:
+def encode_deleted(name: str, deleted_at: int, stamp: Stamp = NEVER) -> bytes:
     """Return the record that stays in the place of a deleted queue's definition."""
-    return cbor2.dumps({"name": name, "deleted_at": deleted_at})
+    return cbor2.dumps({"name": name, "deleted_at": deleted_at, "stamp": stamp})
 
 
 def decode_definition(queue: QueueId, record: bytes) -> Definition | None:
@@ -197,4 +204,6 @@ def decode_definition(queue: QueueId, record: bytes) -> Definition | None:
         owner=found["owner"],
         created_at=found["created_at"],
         settings=Settings(**known),
+        homes=tuple(tuple(NodeId(n) for n in nodes) for nodes in found.get("homes", ())),
+        stamp=read_stamp(found.get("stamp", NEVER)),
     )

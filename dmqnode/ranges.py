@@ -142,7 +142,10 @@ class RangeSet:
 
         Errors: ValueError for anything else.
         """
-        steps = cbor2.loads(data)
+        try:
+            steps = cbor2.loads(data)
+        except (cbor2.CBORDecodeError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
+            raise ValueError(f"not an encoded range set: {error}") from error
         if not isinstance(steps, list) or len(steps) % 2 or not all(type(n) is int and n >= 0 for n in steps):
             raise ValueError("not an encoded range set")
         bounds = list(accumulate(steps))

@@ -41,7 +41,9 @@ class ReadAhead:
     def fill(self, now: Now) -> None:
         """Start the reads that are needed now; a consumer waits, or the window is to be looked through."""
         ready = self._partition.ready
-        if not self._loading and (wanted := ready.wanted(LOADS)):
+        # In a fifo queue what is delayed was sent behind all that is not, so it is shown behind it.
+        again = self._partition.settings.ordering != "fifo" or self._all_read()
+        if not self._loading and (wanted := ready.wanted(LOADS, again=again)):
             self._loading = True
             self._reads.start(now, self._load(wanted), self._loaded)
         if not self._scanning and ready.low and (log := self._next_log()) is not None:
@@ -55,6 +57,11 @@ class ReadAhead:
             self._due_reading = True
             self._partition.due.reading = True
             self._reads.start(now, self._read_due(), self._due_read)
+
+    def _all_read(self) -> bool:
+        """Whether every message without a delay was read, or is dead."""
+        logs = self._partition.logs.values()
+        return all(log.delayed or log.dead.ranges.first_gap(log.cursor) >= log.end for log in logs)
 
     def _next_log(self) -> Log | None:
         for log in self._partition.logs.values():
@@ -89,11 +96,12 @@ class ReadAhead:
         self._woken()
         if log.cursor != cursor or self._partition.logs.get(log.id) is not log:
             return  # the window was dropped meanwhile; the next fill starts from there
-        at = cursor
+        at, last, more = cursor, -1, rows.more
         for key, record in rows.rows:
             first = self._partition.keys.first_seq(key)
             stored = self._stored(log, first, record)
             if stored is None or stored.end <= at:
+                last = first
                 continue
             self._missing(log, at, first)
             at = max(at, first)
@@ -101,13 +109,18 @@ class ReadAhead:
             if pieces:
                 self._partition.show(stored, pieces)
             at = stored.end
-        if not rows.more:
+            if not self._partition.ready.roomy:
+                more = True
+                break
+        if not more:
             self._missing(log, at, end)
             at = max(at, end)
+        elif at == cursor and last >= at:
+            # Nothing of a whole page means anything: go on behind it all the same.
+            self._missing(log, at, last + 1)
+            at = last + 1
         log.cursor = at
-        log.aligned = bool(rows.rows) or log.aligned
-        if not rows.more:
-            log.aligned = False
+        log.aligned = more and (bool(rows.rows) or log.aligned)
 
     def _stored(self, log: Log, first: int, record: bytes) -> StoredBatch | None:
         try:
@@ -118,6 +131,10 @@ class ReadAhead:
 
     def _missing(self, log: Log, low: int, high: int) -> None:
         """Messages that live but have no readable record are lost here: say so, and go on."""
+        if self._partition.replicated:
+            for a, b in log.open_pieces(low, high) if low < high else ():
+                log.gaps.add(a, b)
+            return
         for a, b in log.open_pieces(low, high) if low < high else ():
             nowhere = StoredBatch(log, a, b - a, size=0, sent_at=0, due=0, batch=None)
             self._partition.counters.lost += self._partition.kill([Segment(nowhere, a, b)])
@@ -140,7 +157,7 @@ class ReadAhead:
             record = found.get(partition.keys.batch(stored.log.id, stored.first))
             read = None if record is None else self._stored(stored.log, stored.first, record)
             if read is None or read.batch is None:
-                partition.counters.lost += partition.kill(partition.ready.take_lost(stored))
+                self._lost(stored)
                 continue
             if stored.due and (fifo or "g" in read.batch.metadata):
                 # Only now is it known which groups the messages whose delay ended belong to.
@@ -150,6 +167,20 @@ class ReadAhead:
             else:
                 partition.ready.load(stored, read.batch)
 
+    def _lost(self, stored: StoredBatch) -> None:
+        """A batch that is waited for is not there."""
+        partition = self._partition
+        segments = partition.ready.take_lost(stored)
+        if not partition.replicated:
+            partition.counters.lost += partition.kill(segments)
+            return
+        for segment in segments:
+            stored.log.taken.remove(segment.low, segment.high)
+            stored.log.gaps.add(segment.low, segment.high)
+            partition.holds.release(segment)
+            if segment.group is not None:
+                partition.ready.groups.free(segment.group)
+
     # --- delayed messages ------------------------------------------------------------------------
 
     def _read_due(self) -> Procedure[tuple[list[DueBatch], bool]]:
@@ -157,13 +188,30 @@ class ReadAhead:
         horizon = self._partition.due.horizon
         assert horizon is not None, "only what lies beyond a horizon is read"
         low, stop = keys.due(*horizon), keys.due_range(0)[1]
-        rows = yield Scan(low, stop, 1024)
-        batches = [
-            DueBatch(due, log, first, *decode_due(record))
-            for key, record in rows.rows
-            for due, log, first in [keys.read_due(key)]
-        ]
-        return batches, rows.more
+        while True:
+            rows = yield Scan(low, stop, 1024)
+            batches = [DueBatch(*keys.read_due(key), *decode_due(record)) for key, record in rows.rows]
+            for key in rows.damaged:
+                batches += yield from self._mend_due(key)
+            if batches or not rows.more:
+                batches.sort()
+                return batches, rows.more
+
+    def _mend_due(self, key: bytes) -> Procedure[list[DueBatch]]:
+        """Make up for a damaged index entry: its key says where the batch is, and that says the rest."""
+        keys = self._partition.keys
+        if not keys.is_due(key):
+            return []
+        due, log, first = keys.read_due(key)
+        found = yield Get((keys.batch(log, first),))
+        stored_log = self._partition.logs.get(log)
+        if stored_log is None or not found.rows:
+            return []
+        record = found.rows[0][1]
+        stored = self._stored(stored_log, first, record)
+        return (
+            [] if stored is None else [DueBatch(due, log, first, stored.count, stored.sent_at, stored.size)]
+        )
 
     def _due_read(self, now: Now, result: tuple[list[DueBatch], bool]) -> None:
         self._due_reading = False

@@ -14,6 +14,7 @@ from itertools import count
 
 from dmqnode.batch import Batch
 from dmqnode.groups import Groups
+from dmqnode.ids import LogId
 from dmqnode.log import Log, Segment, StoredBatch
 
 WINDOW_BYTES = 2 << 20
@@ -21,13 +22,15 @@ WINDOW_BYTES = 2 << 20
 PARKED_MESSAGES = 20_000
 """Messages with groups that one partition looks through for one that may go."""
 PARKED_BYTES = 16 << 20
+BATCH_COST = 512
+"""Bytes that a batch takes in memory besides its own."""
 
 
 class Ready:
     """The messages of one partition that may be delivered now."""
 
     def __init__(self) -> None:
-        self._again: list[tuple[int, int, int, Segment]] = []
+        self._again: list[tuple[tuple[int, LogId, int], int, Segment]] = []
         self._window: deque[Segment] = deque()
         self._tie = count()
         self.groups = Groups()
@@ -77,20 +80,21 @@ class Ready:
             self._push_again(segment)
 
     def _push_again(self, segment: Segment) -> None:
-        rank = segment.stored.due or segment.stored.log.opened_at
-        heapq.heappush(self._again, (rank, segment.low, next(self._tie), segment))
+        stored = segment.stored
+        rank = (stored.due or stored.log.opened_at, stored.log.id, segment.low)
+        heapq.heappush(self._again, (rank, next(self._tie), segment))
 
     def load(self, stored: StoredBatch, batch: Batch) -> None:
         """Take in the bodies of a batch that some segment here waits for."""
         if stored in self._waiting and stored.batch is None:
             stored.batch = batch
-            self.cached += len(batch.blob)
+            self.cached += len(batch.blob) + BATCH_COST
 
     def _enter(self, segment: Segment) -> None:
         stored = segment.stored
         waiting = self._waiting.get(stored, 0)
         if not waiting and stored.batch is not None:
-            self.cached += len(stored.batch.blob)
+            self.cached += len(stored.batch.blob) + BATCH_COST
         self._waiting[stored] = waiting + 1
 
     def _leave(self, segment: Segment) -> None:
@@ -101,15 +105,19 @@ class Ready:
             return
         del self._waiting[stored]
         if stored.batch is not None:
-            self.cached -= len(stored.batch.blob)
+            self.cached -= len(stored.batch.blob) + BATCH_COST
             stored.batch = None
 
     # --- going out -------------------------------------------------------------------------------
 
+    @property
+    def _others(self) -> bool:
+        return bool(self._window or self.groups.runnable)
+
     def head(self) -> Segment | None:
         """Return the segment that is next, None if nothing is ready."""
-        if self._again:
-            return self._again[0][3]
+        if self._again and (self._again[0][2].stored.batch is not None or not self._others):
+            return self._again[0][2]
         grouped = self.groups.peek()
         if not self._window:
             return grouped
@@ -127,27 +135,28 @@ class Ready:
             self.groups.pop()
             self._leave(segment)
             return segment
+        again = bool(self._again) and self._again[0][2] is segment
+        if again:
+            heapq.heappop(self._again)
         if high == segment.high:
-            if self._again:
-                heapq.heappop(self._again)
-            else:
+            if not again:
                 self._window.popleft()
             self._leave(segment)
             return segment
         piece = segment.cut(segment.low, high)
-        if self._again:
-            heapq.heappop(self._again)
         segment.low = high
-        if piece.slot is not None or segment.stored.due or self._window_head() is not segment:
+        if again:
             self._push_again(segment)
         return piece
 
-    def _window_head(self) -> Segment | None:
-        return self._window[0] if self._window else None
+    def wanted(self, limit: int, *, again: bool = True) -> list[StoredBatch]:
+        """Return the batches needed next that are not in memory, at most `limit`.
 
-    def wanted(self, limit: int) -> list[StoredBatch]:
-        """Return the batches needed next that are not in memory, at most `limit`."""
-        heads = [e[3] for e in (heapq.nsmallest(limit, self._again) if len(self._again) > 1 else self._again)]
+        Arguments:
+            again: look at what waits in the heap, too.
+        """
+        entries = self._again if again else []
+        heads = [e[2] for e in (heapq.nsmallest(limit, entries) if len(entries) > 1 else entries)]
         grouped = self.groups.peek()
         if grouped is not None:
             heads.append(grouped)
@@ -155,9 +164,9 @@ class Ready:
 
     def take_again(self, stored: StoredBatch) -> list[Segment]:
         """Take out what waits of one batch in the heap: to be shown by group, or because it is lost."""
-        taken = sorted((e[3] for e in self._again if e[3].stored is stored), key=lambda s: s.low)
+        taken = sorted((e[2] for e in self._again if e[2].stored is stored), key=lambda s: s.low)
         if taken:
-            self._again = [e for e in self._again if e[3].stored is not stored]
+            self._again = [e for e in self._again if e[2].stored is not stored]
             heapq.heapify(self._again)
         for segment in taken:
             self._leave(segment)
@@ -174,21 +183,23 @@ class Ready:
 
     def waiting_again(self) -> list[Segment]:
         """Return what waits for its next delivery, or whose delay ended."""
-        parked = (s for s in self.groups if s.slot is not None or s.stored.due)
-        return [*(e[3] for e in self._again), *parked]
+        parked = (s for s in (*self.groups, *self._window) if s.slot is not None or s.stored.due)
+        return [*(e[2] for e in self._again), *parked]
 
     def take_expired(self, limit: int) -> list[Segment]:
         """Take out what was sent, or became due, at or before `limit` (ms)."""
         taken = []
         while self._window and self._window[0].stored.sent_at <= limit:
             taken.append(self._window.popleft())
-        old = [e[3] for e in self._again if 0 < (e[3].stored.due or e[3].stored.sent_at) <= limit]
+        taken += self.groups.take_expired(limit)
+        old = [e[2] for e in self._again if 0 < (e[2].stored.due or e[2].stored.sent_at) <= limit]
         if old:
             gone = set(map(id, old))
-            self._again = [e for e in self._again if id(e[3]) not in gone]
+            self._again = [e for e in self._again if id(e[2]) not in gone]
             heapq.heapify(self._again)
         for segment in (*taken, *old):
             self._leave(segment)
+            segment.group = None  # it was not in flight: its death frees no group
         return taken + old
 
     def clear(self, *, again: bool) -> dict[Log, int]:
@@ -206,7 +217,7 @@ class Ready:
                 lowest[log] = min(segment.low, lowest.get(log, segment.low))
             else:
                 kept.append(segment)
-        back = [] if again else [e[3] for e in self._again]
+        back = [] if again else [e[2] for e in self._again]
         self._window.clear()
         self._again.clear()
         self._forget_bodies(self._waiting)
@@ -217,7 +228,12 @@ class Ready:
                 self._push_again(segment)
             for segment in kept:
                 self._enter(segment)
-                self.groups.park(segment)
+                if segment.slot is None:
+                    # Its delay ended; it is shown again behind what is read again before it.
+                    segment.group = None
+                    self._push_again(segment)
+                else:
+                    self.groups.park(segment)
         return lowest
 
     def _forget_bodies(self, batches: Iterable[StoredBatch]) -> None:

@@ -45,6 +45,27 @@ def decode_batch(record: bytes) -> tuple[int, int, Batch]:
         raise Unreadable(f"a batch record is not whole: {error}") from error
 
 
+BATCH_HEAD = _BATCH.size + 12
+"""Bytes of a log record before its table of lengths."""
+_COUNT = struct.Struct("<I")
+
+
+def read_batch_head(record: bytes) -> tuple[int, int]:
+    """Return (due, count) of a log record without reading the rest.
+
+    Errors: ProtocolError.
+    """
+    if len(record) < BATCH_HEAD or record[0] != BATCH_FORMAT:
+        raise ProtocolError("a batch record has no head")
+    count = int(_COUNT.unpack_from(record, _BATCH.size + 4)[0])
+    return int.from_bytes(record[16:24], "little"), count
+
+
+def read_sent_at(record: bytes) -> int:
+    """Return when a log record's messages were sent, ms."""
+    return int.from_bytes(record[8:16], "little")
+
+
 class Identity(NamedTuple):
     """Who a node is in this run (rule I1)."""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.effects import Compact, Reply
-from dmqnode.errors import QueueExists, QueueNotFound, StaleReceipt
+from dmqnode.errors import InvalidRequest, QueueExists, QueueNotFound, StaleReceipt, Unknown
 from dmqnode.ids import QUEUE_ID_SIZE, PartitionId, QueueId
 from dmqnode.keys import QUEUES, QUEUES_END, queue_key, queue_range
+from dmqnode.loading import purge_page
 from dmqnode.messages import (
     CreateQueue,
     DeleteQueue,
@@ -19,6 +21,7 @@ from dmqnode.messages import (
     QueueInfo,
     SetQueue,
 )
+from dmqnode.partition import Partition
 from dmqnode.queue import Queue
 from dmqnode.queues import (
     Definition,
@@ -29,13 +32,16 @@ from dmqnode.queues import (
     encode_definition,
     encode_deleted,
 )
-from dmqnode.reads import Procedure, Scan
+from dmqnode.reads import Procedure, Rows, Scan
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
-    from dmqnode.broker import Broker, Session
+    from dmqnode.broker import Broker
+    from dmqnode.surroundings import Session
 
 RECLAIM_ROWS = 1024
+Safe = Callable[[Now, bool], None]
+"""Called once a change is on enough disks (True), or too few said so in time (False)."""
 
 
 class Registry:
@@ -46,6 +52,7 @@ class Registry:
         self.queues: dict[str, Queue] = {}
         self.by_partition: dict[PartitionId, Queue] = {}
         self._by_id: dict[QueueId, Queue] = {}
+        self._reclaiming: set[QueueId] = set()
         self._made = 0
         self.loaded = False
 
@@ -80,8 +87,7 @@ class Registry:
 
         Errors: StaleReceipt, for ids come from receipts.
         """
-        queue = self._by_id.get(id_)
-        if queue is None:
+        if (queue := self._by_id.get(id_)) is None:
             raise StaleReceipt("the queue of this receipt does not exist any more; nothing is left to do")
         return queue
 
@@ -99,14 +105,18 @@ class Registry:
                 queue = self.find(request.queue)
                 settings = change_settings(queue.definition.settings, request.settings, created=True)
                 self._need_dead_letter(now, settings, queue.name, session.user)
-                self._define(replace(queue.definition, settings=settings))
-                self._info_later(session, number, queue)
+                definition = replace(queue.definition, settings=settings)
+                self._define(now, definition, self._info_later(session, number, queue))
                 self._broker.deliveries.serve(now, queue)
             case DeleteQueue():
                 self._delete(now, session, number, self.find(request.queue))
             case PurgeQueue():
-                queue = self.find(request.queue)
-                self._broker.when_open(now, queue, lambda now: self._purge(now, session, number, queue))
+                self._broker.when_open(
+                    now,
+                    queue := self.find(request.queue),
+                    lambda now: self._purge(now, session, number, queue),
+                    lambda now, error: self._broker.refuse(session.id, number, error),
+                )
             case _:
                 raise AssertionError(f"{request} changes no queue")
 
@@ -118,30 +128,51 @@ class Registry:
             raise QueueExists(
                 f'queue "{request.queue}" exists; change it with: dmq queue set {request.queue}'
             )
-        if there is None:
-            there = self._create(now, request.queue, session.user, settings)
-        self._info_later(session, number, there)
+        if there is not None:
+            answer = self._info_later(session, number, there)
+            self._broker.write_meta(WriteBatch(), lambda now: answer(now, True))
+            return
+        self._create(
+            now,
+            request.queue,
+            session.user,
+            settings,
+            lambda now, safe: self._info_later(session, number, self.find(request.queue))(now, safe),
+        )
 
-    def _create(self, now: Now, name: str, owner: str, settings: Settings) -> Queue:
+    def _create(
+        self, now: Now, name: str, owner: str, settings: Settings, done: Safe = lambda now, safe: None
+    ) -> Queue:
         check_name(name)
         self._need_dead_letter(now, settings, name, owner)
-        self._made += 1
-        identity = self._broker.identity
-        made = identity.boot.to_bytes(4, "big") + self._made.to_bytes(4, "big")
-        spread = int.from_bytes(identity.node, "big") ^ (identity.nonce << 32)
-        id_ = QueueId((int.from_bytes(made, "big") ^ spread).to_bytes(QUEUE_ID_SIZE, "big"))
-        definition = Definition(id=id_, name=name, owner=owner, created_at=now.wall, settings=settings)
+        definition = Definition(
+            id=self._new_id(), name=name, owner=owner, created_at=now.wall, settings=settings
+        )
+        if self._broker.clustering is not None:
+            definition = self._broker.clustering.placed(definition)
         self._add(definition)
-        self._define(definition)
+        self._define(now, definition, done)
         return self.queues[name]
 
-    def create_default(self, now: Now, name: str, owner: str) -> Queue:
-        """Create a queue with default settings: a dead-letter queue that was deleted meanwhile."""
-        return self._create(now, name, owner, Settings())
+    def _new_id(self) -> QueueId:
+        identity = self._broker.identity
+        spread = int.from_bytes(identity.node, "big") ^ (identity.nonce << 32)
+        while True:
+            self._made += 1
+            made = identity.boot.to_bytes(4, "big") + self._made.to_bytes(4, "big")
+            id_ = QueueId((int.from_bytes(made, "big") ^ spread).to_bytes(QUEUE_ID_SIZE, "big"))
+            if id_ not in self._by_id and id_ not in self._reclaiming:
+                return id_
+
+    def create_default(self, now: Now, name: str, owner: str, done: Safe = lambda now, safe: None) -> Queue:
+        """Create a queue with default settings: a send wants it, or a dead-letter queue is gone."""
+        return self._create(now, name, owner, Settings(), done)
 
     def _need_dead_letter(self, now: Now, settings: Settings, name: str, owner: str) -> None:
         target = settings.dead_letter
-        if target is not None and target not in self.queues and target != name:
+        if target == name:
+            raise InvalidRequest("a queue cannot be its own dead-letter queue; name another")
+        if target is not None and target not in self.queues:
             self._create(now, target, owner, Settings())
 
     def _add(self, definition: Definition) -> None:
@@ -150,16 +181,35 @@ class Registry:
         self.queues[definition.name] = queue
         self._by_id[definition.id] = queue
 
-    def _define(self, definition: Definition) -> None:
-        self.queues[definition.name].redefine(definition)
+    def _define(self, now: Now, definition: Definition, done: Safe) -> None:
+        clustering = self._broker.clustering
+        if clustering is not None:
+            definition = replace(definition, stamp=clustering.catalog.clock.stamp(now.wall))
+            self.redefine(definition)
+            clustering.catalog.put(now, definition.id, encode_definition(definition), done)
+            return
+        self.redefine(definition)
         ops = WriteBatch()
         ops.put(queue_key(definition.id), encode_definition(definition))
-        self._broker.write_meta(ops, lambda now: None)
+        self._broker.write_meta(ops, lambda now: done(now, True))
 
-    def _info_later(self, session: Session, number: int, queue: Queue) -> None:
+    def redefine(self, definition: Definition) -> None:
+        """Take over changed settings, for the queue and what is served of it."""
+        self.queues[definition.name].redefine(definition)
+        if self._broker.clustering is not None:
+            self._broker.clustering.hosted.redefine(definition)
+
+    def _info_later(self, session: Session, number: int, queue: Queue) -> Safe:
+        """Return what answers with a queue's definition, once that is safe."""
         broker = self._broker
-        info = QueueInfo(queue.definition.info())
-        broker.write_meta(WriteBatch(), lambda now: broker.reply(session.id, number, info))
+
+        def answer(now: Now, safe: bool) -> None:
+            if safe:
+                broker.reply(session.id, number, QueueInfo(queue.definition.info()))
+            else:
+                broker.refuse(session.id, number, too_few())
+
+        return answer
 
     def _purge(self, now: Now, session: Session, number: int, queue: Queue) -> None:
         broker = self._broker
@@ -167,56 +217,116 @@ class Registry:
         for partition in queue.partitions:
             killed += partition.purge()
             broker.touched(now, partition)
-            queue.delete_purged(now, partition, lambda now, result, p=partition: broker.touched(now, p))  # type: ignore[misc]
+            self.delete_purged(now, partition)
         broker.counters.purged += killed
         queue.partitions[0].after_write(Reply(session.id, number, Done(killed)))
         broker.touched(now, queue.partitions[0])
 
+    def delete_purged(self, now: Now, partition: Partition) -> None:
+        """Delete the batches of purged messages, page by page, each on disk before the next is read."""
+        if partition.purging or partition.gone or not partition.state.purges:
+            return
+        partition.purging = True
+        broker = self._broker
+
+        def on_disk(now: Now) -> None:
+            partition.purging = False
+            self.delete_purged(now, partition)
+
+        def deleted(now: Now, result: None) -> None:
+            broker.touched(now, partition)
+            broker.write_meta(WriteBatch(), on_disk)
+
+        broker.reads.start(now, purge_page(partition), deleted)
+
+    # --- what other nodes say ------------------------------------------------------------------------
+
+    def definition_of(self, id_: QueueId) -> Definition | None:
+        """Return the definition of a queue by its id, None if it is deleted or unknown."""
+        queue = self._by_id.get(id_)
+        return None if queue is None else queue.definition
+
+    def learn(self, now: Now, id_: QueueId, record: bytes) -> None:
+        """Another node has created, changed or deleted a queue."""
+        definition = decode_definition(id_, record)
+        known = self._by_id.get(id_)
+        if definition is None:
+            if known is not None:
+                self._drop(now, known)
+                self._reclaim(now, id_, queue_range(id_)[0])
+            return
+        if known is None:
+            self._add(definition)
+        elif known.name == definition.name:
+            known.redefine(definition)
+            if self._broker.clustering is not None:
+                self._broker.clustering.hosted.redefine(definition)
+
     # --- deleting ------------------------------------------------------------------------------------
 
-    def _delete(self, now: Now, session: Session, number: int, queue: Queue) -> None:
+    def _drop(self, now: Now, queue: Queue) -> None:
+        """A queue is no more: refuse whoever waits for it, forget its partitions."""
         broker = self._broker
-        del self.queues[queue.name]
+        if self.queues.get(queue.name) is queue:
+            del self.queues[queue.name]
         del self._by_id[queue.definition.id]
+        self._reclaiming.add(queue.definition.id)
         error = self.not_found(queue.name)
-        broker.deliveries.refuse_all(queue, error)
+        if broker.clustering is not None:
+            broker.clustering.hosted.drop(now, queue.definition, error)
+        broker.deliveries.refuse_all(now, queue, error)
         for partition in queue.partitions:
-            self.by_partition.pop(partition.id, None)
             broker.forget(partition)
             for reply in partition.abandon():
-                broker.refuse(reply.session, reply.number, error)
+                broker.refuse(reply.session, reply.number, error, reply.size)
+        queue.close()
+        pending, queue.pending = queue.pending, []
+        for _, gone in pending:
+            gone(now, error)
+
+    def _delete(self, now: Now, session: Session, number: int, queue: Queue) -> None:
+        broker, id_ = self._broker, queue.definition.id
+        self._drop(now, queue)
+
+        def deleted(now: Now, safe: bool) -> None:
+            if safe:
+                broker.reply(session.id, number, Done(1))
+            else:
+                broker.refuse(session.id, number, too_few())
+            self._reclaim(now, id_, queue_range(id_)[0])
+
+        if broker.clustering is not None:
+            stamp = broker.clustering.catalog.clock.stamp(now.wall)
+            broker.clustering.catalog.put(now, id_, encode_deleted(queue.name, now.wall, stamp), deleted)
+            return
         ops = WriteBatch()
-        ops.put(queue_key(queue.definition.id), encode_deleted(queue.name, now.wall))
+        ops.put(queue_key(id_), encode_deleted(queue.name, now.wall))
+        broker.write_meta(ops, lambda now: deleted(now, True))
 
-        def deleted(now: Now) -> None:
-            broker.reply(session.id, number, Done(1))
-            self._reclaim(now, queue.definition.id)
+    def _reclaim(self, now: Now, id_: QueueId, start: bytes) -> None:
+        """Delete what a deleted queue left on disk, then the record that says that it was deleted.
 
-        broker.write_meta(ops, deleted)
-
-    def _reclaim(self, now: Now, id_: QueueId) -> None:
-        """Delete what a deleted queue left on disk, then the record that says that it was deleted."""
+        A page at a time, each on disk before the next is read.
+        """
         broker = self._broker
 
-        def reclaimed(now: Now, result: None) -> None:
-            ops = WriteBatch()
-            ops.delete(queue_key(id_))
-            broker.write_meta(ops, lambda now: None)
-            broker.compactions.append(Compact(*queue_range(id_)))
-
-        broker.reads.start(now, self._reclaim_pages(id_), reclaimed)
-
-    def _reclaim_pages(self, id_: QueueId) -> Procedure[None]:
-        start, stop = queue_range(id_)
-        while True:
-            page = yield Scan(start, stop, RECLAIM_ROWS)
+        def reclaimed(now: Now, page: Rows) -> None:
             ops = WriteBatch()
             for key, _ in page.rows:
                 ops.delete(key)
-                start = key + b"\x00"
-            self._broker.write_meta(ops, lambda now: None)
-            if not page.more:
-                return
+            onward = page.rows[-1][0] + b"\x00" if page.rows else start
+            if not page.more and broker.clustering is None:
+                ops.delete(queue_key(id_))
+            broker.write_meta(ops, lambda now: on_disk(now, onward, more=page.more))
+
+        def on_disk(now: Now, onward: bytes, *, more: bool) -> None:
+            if more:
+                self._reclaim(now, id_, onward)
+            else:
+                self._reclaiming.discard(id_)
+                broker.compactions.append(Compact(*queue_range(id_)))
+
+        broker.reads.start(now, _page(Scan(start, queue_range(id_)[1], RECLAIM_ROWS)), reclaimed)
 
     # --- at the start --------------------------------------------------------------------------------
 
@@ -239,7 +349,17 @@ class Registry:
             id_ = QueueId(key[len(QUEUES) :])
             definition = decode_definition(id_, record)
             if definition is None:
-                self._reclaim(now, id_)
+                self._reclaiming.add(id_)
+                self._reclaim(now, id_, queue_range(id_)[0])
             else:
                 self._add(definition)
         self.loaded = True
+
+
+def too_few() -> Unknown:
+    """Return the error for a change of a queue that too few nodes confirmed in time."""
+    return Unknown("too few nodes confirmed the change in time; look with: dmq queue list, and try again")
+
+
+def _page(scan: Scan) -> Procedure[Rows]:
+    return (yield scan)

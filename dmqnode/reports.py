@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dmqnode.browse import STATES, browse
+from dmqnode.browse import START, STATES, Cursor, browse, decode_cursor, encode_cursor
 from dmqnode.clock import Now
 from dmqnode.errors import InvalidRequest
 from dmqnode.ids import message_id
@@ -22,11 +23,13 @@ from dmqnode.messages import (
     QueueList,
     Report,
 )
+from dmqnode.partition import MAX_IN_FLIGHT
 from dmqnode.queue import Queue
 from dmqnode.version import VERSION
 
 if TYPE_CHECKING:
-    from dmqnode.broker import Broker, Session
+    from dmqnode.broker import Broker
+    from dmqnode.surroundings import Session
 
 MAX_LIST = 1000
 MAX_BROWSE = 10_000
@@ -47,12 +50,18 @@ class Reports:
         match request:
             case GetQueue():
                 self._with_oldest(
-                    now, request.queue, lambda info: self._reply(session, number, QueueInfo(info))
+                    now,
+                    session,
+                    number,
+                    request.queue,
+                    lambda info: self._reply(session, number, QueueInfo(info)),
                 )
             case Explain():
                 queue = self._broker.registry.find(request.queue)
                 self._with_oldest(
                     now,
+                    session,
+                    number,
                     request.queue,
                     lambda info: self._reply(session, number, Report(self._explain(queue, info))),
                 )
@@ -72,14 +81,22 @@ class Reports:
 
     # --- one queue -----------------------------------------------------------------------------------
 
-    def _with_oldest(self, now: Now, name: str, then: Any) -> None:
+    def _when_open(
+        self, now: Now, session: Session, number: int, queue: Queue, then: Callable[[Now], None]
+    ) -> None:
+        broker = self._broker
+        broker.when_open(now, queue, then, lambda now, error: broker.refuse(session.id, number, error))
+
+    def _with_oldest(
+        self, now: Now, session: Session, number: int, name: str, then: Callable[[dict[str, Any]], None]
+    ) -> None:
         """Call `then` with a queue's figures, the age of its oldest message among them."""
         broker = self._broker
         queue = broker.registry.find(name)
         oldest: list[int] = []
         left = [0]
 
-        def looked(now: Now, result: tuple[list[Part], bytes | None]) -> None:
+        def looked(now: Now, result: tuple[list[Part], Cursor | None]) -> None:
             oldest.extend(p.sent_at for p in result[0][:1])
             left[0] -= 1
             if not left[0]:
@@ -91,9 +108,9 @@ class Reports:
             left[0] = len(queue.partitions) * len(STATES)
             for partition in queue.partitions:
                 for state in STATES:
-                    broker.reads.start(now, browse(partition, now.wall, state, 1, 1, None), looked)
+                    broker.reads.start(now, browse(partition, now.wall, state, 1, 1, START), looked)
 
-        broker.when_open(now, queue, opened)
+        self._when_open(now, session, number, queue, opened)
 
     def figures(self, queue: Queue) -> dict[str, Any]:
         """Return an open queue's definition and counts."""
@@ -114,13 +131,14 @@ class Reports:
 
     def _explain(self, queue: Queue, info: dict[str, Any]) -> dict[str, Any]:
         holders: list[dict[str, Any]] = []
-        clock = self._broker.run_now()
+        clock = self._broker.now.run
         name = self._broker.config.name
         partitions = []
-        blocked = 0
+        blocked = full = 0
         for index, partition in enumerate(queue.partitions):
             ready, delayed, in_flight = partition.counts()
             blocked += partition.ready.groups.blocked
+            full += partition.spare <= 0
             partitions.append(
                 {
                     "index": index,
@@ -147,9 +165,14 @@ class Reports:
                         "first_id": message_id(first.stored.log.id, first.low),
                     }
                 )
-        return {**info, "reasons": self._reasons(info, blocked), "holders": holders, "partitions": partitions}
+        return {
+            **info,
+            "reasons": self._reasons(info, blocked, full),
+            "holders": holders,
+            "partitions": partitions,
+        }
 
-    def _reasons(self, info: dict[str, Any], blocked: int) -> list[str]:
+    def _reasons(self, info: dict[str, Any], blocked: int, full: int) -> list[str]:
         name, reasons = info["name"], []
         if info["paused"]:
             reasons.append(f"the queue is paused; let it go on with: dmq queue resume {name}")
@@ -161,9 +184,14 @@ class Reports:
             )
         if info["delayed"]:
             reasons.append(f"{info['delayed']} messages wait for their delay to end")
+        if full:
+            reasons.append(
+                f"{full} partitions have {MAX_IN_FLIGHT} messages out, the limit, with consumers, nacked and "
+                "waiting, or on their way to the dead-letter queue; ack some"
+            )
         if blocked:
             reasons.append(f"{blocked} groups wait for a message of theirs that is with a consumer")
-        if info["ready"] and not info["paused"] and not blocked:
+        if info["ready"] and not info["paused"] and not blocked and not full:
             waiting = info["waiting_receivers"]
             reasons.append(
                 f"{info['ready']} messages are ready" + ("" if waiting else " and nobody receives")
@@ -190,7 +218,7 @@ class Reports:
                 self._reply(session, number, QueueList([self.figures(q) for q in chosen], more))
 
         for queue in chosen:
-            self._broker.when_open(now, queue, opened)
+            self._broker.when_open(now, queue, opened, lambda now, error: opened(now))
         if not chosen:
             opened(now)
 
@@ -200,7 +228,7 @@ class Reports:
         if not 1 <= request.limit <= MAX_BROWSE or request.max_bytes < 1:
             raise InvalidRequest(f"a look at {request.limit} messages is outside 1 and {MAX_BROWSE}")
         cursor = request.cursor or b"\x00\x00"
-        index, rest = int.from_bytes(cursor[:2], "big"), cursor[2:] or None
+        index, rest = int.from_bytes(cursor[:2], "big"), decode_cursor(cursor[2:])
         queue = self._broker.registry.find(request.queue)
         room = min(request.max_bytes, self._broker.config.max_frame // 2)
 
@@ -214,15 +242,15 @@ class Reports:
                 looked,
             )
 
-        def looked(now: Now, result: tuple[list[Part], bytes | None]) -> None:
+        def looked(now: Now, result: tuple[list[Part], Cursor | None]) -> None:
             parts, after = result
             if after is not None:
-                onward: bytes | None = index.to_bytes(2, "big") + after
+                onward: bytes | None = index.to_bytes(2, "big") + encode_cursor(after)
             else:
                 onward = (index + 1).to_bytes(2, "big") if index + 1 < len(queue.partitions) else None
             self._reply(session, number, Browsed(parts, onward))
 
-        self._broker.when_open(now, queue, opened)
+        self._when_open(now, session, number, queue, opened)
 
     # --- the node ------------------------------------------------------------------------------------
 

@@ -95,12 +95,13 @@ def _stale(
     partition: Partition, delivery: int, log_id: LogId, low: int, count: int, missing: int, *, again: bool
 ) -> None:
     log = partition.logs.get(log_id)
-    dead = count if log is None else log.dead.ranges.overlap(low, low + count)
+    known = log is not None or log_id in partition.closed
+    dead = log.dead.ranges.overlap(low, low + count) if log is not None else count if known else 0
     if again and dead == count:
         return
     name = message_id(log_id, low)
     which = f"message {name}" if count == 1 else f"{missing} of {count} messages from {name} on"
-    if log is None and log_id not in partition.closed:
+    if not known:
         raise StaleReceipt(f"this queue has no {which}; the receipt is of another queue or cluster")
     if dead >= missing:
         raise StaleReceipt(f"{which}: already acked, expired or moved; nothing is left to do")

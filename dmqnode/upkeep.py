@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dmqnode.clock import Now
 from dmqnode.effects import Compact
 from dmqnode.queue import Queue
+from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -29,6 +30,8 @@ class Upkeep:
         self._broker = broker
         self._round = 0
         self._visit: list[str] = []
+        self._expiring: dict[Queue, None] = {}
+        """Queues that are read to find what is too old."""
 
     def run(self, now: Now) -> None:
         """Do what is due and ask for the next second."""
@@ -47,17 +50,37 @@ class Upkeep:
 
     def _sweep(self, now: Now, queue: Queue) -> None:
         broker = self._broker
-        limit = now.wall - round(queue.definition.settings.retention * 1000)
-        for partition, reader in zip(queue.partitions, queue.readers, strict=True):
+        self._expire(now, queue)
+        for partition in queue.partitions:
             partition.dedup.sweep(now.wall // 60_000)
-            expired = partition.ready.take_expired(limit)
-            broker.counters.expired += partition.kill(expired)
-            if not partition.ready:
-                reader.fill(now)  # look at the oldest messages, which nobody may ever ask for
             if partition.deleted_bytes > max(COMPACT_BYTES, partition.state.bytes):
                 partition.deleted_bytes = 0
                 broker.compactions.append(Compact(partition.keys.prefix, partition.keys.prefix + b"\xff"))
             broker.touched(now, partition)
+
+    def _expire(self, now: Now, queue: Queue) -> None:
+        """Drop what is too old, for nobody may ever ask for it: a page at a time, on disk before the next."""
+        if not queue.open:
+            return
+        broker = self._broker
+        limit = now.wall - round(queue.definition.settings.retention * 1000)
+        killed = 0
+        for partition, reader in zip(queue.partitions, queue.readers, strict=True):
+            killed += partition.kill(partition.ready.take_expired(limit))
+            if not partition.ready:
+                reader.fill(now)
+            if reader.busy:
+                self._expiring[queue] = None
+            broker.touched(now, partition)
+        broker.counters.expired += killed
+        if killed:
+            broker.write_meta(WriteBatch(), lambda now: self._expire(now, queue))
+
+    def looked(self, now: Now, queue: Queue) -> None:
+        """A read brought something for `queue`: go on if that was to look for what is too old."""
+        if queue in self._expiring:
+            del self._expiring[queue]
+            self._expire(now, queue)
 
     def _shrink(self, opened: list[Queue]) -> None:
         """Keep what was read ahead within a quarter of the memory limit."""
@@ -78,7 +101,6 @@ class Upkeep:
                 excess -= 1
                 for partition in queue.partitions:
                     self._broker.forget(partition)
-                    del self._broker.registry.by_partition[partition.id]
                 queue.close()
 
     def _visit_closed(self, now: Now) -> None:

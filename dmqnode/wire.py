@@ -32,6 +32,8 @@ MAGIC = b"DMQ\x01"
 FRAME_HEAD = 8
 MAX_FRAME = 16 << 20
 """The longest payload that a side reads, unless it says otherwise in Hello or Welcome."""
+SMALL_PIECE = 4 << 10
+LARGE_PIECE = 64 << 10
 MAX_INTEGER = 2**63 - 1
 
 _FRAME = struct.Struct("<II")
@@ -52,17 +54,27 @@ def encode(number: int, message: Message) -> list[bytes]:
         number: of the request that this is, or is the answer to; 0 for neither.
         message: any protocol message.
     """
-    fields = message.values()
-    blobs: list[bytes] = []
-    for at, write in _shape(type(message)).writers:
-        fields[at] = write(fields[at], blobs)
-    head = cbor2.dumps([message.TAG, number, *fields])
-    start = _U32.pack(len(head)) + head
+    start, blobs = _encode(number, message)
     length, checksum = len(start), crc32(start)
     for blob in blobs:
         length += len(blob)
         checksum = crc32(blob, checksum)
     return [_FRAME.pack(length, checksum) + start, *blobs]
+
+
+def encode_payload(number: int, message: Message) -> bytes:
+    """Return one frame's payload, for messages that travel inside another."""
+    start, blobs = _encode(number, message)
+    return b"".join((start, *blobs))
+
+
+def _encode(number: int, message: Message) -> tuple[bytes, list[bytes]]:
+    fields = message.values()
+    blobs: list[bytes] = []
+    for at, write in _shape(type(message)).writers:
+        fields[at] = write(fields[at], blobs)
+    head = cbor2.dumps([message.TAG, number, *fields])
+    return _U32.pack(len(head)) + head, blobs
 
 
 def _write_blob(blob: bytes, blobs: list[bytes]) -> int:
@@ -96,6 +108,11 @@ class FrameReader:
         self._size = 0
         self._wanted = FRAME_HEAD
 
+    @property
+    def held(self) -> int:
+        """How many bytes of a frame have come that is not whole yet."""
+        return self._size if self._pieces else 0
+
     def feed(self, data: bytes) -> list[memoryview]:
         """Take the next bytes and return every payload that is now whole, its checksum verified.
 
@@ -103,7 +120,11 @@ class FrameReader:
         """
         if self._pieces:
             # The pieces of a long frame are joined once, when it is whole.
-            self._pieces.append(data)
+            if len(data) < SMALL_PIECE and len(self._pieces[-1]) < LARGE_PIECE:
+                # A frame that trickles in would otherwise take many times its size.
+                self._pieces[-1] += data
+            else:
+                self._pieces.append(data)
             self._size += len(data)
             if self._size < self._wanted:
                 return []

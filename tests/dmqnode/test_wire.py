@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
-from typing import Any
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import cbor2
 import pytest
@@ -12,9 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmqnode import wire
+from dmqnode.batch import encode
 from dmqnode.errors import ProtocolError
+from dmqnode.ids import LogId, PartitionId
 from dmqnode.messages import (
+    BY_TAG,
     Ack,
+    Blob,
     Cancel,
     CreateQueue,
     Delivered,
@@ -24,6 +31,7 @@ from dmqnode.messages import (
     Ping,
     QueueList,
     Receive,
+    Record,
     Send,
     Stored,
     Welcome,
@@ -225,3 +233,69 @@ def test_every_message_has_a_shape() -> None:
                     CreateQueue("q", {"a": [1, None, {"b": b"c"}]}, True), QueueList([{"n": 1.5}], False),
                     Welcome(1, "c", "n", ["x"], 1, 2, 3.0)):  # fmt: skip
         assert read_all(frame(1, message), []) == [(1, message)]
+
+
+# --- test vectors ----------------------------------------------------------------------------------------
+# One frame per kind of message, for whoever writes this protocol in another language.  After a message was
+# added:  .venv/bin/python -m tests.dmqnode.test_wire   writes the file anew; a line that was there before
+# must not change.
+
+VECTORS = Path(__file__).with_name("vectors.json")
+
+
+def _value(hint: Any) -> Any:
+    """Return one plain value of a field's type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is UnionType:
+        return _value(args[0])
+    if origin is list:
+        return [_value(args[0])]
+    if origin is tuple:
+        return tuple(map(_value, args))
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return _example(hint)
+    plain = {int: 7, float: 2.5, str: "text", bytes: b"bytes", bool: True, dict: {"key": [1, None, "v"]}}
+    plain |= {Blob: encode([b"one", b"two"]).blob, LogId: LOG, PartitionId: PARTITION}
+    return plain[hint if origin is None else origin]
+
+
+def _example(cls: type[Record]) -> Any:
+    hints = get_type_hints(cls)
+    return cls(*(_value(hints[name]) for name in cls.FIELDS))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return {name: _plain(v) for name, v in zip(value.FIELDS, value.values())}
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def make_vectors() -> list[dict[str, Any]]:
+    vectors = []
+    for tag, cls in sorted(BY_TAG.items()):
+        message = _example(cls)
+        shown = {"message": cls.__name__, "tag": tag, "number": 5, "fields": _plain(message)}
+        vectors.append(shown | {"frame": frame(5, message).hex()})
+    return vectors
+
+
+def test_the_vectors_are_what_is_spoken() -> None:
+    vectors = {v["tag"]: v for v in json.loads(VECTORS.read_text())}
+    assert list(vectors.values()) == [v for v in make_vectors() if v["tag"] in vectors]
+    for vector in vectors.values():
+        (payload_,) = wire.FrameReader().feed(bytes.fromhex(vector["frame"]))
+        number, message = wire.decode(payload_)
+        assert (number, type(message).__name__) == (5, vector["message"])
+        assert _plain(message) == vector["fields"]
+
+
+def test_every_message_for_clients_has_a_vector() -> None:
+    assert {t for t in BY_TAG if t < 64} <= {v["tag"] for v in json.loads(VECTORS.read_text())}
+
+
+if __name__ == "__main__":
+    VECTORS.write_text("[\n" + ",\n".join(json.dumps(v) for v in make_vectors()) + "\n]\n")

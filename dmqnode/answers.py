@@ -1,0 +1,58 @@
+"""The answers of several leaders put together to the one that a client asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dmqnode.dedup import join_runs
+from dmqnode.ids import LogId
+from dmqnode.messages import Ack, Extend, Failed, Message, Nack, Stored
+from dmqnode.queues import Definition
+
+SUMMED = ("ready", "delayed", "in_flight", "bytes", "waiting_receivers")
+
+
+def with_held(request: Ack | Nack | Extend, held: list[Any]) -> Message:
+    """Return the part of a request that is about `held`."""
+    match request:
+        case Ack():
+            return Ack(held, request.again)
+        case Nack():
+            return Nack(held, request.delay, request.dead_letter, request.reason, request.again)
+        case Extend():
+            return Extend(held, request.visibility)
+
+
+def join_stored(count: int, pieces: list[list[int]], answers: list[Message]) -> Message:
+    """Return the answer to a send of `count` messages whose `pieces` went to several partitions."""
+    if len(answers) == 1:
+        return answers[0]
+    failed = next((a for a in answers if isinstance(a, Failed)), None)
+    if failed is not None:
+        some = any(isinstance(a, Stored) for a in answers)
+        return Failed(failed.code, failed.message, True, "unknown") if some else failed
+    placed: dict[int, tuple[LogId, int]] = {}
+    duplicates = 0
+    for chosen, answer in zip(pieces, answers):
+        assert isinstance(answer, Stored)
+        duplicates += answer.duplicates
+        seqs = ((log, first + n) for log, first, many in answer.runs for n in range(many))
+        placed.update(zip(chosen, seqs))
+    return Stored(join_runs([placed[i] for i in range(count)]), duplicates)
+
+
+def join_infos(definition: Definition, found: list[dict[str, Any]], *, explain: bool) -> dict[str, Any]:
+    """Return the figures of a queue, of those of its partitions."""
+    info = dict(found[0]) if found else {}
+    info.update(definition.info())
+    for name in SUMMED:
+        info[name] = sum(part.get(name, 0) for part in found)
+    oldest = [part["oldest_seconds"] for part in found if part.get("oldest_seconds") is not None]
+    info["oldest_seconds"] = max(oldest, default=None)
+    if explain:
+        for name in ("holders", "partitions", "reasons"):
+            joined: list[Any] = []
+            for part in found:
+                joined += [entry for entry in part.get(name, []) if entry not in joined]
+            info[name] = joined
+    return info

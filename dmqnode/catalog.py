@@ -1,0 +1,290 @@
+"""Queue definitions on every node: last writer wins, spread at once, compared now and then.
+
+    changed here ──CatalogRecords──> everybody;  told done once W' nodes have it on disk
+    a link comes up, or 30 s are over ──CatalogDigest──> differs ──CatalogIndex──> CatalogWant, CatalogRecords
+
+A record is a CBOR map with its stamp; a deleted queue's record stays, so that nobody brings it back (T3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import NamedTuple
+
+import cbor2
+
+from dmqnode.clock import Now
+from dmqnode.errors import ProtocolError
+from dmqnode.hybridclock import HybridClock, Stamp, read_stamp
+from dmqnode.ids import QUEUE_ID_SIZE, NodeId, QueueId
+from dmqnode.keys import queue_key
+from dmqnode.messages import Message
+from dmqnode.peer_messages import (
+    CatalogDigest,
+    CatalogIndex,
+    CatalogRecords,
+    CatalogStored,
+    CatalogWant,
+    WhoKnows,
+)
+from dmqnode.port import Port, Then
+from storage.ops import WriteBatch
+
+COMPARE_EVERY = 30.0
+"""Seconds between two comparisons with a peer."""
+SPREAD_TIMEOUT = 5.0
+"""Seconds after which a change that too few nodes confirmed is reported as unknown."""
+PAGE = 256
+"""Definitions in one message."""
+HASH_SIZE = 8
+ASKED = 1 << 62
+"""Marks the nonces of WhoKnows, which the answer repeats, so that they are not those of anybody's changes."""
+
+
+class _Known(NamedTuple):
+    stamp: Stamp
+    record: bytes
+    hash: bytes
+
+
+class _Spreading:
+    __slots__ = ("deadline", "done", "stored", "wanted")
+
+    def __init__(self, wanted: int, deadline: float, done: Callable[[Now, bool], None]) -> None:
+        self.wanted = wanted
+        self.deadline = deadline
+        self.done = done
+        self.stored: dict[NodeId, None] = {}
+
+
+class Catalog:
+    """All queue definitions that this node knows.
+
+    Arguments:
+        me: this node.
+        port: to the rest of the node.
+        peers: returns the other members that answer now.
+        least: returns W'.
+        changed: called with every record that is new here, once it is known.
+    """
+
+    def __init__(
+        self,
+        me: NodeId,
+        port: Port,
+        *,
+        peers: Callable[[], Iterable[NodeId]],
+        least: Callable[[], int],
+        changed: Callable[[Now, QueueId, bytes], None],
+    ) -> None:
+        self._me = me
+        self._port = port
+        self._peers = peers
+        self._least = least
+        self._changed = changed
+        self.clock = HybridClock(me)
+        self._known: dict[QueueId, _Known] = {}
+        self._digest = 0
+        self._nonce = 0
+        self._spreading: dict[int, _Spreading] = {}
+        self._asking: dict[int, _Asking] = {}
+        self._next_compare = 0.0
+        self.refused = 0
+        """Records from clocks too far ahead (T2)."""
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    # --- what is known -------------------------------------------------------------------------------
+
+    def load(self, queue: QueueId, record: bytes) -> None:
+        """Take in a record from this node's disk."""
+        self._keep(queue, _read(record))
+
+    def _keep(self, queue: QueueId, known: _Known) -> None:
+        old = self._known.get(queue)
+        for entry in (old, known):
+            if entry is not None:
+                self._digest ^= int.from_bytes(blake2b(queue + entry.hash, digest_size=16).digest(), "big")
+        self._known[queue] = known
+
+    def row(self, queue: QueueId, record: bytes) -> tuple[bytes, bytes]:
+        """Return where a record is kept, and the record."""
+        return queue_key(queue), record
+
+    def forget(self, queue: QueueId) -> None:
+        """Forget a deleted queue's record: every member has seen it."""
+        old = self._known.pop(queue, None)
+        if old is not None:
+            self._digest ^= int.from_bytes(blake2b(queue + old.hash, digest_size=16).digest(), "big")
+
+    # --- changing ------------------------------------------------------------------------------------
+
+    def put(self, now: Now, queue: QueueId, record: bytes, done: Callable[[Now, bool], None]) -> None:
+        """Write and spread a record made here, its stamp from `clock`.
+
+        Arguments:
+            done: called with True once W' nodes have it on disk, with False when too few said so in time.
+        """
+        self._keep(queue, _read(record))
+        self._nonce += 1
+        nonce = self._nonce
+        spreading = _Spreading(self._least(), now.run + SPREAD_TIMEOUT, done)
+        self._spreading[nonce] = spreading
+        for peer in self._peers():
+            self._port.send(peer, CatalogRecords(nonce, [(queue, record)]))
+        self._write([(queue, record)], lambda now: self._stored(now, self._me, nonce))
+
+    def _write(self, records: list[tuple[QueueId, bytes]], then: Then) -> None:
+        ops = WriteBatch()
+        for queue, record in records:
+            ops.put(queue_key(queue), record)
+        self._port.write(ops, then)
+
+    def _stored(self, now: Now, node: NodeId, nonce: int) -> None:
+        spreading = self._spreading.get(nonce)
+        if spreading is None:
+            return
+        spreading.stored[node] = None
+        if self._me in spreading.stored and len(spreading.stored) >= spreading.wanted:
+            del self._spreading[nonce]
+            spreading.done(now, True)
+
+    def _merge(self, now: Now, records: Iterable[tuple[bytes, bytes]], then: Then) -> None:
+        """Keep what is newer than what is known.  Errors: ProtocolError."""
+        fresh: list[tuple[QueueId, bytes]] = []
+        for raw, record in records:
+            queue, known = QueueId(raw), _read(record)
+            if len(queue) != QUEUE_ID_SIZE:
+                raise ProtocolError("a definition has an id of the wrong length")
+            old = self._known.get(queue)
+            if old is not None and old.stamp >= known.stamp:
+                continue
+            if not self.clock.observe(known.stamp, now.wall):
+                self.refused += 1
+                continue
+            self._keep(queue, known)
+            fresh.append((queue, record))
+        for queue, record in fresh:
+            self._changed(now, queue, record)
+        self._write(fresh, then)
+
+    # --- finding -------------------------------------------------------------------------------------
+
+    def find(self, now: Now, name: str, then: Callable[[Now], None]) -> None:
+        """Ask the others whether they know a queue of this name; then call `then`, whatever they said."""
+        peers = list(self._peers())
+        if not peers:
+            then(now)
+            return
+        self._nonce += 1
+        nonce = ASKED | self._nonce
+        self._asking[nonce] = _Asking(dict.fromkeys(peers), now.run + 1.0, then)
+        for peer in peers:
+            self._port.send(peer, WhoKnows(nonce, name))
+
+    def _who_knows(self, sender: NodeId, asked: WhoKnows) -> None:
+        found = [
+            (queue, known.record)
+            for queue, known in self._known.items()
+            if cbor2.loads(known.record).get("name") == asked.name
+        ]
+        self._port.send(sender, CatalogRecords(asked.nonce, list(found)))
+
+    def _found(self, now: Now, sender: NodeId, nonce: int) -> None:
+        asking = self._asking.get(nonce)
+        if asking is None:
+            return
+        asking.left.pop(sender, None)
+        if not asking.left:
+            del self._asking[nonce]
+            asking.then(now)
+
+    # --- the crank -----------------------------------------------------------------------------------
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a peer's message; tell whether it was one of these.  Errors: ProtocolError."""
+        match message:
+            case CatalogDigest():
+                if message.digest != self.digest:
+                    known = [(queue, k.hash) for queue, k in self._known.items()]
+                    self._port.send(sender, CatalogIndex(list(known)))
+            case CatalogIndex():
+                self._compare(sender, message)
+            case CatalogWant():
+                self._give(sender, [QueueId(i) for i in message.ids])
+            case CatalogRecords():
+                nonce = message.nonce
+                asked = bool(nonce & ASKED)
+                self._merge(
+                    now,
+                    message.records,
+                    lambda now: None if asked or not nonce else self._port.send(sender, CatalogStored(nonce)),
+                )
+                self._found(now, sender, nonce)
+            case CatalogStored():
+                self._stored(now, sender, message.nonce)
+            case WhoKnows():
+                self._who_knows(sender, message)
+            case _:
+                return False
+        return True
+
+    @property
+    def digest(self) -> bytes:
+        """A hash over everything that is known."""
+        return self._digest.to_bytes(16, "big")
+
+    def _compare(self, sender: NodeId, index: CatalogIndex) -> None:
+        theirs = {QueueId(queue): hash_ for queue, hash_ in index.known}
+        wanted = [q for q, h in theirs.items() if q not in self._known or self._known[q].hash != h]
+        for at in range(0, len(wanted), PAGE):
+            self._port.send(sender, CatalogWant(list(wanted[at : at + PAGE])))
+        self._give(sender, [q for q, k in self._known.items() if theirs.get(q) != k.hash])
+
+    def _give(self, sender: NodeId, queues: list[QueueId]) -> None:
+        records = [(q, self._known[q].record) for q in queues if q in self._known]
+        for at in range(0, len(records), PAGE):
+            self._port.send(sender, CatalogRecords(0, list(records[at : at + PAGE])))
+
+    def met(self, node: NodeId) -> None:
+        """A connection to a node has come up: compare."""
+        self._port.send(node, CatalogDigest(self.digest))
+
+    def tick(self, now: Now) -> None:
+        """Do what is due."""
+        for nonce in [n for n, s in self._spreading.items() if s.deadline <= now.run]:
+            self._spreading.pop(nonce).done(now, False)
+        for nonce in [n for n, a in self._asking.items() if a.deadline <= now.run]:
+            self._asking.pop(nonce).then(now)
+        if now.run >= self._next_compare:
+            self._next_compare = now.run + COMPARE_EVERY
+            for peer in self._peers():
+                self.met(peer)
+
+    def next_deadline(self) -> float:
+        """Return when `tick` is to be called."""
+        due = [s.deadline for s in self._spreading.values()] + [a.deadline for a in self._asking.values()]
+        return min([self._next_compare, *due])
+
+
+class _Asking:
+    __slots__ = ("deadline", "left", "then")
+
+    def __init__(self, left: dict[NodeId, None], deadline: float, then: Callable[[Now], None]) -> None:
+        self.left = left
+        self.deadline = deadline
+        self.then = then
+
+
+def _read(record: bytes) -> _Known:
+    """Read a record's stamp.  Errors: ProtocolError."""
+    try:
+        found = cbor2.loads(record)
+    except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
+        raise ProtocolError(f"a definition is not CBOR: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        raise ProtocolError("a definition is not a map with a name")
+    stamp = read_stamp(found.get("stamp", (0, 0, bytes(8))))
+    return _Known(stamp, record, blake2b(record, digest_size=HASH_SIZE).digest())

@@ -1,0 +1,298 @@
+"""A node's part in its cluster: who leads what, and that everybody who should holds a copy.
+
+Routes peer messages to the cores that decide (`leases`, `grants`, `copies`, `streams`, `takeover`), and does
+what they want done.  It knows nothing of requests and messages; those who run the partitions are behind
+`Hosting`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from functools import partial
+
+from dmqnode.clock import Now
+from dmqnode.copies import Copies
+from dmqnode.grants import NOBODY, Grants
+from dmqnode.homesets import HomeSet, LeaseNumber
+from dmqnode.hosting import Hosting
+from dmqnode.ids import NodeId, PartitionId
+from dmqnode.lease_effects import Acquired, Denial, HomesChanged, Lost, Persist, Serving, ToPeer
+from dmqnode.leaseclock import LeaseClock
+from dmqnode.leases import Leases
+from dmqnode.messages import Message
+from dmqnode.peer_messages import Aligned, Dropped, Fetch, Fill, Filled, Shipped, Summary, Unaligned
+from dmqnode.port import Port
+from dmqnode.streams import Stream, Streams
+from dmqnode.takeover import Takeovers
+
+TICK = 0.25
+"""Seconds between two looks at what should be done again."""
+ROUNDING = 1e-4
+REPAIR_EVERY = 1.0
+"""Seconds between two looks at homes and gaps."""
+
+
+class Cluster:
+    """The cluster's cores of one node.
+
+    Arguments:
+        me: this node.
+        clock: for leases; advanced by whoever calls.
+        rng: for nonces and waiting.
+        port: to the rest of the node.
+        hosting: what runs the partitions led here.
+        silent: seconds during which nothing is granted, after a restart (L1).
+        least: returns W'.
+        wanted: returns where a partition should be, as placement and the roster have it; empty: as it is.
+        reachable: whether a node answers.
+    """
+
+    def __init__(
+        self,
+        me: NodeId,
+        clock: LeaseClock,
+        rng: random.Random,
+        port: Port,
+        hosting: Hosting,
+        *,
+        silent: float,
+        least: Callable[[], int],
+        wanted: Callable[[PartitionId], tuple[NodeId, ...]],
+        reachable: Callable[[NodeId], bool],
+    ) -> None:
+        self.me = me
+        self._clock = clock
+        self._port = port
+        self._hosting = hosting
+        self._wanted = wanted
+        self._reachable = reachable
+        self.grants = Grants(me, clock.slow + silent, self._ready)
+        self.leases = Leases(me, self.grants, rng, self._mark)
+        self.copies = Copies(self.grants, port)
+        self.streams = Streams(me, port, least)
+        self.takeovers = Takeovers(
+            me,
+            port,
+            hosting,
+            self.copies,
+            self.streams,
+            counted=self.leases.counted,
+            merged=lambda partition, number: self.leases.merged(clock.fast, partition, number),
+        )
+        self.leaders: dict[PartitionId, NodeId] = {}
+        """Who led each partition when last heard of."""
+        self._next_tick = -math.inf
+        self._next_repair = -math.inf
+        self._draining: dict[PartitionId, None] = {}
+        self._fetching: dict[PartitionId, float] = {}
+
+    def _ready(self, partition: PartitionId, number: LeaseNumber, mark: int) -> bool:
+        return number.node == self.me or self.copies.ready(partition, number, mark)
+
+    def _mark(self, partition: PartitionId) -> int:
+        lease = self.leases.held(self._clock.fast, partition)
+        stream = None if lease is None else self.streams.find(partition, lease.number.n)
+        return 0 if stream is None else stream.seq
+
+    # --- questions -----------------------------------------------------------------------------------
+
+    def leads(self, partition: PartitionId) -> bool:
+        """Tell whether this node may deliver of a partition at this moment (P6)."""
+        lease = self.leases.held(self._clock.fast, partition)
+        return lease is not None and lease.serving
+
+    def homes(self, partition: PartitionId, first: HomeSet) -> HomeSet:
+        """Return the newest home set known of a partition; `first` is that of its queue's record (H5)."""
+        promise = self.grants.find(partition)
+        return first if promise is None or first.newer_than(promise.record) else promise.record
+
+    def want(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
+        """Somebody asks for a partition that nobody is known to lead: claim it, if this is a home."""
+        if self.me in self.homes(partition, first).members:
+            self.leases.want(self._clock.fast, partition, first)
+            self._settle(now)
+
+    # --- the crank -----------------------------------------------------------------------------------
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a peer's message; tell whether it was one of these cores.  Errors: ProtocolError."""
+        known = (
+            self.leases.receive(self._clock.fast, self._clock.slow, sender, message)
+            or self.copies.receive(now, sender, message)
+            or self._lead(now, sender, message)
+        )
+        if known:
+            self._settle(now)
+        return known
+
+    def _lead(self, now: Now, sender: NodeId, message: Message) -> bool:
+        match message:
+            case Summary():
+                self.takeovers.on_summary(now, sender, message)
+            case Aligned():
+                self.streams.on_aligned(now, sender, message)
+            case Shipped():
+                self.streams.on_shipped(now, sender, message)
+            case Unaligned():
+                self.streams.on_unaligned(sender, message.partition, message.n)
+            case Filled():
+                self.streams.on_filled(now, sender, message)
+            case Fill():
+                stream = self.streams.find(message.partition, message.n)
+                if stream is not None:
+                    self._fetching.pop(message.partition, None)
+                    self._hosting.take_in(
+                        now, message.partition, message.log, message.low, message.high, message.batches
+                    )
+                    self._fetch_missing(now, stream)
+                else:
+                    self.copies.fill(now, sender, message)
+            case _:
+                return False
+        return True
+
+    def tick(self, now: Now) -> None:
+        """Do what is due."""
+        self.leases.tick(self._clock.fast)
+        if now.run >= self._next_tick:
+            self._next_tick = now.run + TICK
+            self.takeovers.tick(now)
+            self.streams.tick(now, self._reachable)
+        if now.run >= self._next_repair:
+            self._next_repair = now.run + REPAIR_EVERY
+            self._repair(now)
+        self._settle(now)
+
+    def next_deadline(self, now: Now) -> float:
+        """Return when `tick` must be called next (running time)."""
+        busy = len(self.leases) or len(self.takeovers)
+        lease = self.leases.next_deadline()
+        # A little late rather than a rounding error too early, over and over.
+        soon = math.inf if lease == math.inf else now.run + max(0.0, lease - self._clock.fast) + ROUNDING
+        return min(soon, self._next_tick if busy else math.inf)
+
+    def gone(self, now: Now, node: NodeId) -> None:
+        """The connection to a node broke."""
+        self.streams.gone(node)
+        for partition in [p for p, n in self.leaders.items() if n == node]:
+            del self.leaders[partition]
+        self._settle(now)
+
+    def _settle(self, now: Now) -> None:
+        """Do what the leases want done, until they want nothing."""
+        self.copies.flush()
+        while effects := self.leases.take_effects():
+            for effect in effects:
+                match effect:
+                    case ToPeer():
+                        self._port.send(effect.node, effect.message)
+                    case Persist():
+                        self._port.write(effect.ops, partial(self._send_all, effect.then))
+                    case Acquired():
+                        self.leaders.pop(effect.partition, None)
+                        self.takeovers.begin(now, effect.partition, effect.number, effect.record)
+                    case Serving():
+                        self.leaders[effect.partition] = self.me
+                        self._hosting.serve(now, effect.partition)
+                    case Lost():
+                        self._lose(now, effect.partition)
+                    case Denial():
+                        if effect.holder not in (NOBODY, self.me):
+                            self.leaders[effect.partition] = effect.holder
+                    case HomesChanged():
+                        self._homes_changed(now, effect.partition, effect.record)
+
+    def _send_all(self, messages: tuple[ToPeer, ...], now: Now) -> None:
+        for node, message in messages:
+            self._port.send(node, message)
+
+    def _lose(self, now: Now, partition: PartitionId) -> None:
+        if self.leaders.get(partition) == self.me:
+            del self.leaders[partition]
+        self._draining.pop(partition, None)
+        self._fetching.pop(partition, None)
+        self.takeovers.cancel(partition)
+        self.copies.leave(partition)
+        self._hosting.close_partition(now, partition, self.streams.close(partition))
+
+    def abandon(self, now: Now, partition: PartitionId) -> None:
+        """The queue of a partition is deleted: nobody need lead it."""
+        self.leases.release(partition)
+        self._settle(now)
+
+    def leads_all(self) -> list[PartitionId]:
+        """Return the partitions that this node leads."""
+        return [stream.partition for stream in self.streams]
+
+    def successor(self, partition: PartitionId) -> NodeId | None:
+        """Return a home that has everything and could lead at once, the preferred first."""
+        for stream in self.streams:
+            if stream.partition == partition:
+                complete = {f.node for f in stream.followers.values() if f.complete}
+                return next((n for n in stream.record().new if n in complete), None)
+        return None
+
+    # --- moving --------------------------------------------------------------------------------------
+
+    def _repair(self, now: Now) -> None:
+        """See that every partition led here is where it should be, whole, and led by whom it should be."""
+        for stream in self.streams:
+            lease = self.leases.held(self._clock.fast, stream.partition)
+            if lease is None or not lease.serving or stream.partition in self._draining:
+                continue
+            self._fetch_missing(now, stream)
+            if lease.proposal is None:
+                self._move(now, stream, lease.record)
+
+    def _move(self, now: Now, stream: Stream, record: HomeSet) -> None:
+        wanted = self._wanted(stream.partition) or record.new
+        complete = {f.node for f in stream.followers.values() if f.complete} | {self.me}
+        if set(wanted) != set(record.new):
+            self.streams.refresh(stream, wanted)
+            if all(n in complete for n in wanted) and not self._hosting.missing(stream.partition):
+                self.leases.propose(self._clock.fast, stream.partition, wanted)
+            return
+        preferred = wanted[0]
+        if preferred != self.me and preferred in complete and self._reachable(preferred):
+            self.hand_over(now, stream.partition, preferred)
+
+    def hand_over(self, now: Now, partition: PartitionId, successor: NodeId) -> None:
+        """Let `successor` lead, with the deliveries (N2)."""
+        if partition in self._draining:
+            return
+        self._draining[partition] = None
+
+        def drained(now: Now) -> None:
+            if self._draining.pop(partition, partition) is None:
+                self.leases.release(partition, successor)
+                self.leaders[partition] = successor
+                self._settle(now)
+
+        self._hosting.drain(now, partition, drained)
+
+    def _homes_changed(self, now: Now, partition: PartitionId, record: HomeSet) -> None:
+        self.streams.homes_changed(now, partition)
+        lease = self.leases.held(self._clock.fast, partition)
+        if lease is None:
+            return
+        for node in record.old:
+            if node not in record.new and node != self.me:
+                self._port.send(node, Dropped(partition, lease.number.n))
+
+    def _fetch_missing(self, now: Now, stream: Stream) -> None:
+        """Ask a home for what this copy lacks."""
+        gaps = self._hosting.missing(stream.partition)
+        if not gaps or now.run < self._fetching.get(stream.partition, -math.inf):
+            return
+        for log, missing in gaps.items():
+            for low, high in missing:
+                for follower in stream.followers.values():
+                    lacking = follower.gaps.get(log)
+                    if follower.confirmed >= 0 and (lacking is None or lacking.first_gap(low) < high):
+                        start = low if lacking is None else lacking.first_gap(low)
+                        self._fetching[stream.partition] = now.run + 5.0
+                        n = stream.number.n
+                        self._port.send(follower.node, Fetch(stream.partition, n, log, start, high))
+                        return

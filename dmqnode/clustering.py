@@ -1,0 +1,305 @@
+"""What a node has besides its broker when the cluster has other nodes: the cores, and how they are wired.
+
+    client ──> Clustering.request ──> Fanout ──> FrontEnd ──┬── Broker.route (this node leads)
+                                                            └── Forward ──> another node's Clustering
+    peers  ──> Clustering.hear ──> Cluster (leases, copies, streams) · Rosters · Catalog · FrontEnd
+
+It implements `Port`: messages to this node itself go round through `settle`, those to others wait in
+`take_sent` for the shell.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import cbor2
+
+from dmqnode.catalog import Catalog
+from dmqnode.clock import Now
+from dmqnode.cluster import Cluster
+from dmqnode.fanout import Fanout
+from dmqnode.frontend import FrontEnd
+from dmqnode.homesets import HomeSet
+from dmqnode.hosted import Hosted
+from dmqnode.ids import NodeId, PartitionId, partition_id
+from dmqnode.leaseclock import LeaseClock, Reading
+from dmqnode.messages import (
+    Message,
+    Step,
+)
+from dmqnode.partition import Partition
+from dmqnode.pending import Look, Shipment
+from dmqnode.queues import Definition
+from dmqnode.reads import Procedure
+from dmqnode.requests import Requests
+from dmqnode.roster import ROSTER, Roster, Rosters, quorum
+from storage.ops import WriteBatch
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+
+T = TypeVar("T")
+Then = Callable[[Now], None]
+LOOK_EVERY = 0.5
+"""Seconds between two looks at who answers."""
+MAX_ROUNDS = 100_000
+"""Messages to itself that a node may work off in one step: more is a loop."""
+
+
+class Clustering:
+    """The cluster's side of one node.
+
+    Arguments:
+        broker: of the node.
+        roster: as this node has it on disk.
+        rng: for nonces and waiting.
+        silent: seconds during which nothing is granted (L1): this node may have promised before it stopped.
+    """
+
+    def __init__(
+        self, broker: Broker, roster: Roster, rng: random.Random, now: Now, *, silent: float
+    ) -> None:
+        self._broker = broker
+        self.me = broker.identity.node
+        config = broker.config
+        self._replicas, self._write_quorum = config.replicas, config.write_quorum
+        self._clock = LeaseClock(Reading(now.run, now.run, now.wall / 1000))
+        self.linked: dict[NodeId, None] = {}
+        """Nodes that this one can talk to."""
+        self._sent: list[tuple[NodeId, Message]] = []
+        self._loop: deque[Message] = deque()
+        self._entries: dict[PartitionId, list[tuple[WriteBatch, Then]]] = {}
+        self._look_at = now.run
+        self.rosters = Rosters(
+            roster, self, self.replicate, replicas=config.replicas, changed=self._roster_changed
+        )
+        self.hosted = Hosted(broker, self)
+        self.cluster = Cluster(
+            self.me,
+            self._clock,
+            rng,
+            self,
+            self.hosted,
+            silent=silent,
+            least=self.least,
+            wanted=self._wanted,
+            reachable=self.reachable,
+        )
+        self.catalog = Catalog(
+            self.me,
+            self,
+            peers=lambda: list(self.linked),
+            least=self.least,
+            changed=broker.registry.learn,
+        )
+        self.front = FrontEnd(broker, self)
+        self.fanout = Fanout(broker, self)
+        self.requests = Requests(broker, self)
+
+    # --- what is known -------------------------------------------------------------------------------
+
+    def least(self) -> int:
+        """Return W', the copies that a write needs."""
+        return quorum(self.rosters.current, self._replicas, self._write_quorum)
+
+    def _wanted(self, partition: PartitionId) -> tuple[NodeId, ...]:
+        return self.rosters.current.homes(partition, min(self._replicas, len(self.rosters.current.members)))
+
+    def reachable(self, node: NodeId) -> bool:
+        """Tell whether a node answers, as far as this one can tell."""
+        return node == self.me or node in self.linked
+
+    def placed(self, definition: Definition) -> Definition:
+        """Return a new queue's definition with the homes of its partitions (H5)."""
+        homes = []
+        for index in range(definition.settings.partitions):
+            wanted = self._wanted(partition_id(definition.id, index))
+            homes.append(wanted)
+        return replace(definition, homes=tuple(homes))
+
+    def first_homes(self, definition: Definition, index: int) -> HomeSet:
+        """Return the home set with which a partition began (H5)."""
+        homes = definition.homes[index] if index < len(definition.homes) else (self.me,)
+        return HomeSet.first(homes)
+
+    def _roster_changed(self, now: Now, roster: Roster) -> None:
+        for node in [n for n in self.linked if roster.find(n) is None]:
+            self.linked.pop(node)
+
+    # --- Port ----------------------------------------------------------------------------------------
+
+    def send(self, node: NodeId, message: Message) -> None:
+        """Send a message to a node, this one included."""
+        if node == self.me:
+            self._loop.append(message)
+        elif node in self.linked:
+            self._sent.append((node, message))
+
+    def write(self, ops: WriteBatch, then: Then, *, sync: bool = True) -> None:
+        """Write with the next group."""
+        self._broker.write_meta(ops, then, sync=sync)
+
+    def boundary(
+        self,
+        ranges: tuple[tuple[bytes, bytes], ...],
+        then: Callable[[Now, dict[bytes, bytes]], None],
+        mark: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read right behind the next write group."""
+        self._broker.look(Look(ranges, then, mark))
+
+    def read(self, now: Now, procedure: Procedure[T], then: Callable[[Now, T], None]) -> None:
+        """Run a procedure of reads."""
+        self._broker.reads.start(now, procedure, then)
+
+    def take_sent(self) -> list[tuple[NodeId, Message]]:
+        """Return, once, the messages that are to go to other nodes."""
+        sent, self._sent = self._sent, []
+        return sent
+
+    def replicate(self, now: Now, partition: PartitionId, ops: WriteBatch, then: Then) -> bool:
+        """Write to a partition led here; `then` is called once enough homes have it.  False: not led."""
+        if not self.cluster.leads(partition):
+            return False
+        self._entries.setdefault(partition, []).append((ops, then))
+        self._broker.write_meta(WriteBatch(), lambda now: None)
+        return True
+
+    # --- links ---------------------------------------------------------------------------------------
+
+    def met(self, now: Now, node: NodeId) -> None:
+        """This node can talk to another, and is heard by it."""
+        self.advance(now)
+        self.linked[node] = None
+        self.catalog.met(node)
+        self.rosters.met(node)
+        self.settle(now)
+
+    def gone(self, now: Now, node: NodeId) -> None:
+        """The connection to a node broke; what was under way may be lost."""
+        if self.linked.pop(node, node) is None:
+            self.advance(now)
+            self.cluster.gone(now, node)
+            self.front.gone(now, node)
+            self.settle(now)
+
+    def hear(self, now: Now, sender: NodeId, message: Message) -> None:
+        """Take in a message of another node.  Errors: ProtocolError."""
+        self.advance(now)
+        self._hear(now, sender, message)
+        self.settle(now)
+
+    def _hear(self, now: Now, sender: NodeId, message: Message) -> None:
+        _ = (
+            self.cluster.receive(now, sender, message)
+            or self.front.receive(now, sender, message)
+            or self.rosters.receive(now, sender, message)
+            or self.catalog.receive(now, sender, message)
+        )
+
+    def settle(self, now: Now) -> None:
+        """Work off what this node says to itself."""
+        rounds = 0
+        while self._loop:
+            rounds += 1
+            assert rounds < MAX_ROUNDS, "a node talks to itself without end"
+            self._hear(now, self.me, self._loop.popleft())
+        self.cluster.copies.flush()
+
+    # --- write groups --------------------------------------------------------------------------------
+
+    def collect(
+        self, now: Now, partitions: Iterable[Partition], batch: WriteBatch, *, sync: bool
+    ) -> list[Shipment]:
+        """Put into `batch` what the partitions led here want written, and ship it to their homes."""
+        out: list[Shipment] = []
+        entries, self._entries = self._entries, {}
+        for partition in partitions:
+            ops = WriteBatch()
+            collected = partition.collect(now, ops)
+            extra = entries.pop(partition.id, [])
+            out += self._ship(partition.id, ops, extra, batch, collected, sync=sync)
+        for id_, extra in entries.items():
+            out += self._ship(id_, WriteBatch(), extra, batch, None, sync=sync)
+        self.cluster.streams.flush()
+        return out
+
+    def _ship(
+        self,
+        id_: PartitionId,
+        ops: WriteBatch,
+        extra: list[tuple[WriteBatch, Then]],
+        batch: WriteBatch,
+        collected: Any,
+        *,
+        sync: bool,
+    ) -> list[Shipment]:
+        for more, _ in extra:
+            ops.extend(more)
+        shipped = self.cluster.streams.collected(id_, ops, sync=sync)
+        if shipped is None:
+            return []  # the lease ended meanwhile: nothing of this may be written
+        batch.extend(ops)
+        number, seq = shipped
+        shipment = Shipment(id_, number, seq, collected, tuple(then for _, then in extra))
+        self.hosted.shipped(shipment)
+        return [shipment]
+
+    def written(self, now: Now, shipment: Shipment) -> None:
+        """A write group is on this disk."""
+        self.hosted.written(now, shipment.partition, shipment.number, shipment.seq)
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def advance(self, now: Now) -> None:
+        """Let the lease clocks go on."""
+        self._clock.advance(Reading(now.run, now.run, now.wall / 1000))
+
+    def tick(self, now: Now) -> None:
+        """Do what is due."""
+        self.advance(now)
+        self.cluster.tick(now)
+        self.front.tick(now)
+        self.catalog.tick(now)
+        if now.run >= self._look_at:
+            self._look_at = now.run + LOOK_EVERY
+            self._look(now)
+        self.settle(now)
+
+    def _look(self, now: Now) -> None:
+        self.rosters.seen(now, self.reachable)
+        if self.cluster.leads(ROSTER):
+            absent = self.rosters.overdue(now, self._broker.config.dead_after)
+            if absent is not None:
+                self.rosters.step(now, Step("forget", absent, False), lambda now, error: None)
+        elif self.rosters.overdue(now, self._broker.config.dead_after) is not None:
+            self.cluster.want(now, ROSTER, self.rosters.first)
+
+    def next_deadline(self) -> float:
+        """Return when `tick` must be called next (running time)."""
+        now = self._broker.now
+        return min(
+            self.cluster.next_deadline(now),
+            self.front.next_deadline(),
+            self.catalog.next_deadline(),
+            self._look_at,
+            math.inf,
+        )
+
+    def stop(self, now: Now) -> None:
+        """Hand over what is led here, as far as there is somebody to take it."""
+        for partition in list(self.cluster.leads_all()):
+            successor = self.cluster.successor(partition)
+            if successor is not None:
+                self.cluster.hand_over(now, partition, successor)
+        self.settle(now)
+
+
+def member_record(fields: list[Any]) -> bytes:
+    """Return a member as it travels in a Step."""
+    return cbor2.dumps(fields)

@@ -1,0 +1,306 @@
+"""The copies of partitions that this node holds for others to lead.
+
+    UNALIGNED ──Inspect──> shows a Summary ──Align──> ALIGNED ──Ship, Ship, …
+                   └── any entry out of turn: Unaligned, and the leader begins again
+
+An aligned copy is the leader's, record by record, but for its gaps: messages that the leader has and this
+copy lacks so far.  Entries are physical (keys and records), so that a copy that comes to lead is opened like
+after a restart.  Whoever holds a lower lease number than was promised is refused (L6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dmqnode.clock import Now
+from dmqnode.copying import (
+    align_rows,
+    decode_ops,
+    delete_all,
+    delete_stale,
+    put_batch,
+    read_batches,
+    split_own,
+)
+from dmqnode.grants import Grants
+from dmqnode.homesets import NO_LEASE, LeaseNumber
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.keys import PartitionKeys
+from dmqnode.messages import Blob, Message
+from dmqnode.peer_messages import (
+    Align,
+    Aligned,
+    BatchRecord,
+    Denied,
+    Dropped,
+    Entry,
+    Fetch,
+    Fill,
+    Filled,
+    Inspect,
+    Ship,
+    Shipped,
+    Summary,
+    Unaligned,
+)
+from dmqnode.port import Port
+from dmqnode.records import BATCH_HEAD, read_batch_head
+from dmqnode.smallrows import (
+    Gaps,
+    decode_rows,
+    describe,
+    encode_gaps,
+    encode_rows,
+    encode_stamp,
+    gaps_key,
+    own_ranges,
+    stamp_key,
+)
+from storage.ops import WriteBatch
+
+MAX_WAITING = 4096
+"""Entries that wait for an alignment; one more, and the copy begins again."""
+
+
+@dataclass(slots=True)
+class Copy:
+    """What is in memory of one partition's copy: nothing that grows with the backlog."""
+
+    keys: PartitionKeys
+    lease: LeaseNumber = NO_LEASE
+    """The lease that it is aligned with, or being aligned."""
+    seq: int = 0
+    """The last entry that it took in."""
+    aligned: bool = False
+    aligning: bool = False
+    gaps: Gaps = field(default_factory=dict)
+    waiting: list[Entry] = field(default_factory=list)
+
+
+class Copies:
+    """All copies of this node.
+
+    Arguments:
+        grants: what this node has promised; entries of lower leases are refused.
+        port: to the rest of the node.
+    """
+
+    def __init__(self, grants: Grants, port: Port) -> None:
+        self._grants = grants
+        self._port = port
+        self._copies: dict[PartitionId, Copy] = {}
+        self._confirmed: dict[tuple[NodeId, bool], list[tuple[PartitionId, int, int]]] = {}
+
+    def ready(self, partition: PartitionId, number: LeaseNumber, mark: int) -> bool:
+        """Tell whether the copy has on disk what the holder of lease `number` told it, up to `mark` (H3)."""
+        copy = self._copies.get(partition)
+        return copy is not None and copy.aligned and copy.lease == number and copy.seq >= mark
+
+    def find(self, partition: PartitionId) -> Copy | None:
+        """Return the copy of a partition that was in use since the start."""
+        return self._copies.get(partition)
+
+    def adopt(self, partition: PartitionId, lease: LeaseNumber, gaps: Gaps) -> Copy:
+        """This node leads now: its copy is the one that others follow."""
+        copy = self._copy(partition)
+        copy.lease, copy.seq, copy.gaps = lease, 0, gaps
+        copy.aligned, copy.aligning, copy.waiting = True, False, []
+        return copy
+
+    def leave(self, partition: PartitionId) -> None:
+        """This node leads no more: the copy follows nobody until it is aligned again."""
+        copy = self._copies.get(partition)
+        if copy is not None:
+            copy.aligned = False
+
+    @property
+    def lacking(self) -> int:
+        """How many messages the copies lack."""
+        return sum(missing.size for c in self._copies.values() for missing in c.gaps.values())
+
+    # --- the crank -----------------------------------------------------------------------------------
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a leader's message; tell whether it was one.  Errors: ProtocolError."""
+        match message:
+            case Inspect():
+                self._inspect(now, sender, message)
+            case Align():
+                self._align(now, sender, message)
+            case Ship():
+                for entry in message.entries:
+                    self._take_entry(now, sender, entry, sync=message.sync)
+            case Fetch():
+                self._fetch(now, sender, message)
+            case Dropped():
+                self._dropped(now, sender, message)
+            case _:
+                return False
+        return True
+
+    def flush(self) -> None:
+        """Send the confirmations that have gathered: one message per leader."""
+        confirmed, self._confirmed = self._confirmed, {}
+        for (node, sync), entries in confirmed.items():
+            self._port.send(node, Shipped(entries, sync))
+
+    def _copy(self, partition: PartitionId) -> Copy:
+        copy = self._copies.get(partition)
+        if copy is None:
+            copy = self._copies[partition] = Copy(PartitionKeys.of(partition))
+        return copy
+
+    def _refused(self, sender: NodeId, partition: PartitionId, n: int) -> bool:
+        """Refuse a lease below what this node has promised (L6)."""
+        promise = self._grants.find(partition)
+        if promise is None or promise.highest <= LeaseNumber(n, sender):
+            return False
+        highest = promise.highest
+        self._port.send(sender, Denied(partition, n, 0, highest.n, highest.node, promise.holder))
+        return True
+
+    # --- what the copy holds -------------------------------------------------------------------------
+
+    def _inspect(self, now: Now, sender: NodeId, inspect: Inspect) -> None:
+        partition, number = inspect.partition, LeaseNumber(inspect.n, sender)
+        if self._refused(sender, partition, inspect.n):
+            return
+        copy = self._copy(partition)
+        copy.aligned, copy.waiting = False, []
+
+        def shown(now: Now, found: dict[bytes, bytes]) -> None:
+            stamp, gaps, rows = split_own(copy.keys, found)
+            copy.gaps = gaps
+            self._port.send(
+                sender,
+                Summary(
+                    partition,
+                    inspect.n,
+                    stamp[0].n,
+                    stamp[0].node,
+                    stamp[1],
+                    Blob(encode_gaps(gaps)),
+                    Blob(encode_rows(rows)),
+                ),
+            )
+
+        # From here on lower leases are refused, over a restart too: what is shown is final for them.
+        ops = self._grants.promise_at_least(partition, number)
+        self._port.write(ops, lambda now: None)
+        self._port.boundary(own_ranges(copy.keys), shown)
+
+    # --- becoming the leader's copy ------------------------------------------------------------------
+
+    def _align(self, now: Now, sender: NodeId, align: Align) -> None:
+        partition, number = align.partition, LeaseNumber(align.n, sender)
+        if self._refused(sender, partition, align.n):
+            return
+        rows = decode_rows(align.rows)
+        describe(rows)  # what cannot be read must not reach the disk
+        copy = self._copy(partition)
+        copy.lease, copy.seq, copy.aligning, copy.aligned = number, align.seq, True, False
+        copy.waiting = []
+
+        def found_own(now: Now, found: dict[bytes, bytes]) -> None:
+            if not copy.aligning or copy.lease != number or self._refused(sender, partition, align.n):
+                return
+            _, gaps, own = split_own(copy.keys, found)
+            ops, copy.gaps, stale = align_rows(copy.keys, own, gaps, rows)
+            ops.put(stamp_key(copy.keys), encode_stamp((number, align.seq)))
+            copy.aligning, copy.aligned = False, True
+            encoded = Blob(encode_gaps(copy.gaps))
+            answer = Aligned(partition, align.n, align.seq, encoded)
+            self._port.write(ops, lambda now: self._port.send(sender, answer))
+            waiting, copy.waiting = copy.waiting, []
+            for entry in waiting:
+                self._take_entry(now, sender, entry, sync=True)
+            if stale:
+                self._port.read(now, delete_stale(copy.keys, stale, self._port), lambda now, result: None)
+
+        self._port.boundary(own_ranges(copy.keys), found_own)
+
+    # --- following -----------------------------------------------------------------------------------
+
+    def _take_entry(self, now: Now, sender: NodeId, entry: Entry, *, sync: bool) -> None:
+        partition, number = entry.partition, LeaseNumber(entry.n, sender)
+        if self._refused(sender, partition, entry.n):
+            return
+        copy = self._copies.get(partition)
+        if copy is not None and copy.aligning and copy.lease == number and len(copy.waiting) < MAX_WAITING:
+            copy.waiting.append(entry)
+            return
+        if copy is None or not copy.aligned or copy.lease != number or entry.seq > copy.seq + 1:
+            if copy is not None:
+                copy.aligned = copy.aligning = False
+            self._port.send(sender, Unaligned(partition, entry.n))
+            return
+        if entry.seq <= copy.seq:
+            return  # it came twice
+        ops = self._read_ops(copy, entry.ops)
+        copy.seq = entry.seq
+        ops.put(stamp_key(copy.keys), encode_stamp((number, entry.seq)))
+        mark = (partition, entry.n, entry.seq)
+
+        def written(now: Now) -> None:
+            self._confirmed.setdefault((sender, sync), []).append(mark)
+
+        self._port.write(ops, written, sync=sync)
+
+    def _read_ops(self, copy: Copy, data: bytes) -> WriteBatch:
+        """Read an entry's writes; what they bring is no gap any more.  Errors: ProtocolError."""
+        ops = WriteBatch()
+        for key, record in decode_ops(data):
+            if record is None:
+                ops.delete(copy.keys.prefix + key)
+                continue
+            ops.put(copy.keys.prefix + key, record)
+            if copy.gaps and key[:1] == b"b" and len(record) > BATCH_HEAD:
+                log, first = LogId(key[1:-8]), int.from_bytes(key[-8:], "big")
+                self._close_gap(copy, log, first, first + read_batch_head(record)[1], ops)
+        return ops
+
+    def _close_gap(self, copy: Copy, log: LogId, low: int, high: int, ops: WriteBatch) -> None:
+        missing = copy.gaps.get(log)
+        if missing is not None and missing.remove(low, high):
+            if not missing.size:
+                del copy.gaps[log]
+            ops.put(gaps_key(copy.keys), encode_gaps(copy.gaps))
+
+    def fill(self, now: Now, sender: NodeId, fill: Fill) -> None:
+        """Take in batches that this copy lacked, from its leader."""
+        copy = self._copies.get(fill.partition)
+        if self._refused(sender, fill.partition, fill.n):
+            return
+        if copy is None or not copy.aligned or copy.lease != LeaseNumber(fill.n, sender):
+            self._port.send(sender, Unaligned(fill.partition, fill.n))
+            return
+        ops = WriteBatch()
+        for batch in fill.batches:
+            put_batch(copy.keys, fill.log, batch, ops)
+        self._close_gap(copy, fill.log, fill.low, fill.high, ops)
+        answer = Filled(fill.partition, fill.n, fill.log, fill.low, fill.high)
+        self._port.write(ops, lambda now: self._port.send(sender, answer))
+
+    # --- giving back ---------------------------------------------------------------------------------
+
+    def _fetch(self, now: Now, sender: NodeId, fetch: Fetch) -> None:
+        """The leader lacks batches that this copy holds."""
+        if self._refused(sender, fetch.partition, fetch.n):
+            return
+
+        def found(now: Now, result: tuple[list[BatchRecord], int]) -> None:
+            batches, high = result
+            self._port.send(sender, Fill(fetch.partition, fetch.n, fetch.log, fetch.low, high, batches))
+
+        keys = PartitionKeys.of(fetch.partition)
+        self._port.read(now, read_batches(keys, fetch.log, fetch.low, fetch.high), found)
+
+    # --- leaving -------------------------------------------------------------------------------------
+
+    def _dropped(self, now: Now, sender: NodeId, dropped: Dropped) -> None:
+        """This node is no home any more, and nobody needs its copy: delete it, keep the promise (H4)."""
+        if self._refused(sender, dropped.partition, dropped.n):
+            return
+        copy = self._copies.pop(dropped.partition, None)
+        keys = copy.keys if copy is not None else PartitionKeys.of(dropped.partition)
+        self._port.read(now, delete_all(keys, self._port), lambda now, result: None)

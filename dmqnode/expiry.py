@@ -1,0 +1,44 @@
+"""What of a segment is still to be delivered: it may have outlived its time, or have died unseen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmqnode.batch import Batch
+from dmqnode.clock import Now
+from dmqnode.log import Segment
+
+if TYPE_CHECKING:
+    from dmqnode.partition import Partition
+
+
+def living(partition: Partition, now: Now, segment: Segment, batch: Batch) -> list[Segment]:
+    """Return the parts of a segment that live; what has outlived its time dies."""
+    if not partition.tainted:
+        return _unexpired(partition, now, segment, batch)
+    pieces = segment.stored.log.dead.ranges.gaps(segment.low, segment.high)
+    return [s for a, b in pieces for s in _unexpired(partition, now, segment.cut(a, b), batch)]
+
+
+def _unexpired(partition: Partition, now: Now, segment: Segment, batch: Batch) -> list[Segment]:
+    stored = segment.stored
+    if (stored.due or stored.sent_at) + partition.settings.retention * 1000 <= now.wall:
+        _expire(partition, [segment])
+        return []
+    if "t" not in batch.metadata:
+        return [segment]
+    alive: list[Segment] = []
+    expired: list[Segment] = []
+    for seq in range(segment.low, segment.high):
+        ttl = batch.value("t", seq - stored.first)
+        into = expired if ttl is not None and stored.sent_at + ttl <= now.wall else alive
+        if into and into[-1].high == seq:
+            into[-1].high += 1
+        else:
+            into.append(segment.cut(seq, seq + 1))
+    _expire(partition, expired)
+    return alive
+
+
+def _expire(partition: Partition, segments: list[Segment]) -> None:
+    partition.counters.expired += partition.kill(segments)

@@ -1,0 +1,327 @@
+"""A client's request in a cluster of several nodes: cut up by partition, asked of each leader, put together.
+
+Inside a node every partition is served as a queue of its own, a *shard*, named `queue#index`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dmqnode.answers import join_infos, join_stored, with_held
+from dmqnode.batch import Batch, parse
+from dmqnode.clock import Now
+from dmqnode.dedup import choose_partition
+from dmqnode.errors import ProtocolError, Refused, StaleReceipt
+from dmqnode.ids import PartitionId, QueueId, partition_id
+from dmqnode.messages import (
+    Ack,
+    Browse,
+    Browsed,
+    Done,
+    Explain,
+    Extend,
+    Failed,
+    GetQueue,
+    Message,
+    Nack,
+    PurgeQueue,
+    QueueInfo,
+    Receive,
+    Redrive,
+    Report,
+    Send,
+    Settled,
+)
+from dmqnode.polls import Polls
+from dmqnode.queues import Definition
+from dmqnode.shards import shard_name
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+
+Answered = Callable[[Now, list[Message]], None]
+
+
+def split(definition: Definition, request: Send, batch: Batch) -> dict[int, list[int]]:
+    """Return which messages go to which partition: by group, else by dedup id, else by producer.
+
+    One partition that gets everything has an empty list.
+    """
+    count = definition.settings.partitions
+    if count == 1:
+        return {0: []}
+    usual = choose_partition(count, request.producer)
+    if "g" not in batch.metadata and "d" not in batch.metadata:
+        return {usual: []}
+    fifo = definition.settings.ordering == "fifo"
+    pieces: dict[int, list[int]] = {}
+    for i in range(batch.count):
+        key = batch.value("g", i) or ("" if fifo else batch.value("d", i))
+        index = usual if key is None else choose_partition(count, key)
+        pieces.setdefault(index, []).append(i)
+    return pieces if len(pieces) > 1 else {next(iter(pieces)): []}
+
+
+class Fanout:
+    """Requests of clients that concern partitions, wherever these are led."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+        self.polls = Polls(self, clustering)
+
+    def receive(self, now: Now, session: int, number: int, request: Message) -> bool:
+        """Have a request done; tell whether it is one that concerns partitions.
+
+        Errors: Refused and its kinds, if it cannot be.
+        """
+        match request:
+            case Send():
+                self._send(now, session, number, request)
+            case Receive():
+                self.polls.receive(now, session, number, request, self.definition(request.queue))
+            case Ack() | Nack() | Extend():
+                self._settle(now, session, number, request)
+            case PurgeQueue():
+                self._purge(now, session, number, request)
+            case GetQueue() | Explain():
+                self._describe(now, session, number, request)
+            case Browse():
+                self._browse(now, session, number, request)
+            case Redrive():
+                self._redrive(now, session, number, request)
+            case _:
+                return False
+        return True
+
+    # --- asking several ------------------------------------------------------------------------------
+
+    def definition(self, name: str) -> Definition:
+        """Return a queue's definition.  Errors: QueueNotFound."""
+        return self._broker.registry.find(name).definition
+
+    def ask(
+        self,
+        now: Now,
+        session: int,
+        number: int,
+        definition: Definition,
+        index: int,
+        message: Message,
+        then: Callable[[Now, Message], None],
+    ) -> None:
+        """Have `message` done by the leader of one partition."""
+        partition = partition_id(definition.id, index)
+        first = self._clustering.first_homes(definition, index)
+        self._clustering.front.ask(now, session, number, partition, first, message, then)
+
+    def ask_all(
+        self,
+        now: Now,
+        session: int,
+        number: int,
+        definition: Definition,
+        messages: dict[int, Message],
+        then: Answered,
+    ) -> None:
+        """Ask the leaders of several partitions; `then` gets the answers in the order of `messages`."""
+        answers: dict[int, Message] = {}
+
+        def answered(now: Now, index: int, answer: Message) -> None:
+            answers[index] = answer
+            if len(answers) == len(messages):
+                then(now, [answers[i] for i in messages])
+
+        for index, message in messages.items():
+            self.ask(
+                now,
+                session,
+                number,
+                definition,
+                index,
+                message,
+                lambda now, answer, index=index: answered(now, index, answer),  # type: ignore[misc]
+            )
+
+    def reply(self, session: int, number: int, answer: Message) -> None:
+        """Answer a client."""
+        self._broker.reply(session, number, answer)
+
+    # --- sending -------------------------------------------------------------------------------------
+
+    def _send(self, now: Now, session: int, number: int, request: Send) -> None:
+        try:
+            batch = parse(request.batch)
+        except ProtocolError as error:
+            raise Refused(str(error), code="invalid") from None
+        definition = self.definition(request.queue)
+        pieces = split(definition, request, batch)
+        messages: dict[int, Message] = {}
+        for index, chosen in pieces.items():
+            blob = batch.select(chosen).blob if chosen else request.batch
+            messages[index] = Send(
+                shard_name(definition.name, index),
+                request.producer,
+                request.sequence,
+                request.floor,
+                request.delay,
+                False,
+                blob,
+            )
+
+        def stored(now: Now, answers: list[Message]) -> None:
+            self.reply(session, number, join_stored(batch.count, list(pieces.values()), answers))
+
+        self.ask_all(now, session, number, definition, messages, stored)
+
+    # --- settling ------------------------------------------------------------------------------------
+
+    def _settle(self, now: Now, session: int, number: int, request: Ack | Nack | Extend) -> None:
+        groups: dict[PartitionId, list[int]] = {}
+        for n, held in enumerate(request.held):
+            groups.setdefault(held[0], []).append(n)
+        failed: list[tuple[int, str, str]] = []
+        left = [len(groups) + 1]
+
+        def done(now: Now) -> None:
+            left[0] -= 1
+            if not left[0]:
+                self.reply(session, number, Settled(sorted(failed)))
+
+        for id_, indices in groups.items():
+            part = with_held(request, [request.held[n] for n in indices])
+
+            def settled(now: Now, answer: Message, indices: list[int] = indices) -> None:
+                if isinstance(answer, Settled):
+                    failed.extend((indices[n], code, text) for n, code, text in answer.failed)
+                elif isinstance(answer, Failed):
+                    failed.extend((n, answer.code, answer.message) for n in indices)
+                done(now)
+
+            try:
+                definition = self._broker.registry.queue_by_id(QueueId(id_[:8])).definition
+                index = int.from_bytes(id_[8:], "big")
+                if index >= definition.settings.partitions:
+                    raise StaleReceipt("this queue has no such partition; the receipt is of another cluster")
+            except Refused as error:
+                settled(now, Failed(error.code, str(error), error.retryable))
+                continue
+            self.ask(now, session, number, definition, index, part, settled)
+        done(now)
+
+    # --- all partitions of a queue -------------------------------------------------------------------
+
+    def _purge(self, now: Now, session: int, number: int, request: PurgeQueue) -> None:
+        definition = self.definition(request.queue)
+        count = definition.settings.partitions
+        messages: dict[int, Message] = {i: PurgeQueue(shard_name(definition.name, i)) for i in range(count)}
+
+        def purged(now: Now, answers: list[Message]) -> None:
+            wrong = next((a for a in answers if not isinstance(a, Done)), None)
+            total = sum(a.count for a in answers if isinstance(a, Done))
+            self.reply(session, number, Done(total) if wrong is None else wrong)
+
+        self.ask_all(now, session, number, definition, messages, purged)
+
+    def _describe(self, now: Now, session: int, number: int, request: GetQueue | Explain) -> None:
+        definition = self.definition(request.queue)
+
+        def described(now: Now, info: dict[str, Any] | Failed) -> None:
+            if isinstance(info, Failed):
+                self.reply(session, number, info)
+            elif isinstance(request, Explain):
+                self.reply(session, number, Report(info))
+            else:
+                self.reply(session, number, QueueInfo(info))
+
+        self.describe(now, session, number, definition, described, explain=isinstance(request, Explain))
+
+    def describe(
+        self,
+        now: Now,
+        session: int,
+        number: int,
+        definition: Definition,
+        then: Callable[[Now, dict[str, Any] | Failed], None],
+        *,
+        explain: bool = False,
+    ) -> None:
+        """Call `then` with a queue's figures over all its partitions, or with why they are not known."""
+        ask = Explain if explain else GetQueue
+        count = definition.settings.partitions
+        messages: dict[int, Message] = {i: ask(shard_name(definition.name, i)) for i in range(count)}
+
+        def gathered(now: Now, answers: list[Message]) -> None:
+            found: list[dict[str, Any]] = []
+            for answer in answers:
+                if isinstance(answer, QueueInfo):
+                    found.append(answer.info)
+                elif isinstance(answer, Report):
+                    found.append(answer.fields)
+                elif isinstance(answer, Failed):
+                    then(now, answer)
+                    return
+            then(now, join_infos(definition, found, explain=explain))
+
+        self.ask_all(now, session, number, definition, messages, gathered)
+
+    # --- one partition after the other ---------------------------------------------------------------
+
+    def _browse(self, now: Now, session: int, number: int, request: Browse) -> None:
+        definition = self.definition(request.queue)
+        cursor = request.cursor or b"\x00\x00"
+        index = int.from_bytes(cursor[:2], "big")
+        if index >= definition.settings.partitions:
+            self.reply(session, number, Browsed([], None))
+            return
+        # A shard has one partition, which is its first.
+        inner = b"\x00\x00" + cursor[2:] if cursor[2:] else None
+        shard = shard_name(definition.name, index)
+        message = Browse(shard, request.state, request.limit, request.max_bytes, inner)
+
+        def browsed(now: Now, answer: Message) -> None:
+            if isinstance(answer, Browsed):
+                onward: bytes | None
+                if answer.cursor is not None:
+                    onward = index.to_bytes(2, "big") + answer.cursor[2:]
+                else:
+                    more = index + 1 < definition.settings.partitions
+                    onward = (index + 1).to_bytes(2, "big") if more else None
+                answer = Browsed(answer.parts, onward)
+            self.reply(session, number, answer)
+
+        self.ask(now, session, number, definition, index, message, browsed)
+
+    def _redrive(self, now: Now, session: int, number: int, request: Redrive) -> None:
+        definition = self.definition(request.queue)
+        self._redrive_from(now, session, number, request, definition, 0, 0)
+
+    def _redrive_from(
+        self,
+        now: Now,
+        session: int,
+        number: int,
+        request: Redrive,
+        definition: Definition,
+        index: int,
+        moved: int,
+    ) -> None:
+        shard = shard_name(definition.name, index)
+        message = Redrive(shard, request.to, request.limit - moved)
+
+        def done(now: Now, answer: Message) -> None:
+            if not isinstance(answer, Done):
+                self.reply(session, number, answer if not moved else Done(moved, True))
+                return
+            total = moved + answer.count
+            last = index + 1 >= definition.settings.partitions
+            if total >= request.limit or (last and not answer.more):
+                self.reply(session, number, Done(total, answer.more or not last))
+            elif answer.more and answer.count:
+                self.reply(session, number, Done(total, True))
+            else:
+                self._redrive_from(now, session, number, request, definition, index + 1, total)
+
+        self.ask(now, session, number, definition, index, message, done)

@@ -1,0 +1,336 @@
+"""The front end: any node takes any request, and has it done by whoever leads the partition.
+
+    client ──request──> front end ──┬── this node leads: its broker
+                                    ├── another leads: Forward ──> its broker ──> Answer
+                                    └── nobody is known to: ask the first home that answers, which claims
+
+A request that finds nobody to do it waits a little, for a leader to be found, and is then refused as
+unavailable, or unknown if it was under way.  What is repeated to another leader is recognised: sends by
+producer and sequence, acks because a dead message stays dead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dmqnode.clock import Now
+from dmqnode.deadlines import Deadlines
+from dmqnode.errors import DMQError
+from dmqnode.homesets import HomeSet
+from dmqnode.ids import NodeId, PartitionId
+from dmqnode.messages import (
+    Ack,
+    Blob,
+    Cancel,
+    Cancelled,
+    Failed,
+    Message,
+    Nack,
+    Receive,
+    Send,
+)
+from dmqnode.peer_messages import Answer, Forward, Withdraw
+from dmqnode.wire import decode, encode_payload
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+
+NOT_LEADER = "not-leader"
+"""The code of a refusal between nodes: ask the node named in the sentence, or look for the leader."""
+PATIENCE = 5.0
+"""Seconds that a request waits for somebody to lead its partition."""
+RETRY = 0.05
+"""Seconds between two looks for a leader."""
+FIRST_TICKET = 1 << 40
+"""Sub-requests are numbered from here, above every number that a client gives."""
+MAX_PARKED = 100_000
+
+Then = Callable[[Now, Message], None]
+
+
+@dataclass(slots=True)
+class Ask:
+    """One request to one partition's leader, wherever that is."""
+
+    ticket: int
+    session: int
+    partition: PartitionId
+    first: HomeSet
+    message: Message
+    then: Then
+    deadline: float
+    where: NodeId | None = None
+    tries: int = 0
+    risky: bool = False
+    """It may have been done already: it was under way when a connection broke."""
+    cancelled: bool = False
+    over: list[str] = field(default_factory=list)
+
+
+class FrontEnd:
+    """Finds the leader for each request, and brings back what it answers."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+        self._asks: dict[int, Ask] = {}
+        self._due: Deadlines[int] = Deadlines()
+        self._tickets = FIRST_TICKET
+        self._by_client: dict[tuple[int, int], dict[int, None]] = {}
+        """(session, number) of a client's request -> its tickets."""
+        self._peers: dict[int, NodeId] = {}
+        """Sessions that stand for other nodes."""
+        self._peer_sessions: dict[NodeId, int] = {}
+        self._hidden: dict[tuple[int, int], Message] = {}
+
+    # --- asking --------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        now: Now,
+        session: int,
+        number: int,
+        partition: PartitionId,
+        first: HomeSet,
+        message: Message,
+        then: Then,
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        """Have `message` done by the leader of `partition`; `then` gets its answer, or a Failed.
+
+        Arguments:
+            number: of the client's request that this is a part of.
+            first: the home set with which the partition began.
+            patience: seconds to look for a leader.
+        """
+        self._tickets += 1
+        ask = Ask(self._tickets, session, partition, first, message, then, now.run + patience)
+        self._asks[ask.ticket] = ask
+        self._by_client.setdefault((session, number), {})[ask.ticket] = None
+        ask.over.append(f"{number}")
+        if len(self._asks) > MAX_PARKED:
+            self._end(now, ask, Failed("overloaded", "this node has too many requests under way", True))
+            return
+        self._dispatch(now, ask)
+
+    def _dispatch(self, now: Now, ask: Ask) -> None:
+        """Send a request to who leads, or park it for a moment."""
+        clustering, cluster = self._clustering, self._clustering.cluster
+        ask.where = None
+        if cluster.leads(ask.partition) and clustering.hosted.serves(ask.partition):
+            ask.where = cluster.me
+            clustering.requests.local(now, ask.session, ask.ticket, ask.message)
+            return
+        target = self._target(now, ask)
+        if target is None:
+            self._park(now, ask)
+            return
+        ask.where = target
+        ask.tries += 1
+        session = self._broker.sessions.get(ask.session)
+        user, client = (session.user, session.client) if session is not None else ("", "")
+        payload = Blob(encode_payload(0, ask.message))
+        clustering.send(target, Forward(ask.ticket, user, client, payload))
+
+    def _target(self, now: Now, ask: Ask) -> NodeId | None:
+        """Return the node to ask: the leader as far as known, else a home that answers; None: wait."""
+        cluster, clustering = self._clustering.cluster, self._clustering
+        leader = cluster.leaders.get(ask.partition)
+        if leader is not None and leader != cluster.me and clustering.reachable(leader):
+            return leader
+        members = cluster.homes(ask.partition, ask.first).members
+        answering = [n for n in members if n == cluster.me or clustering.reachable(n)]
+        if not answering:
+            return None
+        chosen = answering[ask.tries % len(answering)]
+        if chosen == cluster.me:
+            cluster.want(now, ask.partition, ask.first)
+            ask.tries += not cluster.leases.claiming(ask.partition)
+            return None
+        return chosen
+
+    def _park(self, now: Now, ask: Ask) -> None:
+        if now.run >= ask.deadline:
+            self._give_up(now, ask)
+            return
+        self._due.set(ask.ticket, min(ask.deadline, now.run + RETRY))
+
+    def _give_up(self, now: Now, ask: Ask) -> None:
+        stored = "unknown" if ask.risky else "no"
+        self._end(
+            now,
+            ask,
+            Failed(
+                "unknown" if ask.risky else "unavailable",
+                "no node leads this partition of the queue now: too few of its homes answer; try again",
+                True,
+                stored,
+            ),
+        )
+
+    def _end(self, now: Now, ask: Ask, answer: Message) -> None:
+        del self._asks[ask.ticket]
+        self._due.cancel(ask.ticket)
+        key = (ask.session, int(ask.over[0]))
+        tickets = self._by_client.get(key)
+        if tickets is not None:
+            tickets.pop(ask.ticket, None)
+            if not tickets:
+                del self._by_client[key]
+        ask.then(now, answer)
+
+    # --- answers -------------------------------------------------------------------------------------
+
+    def answered(self, now: Now, ticket: int, answer: Message) -> bool:
+        """Take in the answer to a sub-request; tell whether it was one."""
+        if ticket < FIRST_TICKET:
+            return False
+        ask = self._asks.get(ticket)
+        if ask is None:
+            return True
+        if isinstance(answer, Failed) and answer.code == NOT_LEADER:
+            self._learn(ask, answer)
+            self._park(now, ask)
+        elif (
+            isinstance(answer, Failed)
+            and answer.code == "stopping"
+            and ask.where != self._clustering.cluster.me
+        ):
+            self._clustering.cluster.leaders.pop(ask.partition, None)
+            self._park(now, ask)
+        else:
+            self._end(now, ask, answer)
+        return True
+
+    def _learn(self, ask: Ask, answer: Failed) -> None:
+        cluster = self._clustering.cluster
+        try:
+            named = NodeId(bytes.fromhex(answer.message))
+        except ValueError:
+            named = NodeId(b"")
+        if cluster.leaders.get(ask.partition) == ask.where:
+            cluster.leaders.pop(ask.partition, None)
+        if named and named not in (ask.where, cluster.me):
+            cluster.leaders[ask.partition] = named
+
+    def again(self, now: Now, ask: Ask) -> None:
+        """A request was under way when its leader was lost: repeat it as one that may have been done."""
+        ask.risky = ask.risky or isinstance(ask.message, Send)
+        match ask.message:
+            case Ack():
+                ask.message = Ack(ask.message.held, True)
+            case Nack(held, delay, dead_letter, reason):
+                ask.message = Nack(held, delay, dead_letter, reason, True)
+            case _:
+                pass
+        ask.deadline = max(ask.deadline, now.run + PATIENCE / 2)
+        self._park(now, ask)
+
+    def lost(self, now: Now, partition: PartitionId) -> None:
+        """This node leads a partition no more: look for who does."""
+        for ask in [
+            a
+            for a in self._asks.values()
+            if a.partition == partition and a.where == self._clustering.cluster.me
+        ]:
+            self.again(now, ask)
+
+    def leads_now(self, now: Now, partition: PartitionId) -> None:
+        """This node leads a partition: do what waits for that."""
+        for ask in [a for a in self._asks.values() if a.partition == partition and a.where is None]:
+            self._due.cancel(ask.ticket)
+            self._dispatch(now, ask)
+
+    # --- other nodes ---------------------------------------------------------------------------------
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a message about a request that travels between nodes; tell whether it was one."""
+        match message:
+            case Forward():
+                session = self._peer_session(sender)
+                _, request = decode(message.request)
+                self._clustering.requests.local(now, session, message.n, _named(request, message.client))
+            case Answer():
+                _, answer = decode(message.answer)
+                self.answered(now, message.n, answer)
+            case Withdraw():
+                self._clustering.requests.local(now, self._peer_session(sender), message.n, Cancel())
+            case _:
+                return False
+        return True
+
+    def _peer_session(self, node: NodeId) -> int:
+        session = self._peer_sessions.get(node)
+        if session is None:
+            session = self._clustering.requests.open_peer_session(node)
+            self._peer_sessions[node] = session
+            self._peers[session] = node
+        return session
+
+    def answer_peer(self, session: int, number: int, answer: Message) -> bool:
+        """Send an answer to the node that forwarded; tell whether the session stands for a node."""
+        node = self._peers.get(session)
+        if node is None:
+            return False
+        self._clustering.send(node, Answer(number, Blob(encode_payload(0, answer))))
+        return True
+
+    def gone(self, now: Now, node: NodeId) -> None:
+        """The connection to a node broke: what it did for us may be done, what we did for it is moot."""
+        session = self._peer_sessions.pop(node, None)
+        if session is not None:
+            del self._peers[session]
+            self._broker.close_session(session)
+        for ask in [a for a in self._asks.values() if a.where == node]:
+            self.again(now, ask)
+
+    # --- clients -------------------------------------------------------------------------------------
+
+    def cancel(self, now: Now, session: int, number: int) -> None:
+        """A client gives a request up: only a receive can be."""
+        for ticket in list(self._by_client.get((session, number), ())):
+            ask = self._asks[ticket]
+            if not isinstance(ask.message, Receive):
+                continue
+            ask.cancelled = True
+            if ask.where is None:
+                self._end(now, ask, Cancelled())
+            elif ask.where == self._clustering.cluster.me:
+                self._clustering.requests.local(now, session, ticket, Cancel())
+            else:
+                self._clustering.send(ask.where, Withdraw(ticket))
+
+    def tick(self, now: Now) -> None:
+        """Look again for the leaders of what is parked."""
+        for ticket in self._due.pop_due(now.run):
+            ask = self._asks.get(ticket)
+            if ask is None:
+                continue
+            if ask.cancelled:
+                self._end(now, ask, Cancelled())
+            elif now.run >= ask.deadline:
+                self._give_up(now, ask)
+            else:
+                self._dispatch(now, ask)
+
+    def next_deadline(self) -> float:
+        """Return when `tick` must be called next, math.inf for never."""
+        return self._due.next() if len(self._due) else math.inf
+
+
+def _named(request: Message, client: str) -> Message:
+    """Return a forwarded request with the client's name in it, for those who ask who holds what."""
+    if isinstance(request, Receive) and not request.holder:
+        fields = dict(zip(request.FIELDS, request.values()))
+        return Receive(**{**fields, "holder": client})
+    return request
+
+
+def failed(error: DMQError) -> Failed:
+    """Return an error as it travels."""
+    return Failed(error.code, str(error), error.retryable, error.stored)

@@ -1,0 +1,256 @@
+"""The partitions that this node leads in a cluster of several: opened, fed, served and closed again.
+
+Each is served as a queue of its own, a shard (`fanout.shard_name`).  What a write group brought to one is
+made known once enough homes have it; when the lease ends before that, its outcome is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from dmqnode.clock import Now
+from dmqnode.copying import delete_stale
+from dmqnode.effects import Reply
+from dmqnode.errors import Refused, Unavailable, Unknown
+from dmqnode.frontend import NOT_LEADER
+from dmqnode.homesets import LeaseNumber
+from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, partition_id
+from dmqnode.keys import PartitionKeys
+from dmqnode.log import Log
+from dmqnode.mending import adopt, fill, filled, gaps_of, lack
+from dmqnode.messages import Message
+from dmqnode.partition import Partition
+from dmqnode.peer_messages import BatchRecord
+from dmqnode.pending import Shipment
+from dmqnode.port import Then
+from dmqnode.queue import Queue
+from dmqnode.queues import Definition
+from dmqnode.reads import Get, Procedure, Rows
+from dmqnode.roster import RECORD, ROSTER
+from dmqnode.shards import renamed, shard_name
+from dmqnode.smallrows import Described, Gaps, encode_gaps, gaps_key
+from storage.ops import WriteBatch
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+
+
+class Hosted:
+    """What this node leads."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+        self.shards: dict[PartitionId, Queue] = {}
+        self._serving: dict[PartitionId, None] = {}
+        self._unanswered: dict[PartitionId, dict[int, Shipment]] = {}
+        self._draining: dict[PartitionId, Then] = {}
+
+    # --- opening -------------------------------------------------------------------------------------
+
+    def open_partition(
+        self, now: Now, partition: PartitionId, gaps: Gaps, then: Callable[[Now, dict[LogId, Log]], None]
+    ) -> None:
+        """Load a partition from disk; call `then` with its logs."""
+        broker = self._broker
+        if partition == ROSTER:
+            key = PartitionKeys.of(ROSTER).prefix + RECORD
+
+            def read(now: Now, rows: Rows) -> None:
+                self._clustering.rosters.loaded(now, rows.rows[0][1] if rows.rows else None)
+                then(now, {})
+
+            broker.reads.start(now, _get(key), read)
+            return
+        index = int.from_bytes(partition[8:], "big")
+        definition = broker.registry.definition_of(QueueId(partition[:8]))
+        if definition is None or index >= definition.settings.partitions:
+            self._clustering.cluster.leases.release(partition)  # the queue is deleted
+            return
+        shard = Queue(
+            renamed(definition, index),
+            broker.new_log,
+            broker.counters,
+            broker.reads,
+            broker.wake,
+            base=index,
+            key=shard_name(definition.name, index),
+        )
+        self.shards[partition] = shard
+
+        def opened(now: Now, ops: WriteBatch) -> None:
+            if self.shards.get(partition) is not shard:
+                return
+            broker.write_meta(ops, lambda now: None)
+            (hosted,) = shard.partitions
+            hosted.replicated = True
+            lack(hosted, gaps)
+            broker.registry.by_partition[partition] = shard
+            then(now, hosted.logs)
+
+        shard.start_opening(now, opened)
+
+    def serve(self, now: Now, partition: PartitionId) -> None:
+        """Deliver from now on."""
+        self._serving[partition] = None
+        shard = self.shards.get(partition)
+        if shard is not None:
+            self._broker.registry.queues[shard.key] = shard
+            shard.used_at = now.run
+            for hosted in shard.partitions:
+                self._broker.touched(now, hosted)
+                self._broker.registry.delete_purged(now, hosted)
+        self._clustering.front.leads_now(now, partition)
+
+    def serves(self, partition: PartitionId) -> bool:
+        """Tell whether a partition is served here; its lease is looked at besides."""
+        return partition in self._serving
+
+    def shard(self, partition: PartitionId) -> Queue:
+        """Return what serves a partition.  Errors: Refused, if it is not served here."""
+        shard = self.shards.get(partition)
+        if shard is None or partition not in self._serving:
+            raise not_leader(None)
+        return shard
+
+    # --- closing -------------------------------------------------------------------------------------
+
+    def drain(self, now: Now, partition: PartitionId, then: Then) -> None:
+        """Take nothing new, have what is known of deliveries written everywhere, then call `then`."""
+        self._serving.pop(partition, None)
+        shard = self.shards.get(partition)
+        if shard is None:
+            then(now)
+            return
+        self._send_away(now, shard)
+        self._draining[partition] = then
+        for hosted in shard.partitions:
+            hosted.touch()
+            self._broker.touched(now, hosted)
+
+    def _send_away(self, now: Now, shard: Queue) -> None:
+        self._broker.deliveries.refuse_all(now, shard, not_leader(None))
+
+    def close_partition(self, now: Now, partition: PartitionId, unanswered: list[Then]) -> None:
+        """The lease is over: forget the partition; what waited for copies is unknown."""
+        broker = self._broker
+        self._serving.pop(partition, None)
+        shard = self.shards.pop(partition, None)
+        self._draining.pop(partition, None)
+        for shipment in self._unanswered.pop(partition, {}).values():
+            if shipment.collected is not None:
+                self._fail(shipment.collected.then)
+        if shard is not None:
+            broker.registry.queues.pop(shard.key, None)
+            broker.registry.by_partition.pop(partition, None)
+            self._send_away(now, shard)
+            for hosted in shard.partitions:
+                broker.forget(hosted)
+                self._fail(hosted.abandon())
+            shard.close()
+        self._clustering.front.lost(now, partition)
+
+    def _fail(self, replies: Iterable[Reply]) -> None:
+        error = Unknown("the node that took this request leads no more; whether it was done is unknown")
+        for reply in replies:
+            self._broker.refuse(reply.session, reply.number, error, reply.size)
+
+    # --- copies --------------------------------------------------------------------------------------
+
+    def shipped(self, shipment: Shipment) -> None:
+        """What a write group changes was shipped; it is unanswered until `written`."""
+        drained = self._draining.pop(shipment.partition, None)
+        if drained is not None:
+            shipment = shipment._replace(then=(*shipment.then, drained))
+        self._unanswered.setdefault(shipment.partition, {})[shipment.seq] = shipment
+
+    def written(self, now: Now, partition: PartitionId, number: LeaseNumber, seq: int) -> None:
+        """A write group is on this disk: make known what it brought, once enough homes have it."""
+
+        def known(now: Now) -> None:
+            shipment = self._unanswered.get(partition, {}).pop(seq, None)
+            if shipment is None:
+                return
+            if shipment.collected is not None:
+                self._broker.make_known(now, shipment.collected)
+            for then in shipment.then:
+                then(now)
+
+        self._clustering.cluster.streams.written(now, partition, number, seq, known)
+
+    def adopt(self, now: Now, partition: PartitionId, described: Described, gaps: Gaps) -> None:
+        """A home shows what this node may not know."""
+        shard = self.shards.get(partition)
+        if shard is None:
+            return
+        keys = PartitionKeys.of(partition)
+        for hosted in shard.partitions:
+            stale = adopt(hosted, described)
+            self._keep_gaps(hosted)
+            self._broker.touched(now, hosted)
+            if stale:
+                self._clustering.read(now, delete_stale(keys, stale, self._clustering), lambda now, _: None)
+
+    def _keep_gaps(self, hosted: Partition) -> None:
+        ops = WriteBatch()
+        ops.put(gaps_key(hosted.keys), encode_gaps(gaps_of(hosted)))
+        self._broker.write_meta(ops, lambda now: None)
+
+    def take_in(
+        self, now: Now, partition: PartitionId, log: LogId, low: int, high: int, batches: list[BatchRecord]
+    ) -> None:
+        """A home sent batches that were lacking."""
+        shard = self.shards.get(partition)
+        if shard is None:
+            return
+        for hosted in shard.partitions:
+            ops = fill(hosted, log, batches)
+
+            def brought(now: Now, hosted: Partition = hosted) -> None:
+                if hosted.gone:
+                    return
+                filled(now, hosted, log, batches)
+                self._keep_gaps(hosted)
+                self._broker.touched(now, hosted)
+                self._broker.deliveries.serve(now, shard)
+
+            if len(ops):
+                self._clustering.replicate(now, partition, ops, brought)
+
+    def missing(self, partition: PartitionId) -> Gaps:
+        """Return what the copy led here lacks."""
+        shard = self.shards.get(partition)
+        if shard is None:
+            return {}
+        return {log: missing for hosted in shard.partitions for log, missing in gaps_of(hosted).items()}
+
+    def redefine(self, definition: Definition) -> None:
+        """The settings of a queue have changed."""
+        for index in range(definition.settings.partitions):
+            shard = self.shards.get(partition_id(definition.id, index))
+            if shard is not None:
+                shard.redefine(renamed(definition, index))
+
+    def drop(self, now: Now, definition: Definition, error: Refused) -> None:
+        """A queue is deleted: give up what is led of it."""
+        for index in range(definition.settings.partitions):
+            partition = partition_id(definition.id, index)
+            shard = self.shards.get(partition)
+            if shard is not None:
+                self._broker.deliveries.refuse_all(now, shard, error)
+            self._clustering.cluster.abandon(now, partition)
+
+    def forwarded(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in what belongs to requests that travel between nodes."""
+        return self._clustering.front.receive(now, sender, message)
+
+
+def not_leader(leader: NodeId | None) -> Refused:
+    """Return the refusal that sends a request on: to `leader`, or to look for one."""
+    return Unavailable("" if leader is None else leader.hex(), code=NOT_LEADER)
+
+
+def _get(key: bytes) -> Procedure[Rows]:
+    return (yield Get((key,)))

@@ -1,0 +1,113 @@
+"""A led partition learns from other homes what its own copy lacks: ends, dead sets, batches."""
+
+from __future__ import annotations
+
+from dmqnode.clock import Now
+from dmqnode.duetimes import DueBatch
+from dmqnode.ids import LogId
+from dmqnode.log import Log
+from dmqnode.partition import Partition
+from dmqnode.peer_messages import BatchRecord
+from dmqnode.ranges import RangeSet
+from dmqnode.records import encode_due, read_batch_head, read_sent_at
+from dmqnode.smallrows import Described, Gaps
+from storage.ops import WriteBatch
+
+
+def lack(partition: Partition, gaps: Gaps) -> None:
+    """A partition was opened whose copy lacks `gaps`."""
+    for log_id, missing in gaps.items():
+        log = partition.logs.get(log_id)
+        if log is None:
+            continue
+        for low, high in missing:
+            for a, b in log.dead.ranges.gaps(low, min(high, log.durable)):
+                log.gaps.add(a, b)
+        if log.delayed:
+            partition.undue = max(0, partition.undue - log.gaps.size)
+
+
+def gaps_of(partition: Partition) -> Gaps:
+    """Return what a partition's copy lacks."""
+    return {log.id: log.gaps for log in partition.logs.values() if log.gaps.size}
+
+
+def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
+    """Take in what a home shows that did not show it before this node began to lead.
+
+    Returns what died by it, per log; batches of it may have to be deleted.
+    """
+    stale: dict[LogId, RangeSet] = {}
+    for log_id, (opened_at, delayed) in described.logs.items():
+        if log_id in partition.closed:
+            continue
+        log = partition.logs.get(log_id)
+        if log is None:
+            log = Log(log_id, opened_at, delayed=delayed)
+            partition.add_log(log)
+        end = described.end(log_id)
+        if end > log.end:
+            if partition.settings.ordering == "fifo":
+                # Never answered "stored": that needs a majority, and one was asked before this node led (F2).
+                log.dead.add(log.end, end)
+            else:
+                log.gaps.add(log.end, end)
+            log.end = log.durable = end
+            partition.touch()
+        died = _kill(partition, log, described.dead.get(log_id))
+        if died.size:
+            stale[log_id] = died
+    return stale
+
+
+def _kill(partition: Partition, log: Log, dead: RangeSet | None) -> RangeSet:
+    died = RangeSet()
+    for low, high in () if dead is None else dead:
+        for a, b in log.dead.ranges.gaps(low, high):
+            died.add(a, b)
+    for low, high in died:
+        log.dead.add(low, high)
+        log.gaps.remove(low, high)
+    if died.size:
+        partition.tainted = True
+        partition.touch()
+        for other, low in partition.ready.clear(again=False).items():
+            other.rewind(low)
+    return died
+
+
+def fill(partition: Partition, log_id: LogId, batches: list[BatchRecord]) -> WriteBatch:
+    """Return the write that brings batches which the copy lacked; then `filled` makes them known."""
+    ops = WriteBatch()
+    log = partition.logs.get(log_id)
+    for batch in batches:
+        due, count = read_batch_head(batch.record)
+        if log is None or not log.gaps.overlap(batch.first, batch.first + count):
+            continue
+        ops.put(partition.keys.batch(log_id, batch.first), batch.record)
+        if due:
+            value = encode_due(count, read_sent_at(batch.record), len(batch.record))
+            ops.put(partition.keys.due(due, log_id, batch.first), value)
+    return ops
+
+
+def filled(now: Now, partition: Partition, log_id: LogId, batches: list[BatchRecord]) -> None:
+    """Batches that were lacking are on disk: they can be delivered."""
+    log = partition.logs.get(log_id)
+    if log is None:
+        return
+    for batch in batches:
+        due, count = read_batch_head(batch.record)
+        live = log.gaps.remove(batch.first, batch.first + count)
+        if not live:
+            continue
+        partition.state.bytes += len(batch.record)
+        if due:
+            partition.undue += live
+            sent_at = read_sent_at(batch.record)
+            partition.due.add(DueBatch(due, log_id, batch.first, count, sent_at, len(batch.record)))
+        elif batch.first < log.cursor:
+            for other, low in partition.ready.clear(again=False).items():
+                other.rewind(low)
+            log.rewind(batch.first)
+    partition.touch()

@@ -1,0 +1,208 @@
+"""Requests at a node of a cluster: those of its clients, and those that other nodes forward to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dmqnode.clock import Now
+from dmqnode.errors import DMQError, Refused
+from dmqnode.frontend import failed
+from dmqnode.homesets import HomeSet
+from dmqnode.hosted import not_leader
+from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
+from dmqnode.messages import (
+    Ack,
+    Cancel,
+    Extend,
+    Hello,
+    ListQueues,
+    Message,
+    Nack,
+    QueueList,
+    Report,
+    Send,
+    Step,
+)
+from dmqnode.roster import ROSTER, encode
+from dmqnode.shards import queue_of_shard
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+    from dmqnode.effects import Reply
+    from dmqnode.surroundings import Session
+
+
+class Requests:
+    """Who does what a request asks for."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+
+    # --- requests ------------------------------------------------------------------------------------
+
+    def request(
+        self, now: Now, session: Session, number: int, message: Message, *, asked: bool = False
+    ) -> bool:
+        """Have a client's request done; False: it is one that any node does by itself.
+
+        Errors: Refused and its kinds.
+        """
+        self._clustering.advance(now)
+        if isinstance(message, Cancel):
+            self._clustering.front.cancel(now, session.id, number)
+            self._clustering.settle(now)
+            return True
+        if isinstance(message, Step):
+            self._step(now, session, number, message)
+            self._clustering.settle(now)
+            return True
+        if isinstance(message, ListQueues) and message.counts:
+            self._list(now, session, number, message)
+            self._clustering.settle(now)
+            return True
+        name = getattr(message, "queue", None)
+        if name is not None and self._make_known(now, session, number, message, name, asked=asked):
+            self._clustering.settle(now)
+            return True
+        done = self._clustering.fanout.receive(now, session.id, number, message)
+        self._clustering.settle(now)
+        return done
+
+    def _make_known(
+        self, now: Now, session: Session, number: int, message: Message, name: str, *, asked: bool
+    ) -> bool:
+        """Find or make a queue that is not known here; True: that is under way."""
+        registry = self._broker.registry
+        if name in registry.queues:
+            return False
+
+        def again(now: Now, safe: bool = True) -> None:
+            try:
+                if session.id in self._broker.sessions and not self.request(
+                    now, session, number, message, asked=True
+                ):
+                    self._broker.route(now, session, number, message)
+            except DMQError as error:
+                self._broker.refuse(session.id, number, error)
+
+        if not asked and self._clustering.linked:
+            self._clustering.catalog.find(now, name, again)
+            return True
+        if isinstance(message, Send) and message.create:
+            registry.create_default(now, name, session.user, again)
+            return True
+        return False
+
+    def _step(self, now: Now, session: Session, number: int, step: Step) -> None:
+        def then(now: Now, answer: Message) -> None:
+            self._broker.reply(session.id, number, answer)
+
+        self._clustering.front.ask(
+            now, session.id, number, ROSTER, self._clustering.rosters.first, step, then
+        )
+
+    def _list(self, now: Now, session: Session, number: int, request: ListQueues) -> None:
+        registry = self._broker.registry
+        names = sorted(
+            n for n in registry.queues if "#" not in n and n.startswith(request.prefix) and n > request.after
+        )
+        chosen = names[: request.limit]
+        infos: dict[str, dict[str, Any]] = {}
+        more = len(names) > request.limit
+
+        def described(now: Now, name: str, info: Any) -> None:
+            infos[name] = info if isinstance(info, dict) else registry.queues[name].definition.info()
+            if len(infos) == len(chosen):
+                self._broker.reply(session.id, number, QueueList([infos[n] for n in chosen], more))
+
+        for name in chosen:
+            self._clustering.fanout.describe(
+                now,
+                session.id,
+                number,
+                registry.queues[name].definition,
+                lambda now, info, name=name: described(now, name, info),  # type: ignore[misc]
+            )
+        if not chosen:
+            self._broker.reply(session.id, number, QueueList([], False))
+
+    # --- requests that this node leads ---------------------------------------------------------------
+
+    def local(self, now: Now, session: int, number: int, message: Message) -> None:
+        """Have one partition's request done here, if this node leads it, or say who does."""
+        broker = self._broker
+        known = broker.sessions.get(session)
+        if known is None:
+            return
+        try:
+            if isinstance(message, Cancel):
+                broker.deliveries.cancel(known, number)
+                return
+            if broker.stopping:
+                raise not_leader(None)
+            partition, first = self._partition_of(message)
+            if not self._clustering.cluster.leads(partition) or not self._clustering.hosted.serves(partition):
+                self._refer(now, partition, first)
+            if isinstance(message, Step):
+                self._make_step(now, session, number, message)
+            else:
+                broker.route(now, known, number, message)
+        except DMQError as error:
+            broker.refuse(session, number, error)
+
+    def _partition_of(self, message: Message) -> tuple[PartitionId, HomeSet]:
+        if isinstance(message, Step):
+            return ROSTER, self._clustering.rosters.first
+        if isinstance(message, Ack | Nack | Extend):
+            if not message.held:
+                raise Refused("a request to settle nothing came")
+            id_ = PartitionId(message.held[0][0])
+            definition = self._broker.registry.queue_by_id(QueueId(id_[:8])).definition
+            return id_, self._clustering.first_homes(definition, int.from_bytes(id_[8:], "big"))
+        name = getattr(message, "queue", "")
+        definition = self._broker.registry.find(queue_of_shard(name)).definition
+        index = int(name.partition("#")[2] or 0)
+        return partition_id(definition.id, index), self._clustering.first_homes(definition, index)
+
+    def _refer(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
+        """Refuse a request for what this node does not lead.  Errors: Refused, always."""
+        leader = self._clustering.cluster.leaders.get(partition)
+        if leader in (None, self._clustering.me) or not self._clustering.reachable(leader):
+            self._clustering.cluster.want(now, partition, first)
+            leader = None
+        raise not_leader(leader)
+
+    def _make_step(self, now: Now, session: int, number: int, step: Step) -> None:
+        def done(now: Now, error: Refused | None) -> None:
+            if error is not None:
+                self._broker.reply(session, number, failed(error))
+            else:
+                record = encode(self._clustering.rosters.current)
+                self._broker.reply(session, number, Report({"roster": record}))
+
+        self._clustering.rosters.step(now, step, done)
+
+    def own_replies(self, replies: Iterable[Reply]) -> list[Reply]:
+        """Return the replies for this node's clients; the others are parts of requests, or for peers."""
+        mine: list[Reply] = []
+        now = self._broker.now
+        waiting = list(replies)
+        while waiting:
+            for reply in waiting:
+                # A peer's numbers may be ours, too: first see whose session it is.
+                if self._clustering.front.answer_peer(reply.session, reply.number, reply.message):
+                    continue
+                if not self._clustering.front.answered(now, reply.number, reply.message):
+                    mine.append(reply)
+            self._clustering.settle(now)
+            waiting = self._broker.more_replies()
+        return mine
+
+    def open_peer_session(self, node: NodeId) -> int:
+        """Requests that another node forwards come in a session of their own."""
+        member = self._clustering.rosters.current.find(node)
+        name = node.hex() if member is None else member.name
+        return self._broker.open_session(Hello(1, 1, f"node {name}", "", [], 1 << 24))

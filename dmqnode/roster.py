@@ -1,0 +1,266 @@
+"""The roster: the numbered, durable list of members, which only majorities change (rules M1 to M5).
+
+It is one system partition without messages: its homes are members (up to seven of them), its leader makes
+one step at a time (a member joins, leaves, is forgotten), and a step is in force once a majority of the
+homes has it on disk.  Placement and quorums use the roster, never the view of gossip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import cbor2
+
+from dmqnode.clock import Now
+from dmqnode.errors import ProtocolError, Refused, Unavailable
+from dmqnode.homesets import MAX_HOMES, HomeSet
+from dmqnode.ids import NODE_ID_SIZE, PARTITION_ID_SIZE, NodeId, PartitionId
+from dmqnode.keys import PartitionKeys
+from dmqnode.messages import Message, Step
+from dmqnode.peer_messages import RosterIs, WantRoster
+from dmqnode.placement import Place, homes
+from dmqnode.port import Port
+from storage.ops import WriteBatch
+
+ROSTER = PartitionId(bytes(PARTITION_ID_SIZE))
+"""The system partition; no queue has the id of zeros."""
+ROSTER_KEY = b"n\x00roster"
+"""Where every node, home of the roster or not, keeps the newest that it has heard of."""
+RECORD = b"m"
+"""The record's key in the partition, behind its prefix."""
+MAX_MEMBERS = 1000
+
+Done = Callable[[Now, "Refused | None"], None]
+Replicate = Callable[[Now, PartitionId, WriteBatch, Callable[[Now], None]], bool]
+
+
+class Member(NamedTuple):
+    """One member: who it is, and where it is reached."""
+
+    node: NodeId
+    name: str
+    address: str
+    zone: str = ""
+    weight: float = 1.0
+
+    @property
+    def place(self) -> Place:
+        """What placement needs to know of it."""
+        return Place(self.node, self.zone, self.weight)
+
+
+class Roster(NamedTuple):
+    """One version of the list."""
+
+    version: int
+    members: tuple[Member, ...]
+
+    def find(self, node: NodeId) -> Member | None:
+        """Return a member by its id."""
+        return next((m for m in self.members if m.node == node), None)
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """The members' ids."""
+        return tuple(m.node for m in self.members)
+
+    def homes(self, partition: PartitionId, replicas: int) -> tuple[NodeId, ...]:
+        """Return where a partition should be, of this list."""
+        wanted = MAX_HOMES if partition == ROSTER else replicas
+        return homes(partition, [m.place for m in self.members], wanted)
+
+
+def encode(roster: Roster) -> bytes:
+    """Return the record of a roster."""
+    return cbor2.dumps([roster.version, [list(m) for m in roster.members]])
+
+
+def decode(record: bytes) -> Roster:
+    """Read what `encode` returned.  Errors: ProtocolError."""
+    try:
+        version, found = cbor2.loads(record)
+        members = tuple(read_member(m) for m in found)
+    except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
+        raise ProtocolError(f"a roster cannot be read: {error}") from error
+    if type(version) is not int or len({m.node for m in members}) != len(members):
+        raise ProtocolError("a roster names a member twice, or has no version")
+    return Roster(version, members)
+
+
+def read_member(fields: Any) -> Member:
+    """Read one member.  Errors: ProtocolError."""
+    try:
+        node, name, address, zone, weight = fields
+    except (TypeError, ValueError):
+        raise ProtocolError("a member is not five fields") from None
+    texts = all(type(text) is str and len(text) <= 255 for text in (name, address, zone))
+    if len(node) != NODE_ID_SIZE or not texts or not 0 <= float(weight) <= 1e6:
+        raise ProtocolError("a member's fields are not what they should be")
+    return Member(NodeId(bytes(node)), name, address, zone, float(weight))
+
+
+class Rosters:
+    """This node's knowledge of the roster, and its part in changing it.
+
+    Arguments:
+        port: to the rest of the node.
+        replicate: writes to the roster's partition if this node leads it; False if it does not.
+        replicas: R.
+        changed: called with every newer roster.
+    """
+
+    def __init__(
+        self,
+        current: Roster,
+        port: Port,
+        replicate: Replicate,
+        *,
+        replicas: int,
+        changed: Callable[[Now, Roster], None],
+    ) -> None:
+        self.current = current
+        self._port = port
+        self._replicate = replicate
+        self._replicas = replicas
+        self._changed = changed
+        self._stepping = False
+        self._absent: dict[NodeId, float] = {}
+        """Members that do not answer, since when."""
+
+    @property
+    def first(self) -> HomeSet:
+        """The home set with which the roster's partition begins."""
+        return HomeSet.first([m.node for m in self.current.members[:MAX_HOMES]])
+
+    # --- learning ------------------------------------------------------------------------------------
+
+    def learn(self, now: Now, roster: Roster) -> None:
+        """Take over a newer roster, and keep it."""
+        if roster.version <= self.current.version:
+            return
+        before = self.current
+        self.current = roster
+        for node in [n for n in self._absent if roster.find(n) is None]:
+            del self._absent[node]
+        ops = WriteBatch()
+        ops.put(ROSTER_KEY, encode(roster))
+        self._port.write(ops, lambda now: None)
+        for node in dict.fromkeys((*before.nodes, *roster.nodes)):
+            self._port.send(node, RosterIs(encode(roster)))
+        self._changed(now, roster)
+
+    def loaded(self, now: Now, record: bytes | None) -> None:
+        """The partition of the roster was opened here, to be led: what it holds is committed."""
+        if record is not None:
+            self.learn(now, decode(record))
+        self._stepping = False
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a peer's message; tell whether it was one of these.  Errors: ProtocolError."""
+        match message:
+            case RosterIs():
+                roster = decode(message.record)
+                if roster.version < self.current.version:
+                    self._port.send(sender, RosterIs(encode(self.current)))
+                self.learn(now, roster)
+            case WantRoster():
+                self._port.send(sender, RosterIs(encode(self.current)))
+            case _:
+                return False
+        return True
+
+    def met(self, node: NodeId) -> None:
+        """A connection to a node has come up."""
+        self._port.send(node, RosterIs(encode(self.current)))
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    def step(self, now: Now, step: Step, done: Done) -> None:
+        """Make one change, as the leader of the roster; `done` gets None, or why not."""
+        try:
+            roster = self._next(step)
+        except Refused as error:
+            done(now, error)
+            return
+        if roster is None:
+            done(now, None)
+            return
+        if self._stepping:
+            done(now, Unavailable("another change of the members is under way; try again"))
+            return
+        keys = PartitionKeys.of(ROSTER)
+        ops = WriteBatch()
+        ops.put(keys.prefix + RECORD, encode(roster))
+        self._stepping = True
+
+        def committed(now: Now) -> None:
+            self._stepping = False
+            self.learn(now, roster)
+            done(now, None)
+
+        if not self._replicate(now, ROSTER, ops, committed):
+            self._stepping = False
+            done(now, Unavailable("this node does not lead the list of members; try again"))
+
+    def _next(self, step: Step) -> Roster | None:
+        """Return the roster after a step, None if it changes nothing.  Errors: Refused."""
+        members, version = self.current.members, self.current.version + 1
+        if step.kind == "join":
+            member = read_member(cbor2.loads(step.member))
+            if member in members:
+                return None
+            if len(members) >= MAX_MEMBERS:
+                raise Refused(f"a cluster has at most {MAX_MEMBERS} members")
+            # The same place with a new identity: its disk was lost, and the old one will not come back (I2).
+            others = tuple(
+                m
+                for m in members
+                if m.node != member.node
+                and not (m.name == member.name and m.address == member.address and m.node in self._absent)
+            )
+            return Roster(version, (*others, member))
+        gone = NodeId(step.member)
+        if self.current.find(gone) is None:
+            return None
+        if len(members) == 1:
+            raise Refused("the last member cannot leave; stop it instead")
+        return Roster(version, tuple(m for m in members if m.node != gone))
+
+    # --- the absent ----------------------------------------------------------------------------------
+
+    def seen(self, now: Now, answering: Callable[[NodeId], bool]) -> None:
+        """Take note of who answers."""
+        for node in self.current.nodes:
+            if answering(node):
+                self._absent.pop(node, None)
+            else:
+                self._absent.setdefault(node, now.run)
+
+    def isolated(self, now: Now, limit: float) -> bool:
+        """Tell whether no majority of the members was heard for `limit` seconds (M3)."""
+        lost = sum(1 for since in self._absent.values() if now.run - since >= limit)
+        return 2 * (len(self.current.members) - lost) <= len(self.current.members)
+
+    def overdue(self, now: Now, dead_after: float) -> NodeId | None:
+        """Return a member that was absent for so long that it is to be forgotten (M2)."""
+        for node, since in self._absent.items():
+            left = len(self.current.members) - 1
+            if now.run - since >= dead_after and left >= self._replicas:
+                return node
+        return None
+
+    def next_overdue(self, dead_after: float) -> float:
+        """Return when the next absent member may be forgotten, math.inf for never."""
+        return min((since + dead_after for since in self._absent.values()), default=math.inf)
+
+
+def quorum(roster: Roster, replicas: int, write_quorum: int) -> int:
+    """Return W': as many copies as there must be on disk before a write is answered."""
+    return min(write_quorum, replicas, len(roster.members))
+
+
+def addresses(members: Iterable[Member]) -> list[str]:
+    """Return where members are reached."""
+    return [m.address for m in members]

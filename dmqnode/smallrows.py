@@ -1,0 +1,203 @@
+"""The small records of a partition's copy, as values: everything that describes it but the batches.
+
+    l log …   d dead sets …   n notes …   s state   u names of recent sends …   m the roster (one partition)
+
+A leader sends them to a copy that is to follow (`Align`), homes show them to a new leader (`Summary`), and
+`merge` makes of what a majority shows the records with which the new leader begins.  Dead sets are united:
+nothing that anybody knows to be dead comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import cbor2
+
+from dmqnode.errors import ProtocolError
+from dmqnode.homesets import NO_LEASE, LeaseNumber
+from dmqnode.ids import LOG_ID_SIZE, LogId, NodeId
+from dmqnode.keys import PartitionKeys
+from dmqnode.ranges import RangeSet
+from dmqnode.records import State, decode_log, decode_state, encode_log, encode_state
+
+Rows = dict[bytes, bytes]
+"""Key behind the partition's prefix -> record."""
+Gaps = dict[LogId, RangeSet]
+"""Per log, what lives or may live and is not held."""
+Stamp = tuple[LeaseNumber, int]
+"""Up to which entry of which lease a copy has followed."""
+NO_STAMP: Stamp = (NO_LEASE, 0)
+
+
+@dataclass(slots=True)
+class Described:
+    """What small records say."""
+
+    rows: Rows
+    logs: dict[LogId, tuple[int, bool]] = field(default_factory=dict)
+    """Open logs: (opened_at, delayed)."""
+    closed: dict[LogId, int] = field(default_factory=dict)
+    dead: dict[LogId, RangeSet] = field(default_factory=dict)
+    state: State = field(default_factory=State)
+
+    def end(self, log: LogId) -> int:
+        """Return how far a log goes, as far as this copy knows."""
+        if log in self.closed:
+            return self.closed[log]
+        dead = self.dead.get(log)
+        return max(self.state.ends.get(log, 0), dead.end if dead is not None else 0)
+
+    def missing_from(self, log: LogId, end: int, dead: RangeSet, gaps: Gaps) -> RangeSet:
+        """Return which of the first `end` messages of a log, those in `dead` aside, this copy lacks."""
+        missing = RangeSet(dead.gaps(0, end))
+        held = 0 if log in self.closed else min(end, self.end(log))
+        lacking = gaps.get(log)
+        for low, high in [(0, held)] if lacking is None else lacking.gaps(0, held):
+            missing.remove(low, high)
+        return missing
+
+
+def describe(rows: Rows) -> Described:
+    """Read small records.  Errors: ProtocolError for records that mean nothing."""
+    out = Described(rows)
+    try:
+        for key, record in rows.items():
+            letter, rest = key[:1], key[1:]
+            if letter == b"l":
+                opened_at, delayed, end = decode_log(record)
+                if end is None:
+                    out.logs[LogId(rest)] = (opened_at, delayed)
+                else:
+                    out.closed[LogId(rest)] = end
+            elif letter == b"d":
+                dead = out.dead.setdefault(LogId(rest[:LOG_ID_SIZE]), RangeSet())
+                for low, high in RangeSet.decode(record):
+                    dead.add(low, high)
+            elif letter == b"s":
+                out.state = decode_state(record)
+    except (ValueError, TypeError, KeyError, LookupError) as error:
+        raise ProtocolError(f"the small records of a copy cannot be read: {error}") from error
+    return out
+
+
+@dataclass(slots=True)
+class Shown:
+    """What one home shows of its copy."""
+
+    stamp: Stamp
+    described: Described
+    gaps: Gaps
+
+
+def merge(shown: Iterable[Shown], mine: Shown) -> tuple[Rows, Gaps]:
+    """Return the records with which a new leader begins, and what its own copy, `mine`, lacks of them.
+
+    Arguments:
+        shown: what a majority of the homes showed, `mine` included.
+
+    Deliveries (notes) are those of the copy that followed furthest (N1).
+    """
+    copies = sorted(shown, key=lambda c: c.stamp, reverse=True)
+    best = copies[0].described
+    rows = {k: v for k, v in best.rows.items() if k[:1] in (b"n", b"u")}
+    state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
+    logs: dict[LogId, tuple[int, bool]] = {}
+    closed: dict[LogId, int] = {}
+    for copy in copies:
+        described = copy.described
+        logs.update({k: v for k, v in described.logs.items() if k not in logs})
+        closed.update(described.closed)
+        for key, record in described.rows.items():
+            if key[:1] == b"u":
+                rows.setdefault(key, record)
+        state.due_low = min(state.due_low, described.state.due_low)
+        state.sent_low = min(state.sent_low, described.state.sent_low)
+        state.purges += [p for p in described.state.purges if p not in state.purges]
+    rosters = [r for copy in copies if (r := copy.described.rows.get(b"m")) is not None]
+    if rosters:
+        rows[b"m"] = max(rosters, key=lambda record: int(cbor2.loads(record)[0]))
+    gaps: Gaps = {}
+    for log, end in closed.items():
+        rows[b"l" + log] = encode_log(logs.get(log, (0, False))[0], delayed=False, end=end)
+    for log, (opened_at, delayed) in logs.items():
+        if log in closed:
+            continue
+        dead = RangeSet()
+        for copy in copies:
+            for low, high in copy.described.dead.get(log, ()):
+                dead.add(low, high)
+        end = max(copy.described.end(log) for copy in copies)
+        missing = mine.described.missing_from(log, end, dead, mine.gaps)
+        if missing.size:
+            gaps[log] = missing
+        state.ends[log] = end
+        rows[b"l" + log] = encode_log(opened_at, delayed=delayed)
+        if dead.size:
+            rows[b"d" + log + bytes(4)] = dead.encode()
+    state.purges = [p for p in state.purges if p[0] in logs and p[0] not in closed]
+    rows[b"s"] = encode_state(state)
+    return rows, gaps
+
+
+def encode_rows(rows: Rows) -> bytes:
+    """Return small records as they travel."""
+    return cbor2.dumps(rows)
+
+
+def decode_rows(data: bytes) -> Rows:
+    """Read what `encode_rows` returned.  Errors: ProtocolError."""
+    try:
+        rows = cbor2.loads(data)
+    except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
+        raise ProtocolError(f"small records are not CBOR: {error}") from error
+    if type(rows) is not dict or not all(
+        type(k) is bytes and type(v) is bytes and k[:1] in b"dlmnsu" for k, v in rows.items()
+    ):
+        raise ProtocolError("small records are not a map of keys and records")
+    return rows
+
+
+def encode_gaps(gaps: Gaps) -> bytes:
+    """Return gaps as they travel and are stored."""
+    return cbor2.dumps({log: missing.encode() for log, missing in gaps.items() if missing.size})
+
+
+def decode_gaps(data: bytes) -> Gaps:
+    """Read what `encode_gaps` returned.  Errors: ProtocolError."""
+    try:
+        found = cbor2.loads(data)
+        return {LogId(bytes(log)): RangeSet.decode(missing) for log, missing in found.items()}
+    except (cbor2.CBORDecodeError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise ProtocolError(f"the gaps of a copy cannot be read: {error}") from error
+
+
+def encode_stamp(stamp: Stamp) -> bytes:
+    """Return a stamp's record."""
+    return cbor2.dumps([stamp[0].n, stamp[0].node, stamp[1]])
+
+
+def decode_stamp(record: bytes) -> Stamp:
+    """Read what `encode_stamp` returned."""
+    n, node, seq = cbor2.loads(record)
+    return LeaseNumber(n, NodeId(node)), seq
+
+
+def stamp_key(keys: PartitionKeys) -> bytes:
+    """Where a node keeps how far its copy of a partition has followed; not part of what is shipped."""
+    return keys.prefix + b"as"
+
+
+def gaps_key(keys: PartitionKeys) -> bytes:
+    """Where a node keeps what its copy lacks; not part of what is shipped."""
+    return keys.prefix + b"ag"
+
+
+def small_ranges(keys: PartitionKeys) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the key ranges of everything that `describe` reads."""
+    return keys.described(), keys.sent_range(0)
+
+
+def own_ranges(keys: PartitionKeys) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the key ranges of the small records, and of the stamp and the gaps."""
+    return (keys.prefix + b"a", keys.prefix + b"b"), *small_ranges(keys)

@@ -1,0 +1,387 @@
+"""The leader's side of replication: what it changed goes to every home, in order, while it writes itself.
+
+    per home    ASKED ──Summary──> SEEN ──small records read──> ALIGNING ──Aligned──> FOLLOWING
+                  └────── silent, out of turn, or too far behind: asked again ────────────┘
+
+One frame per write group and home.  What a write group promised is answered once a majority of the homes,
+and no fewer than W', have it on disk, this node among them (Q1): then every later leader knows it, whoever
+it is, because a majority is asked before it serves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+
+from dmqnode.clock import Now
+from dmqnode.copying import encode_ops, read_batches
+from dmqnode.homesets import HomeSet, LeaseNumber
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.keys import PartitionKeys
+from dmqnode.log import Log
+from dmqnode.messages import Blob
+from dmqnode.peer_messages import Align, Aligned, BatchRecord, Entry, Fill, Filled, Inspect, Ship, Shipped
+from dmqnode.port import Port, Then
+from dmqnode.ranges import RangeSet
+from dmqnode.records import read_batch_head
+from dmqnode.smallrows import Gaps, decode_gaps, encode_rows, small_ranges
+from storage.ops import WriteBatch
+
+ASK_AGAIN = 0.5
+"""Seconds after which a silent home is asked again."""
+FALL_BEHIND = 64 << 20
+"""Bytes shipped and not confirmed beyond which a home must begin again."""
+FILL_AT_ONCE = 8 << 20
+"""Bytes of a message range that one Fill may cover; it carries less, as much as one read gives."""
+
+
+class Stage(Enum):
+    """How far a home is with following."""
+
+    ASKED = "asked"
+    SEEN = "seen"
+    ALIGNING = "aligning"
+    FOLLOWING = "following"
+
+
+class Follower:
+    """What the leader knows of one home."""
+
+    __slots__ = (
+        "asked_at",
+        "buffered",
+        "confirmed",
+        "filling",
+        "gaps",
+        "node",
+        "sizes",
+        "stage",
+        "under_way",
+    )
+
+    def __init__(self, node: NodeId) -> None:
+        self.node = node
+        self.stage = Stage.ASKED
+        self.asked_at = float("-inf")
+        self.confirmed = -1
+        self.buffered: list[Entry] | None = None
+        """Entries behind the small records that are being read; None before those are marked."""
+        self.gaps: Gaps = {}
+        self.filling = False
+        self.sizes: deque[tuple[int, int]] = deque()
+        """(seq, bytes) of entries shipped and not confirmed."""
+        self.under_way = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether this home has everything."""
+        return self.stage is Stage.FOLLOWING and not self.gaps
+
+    def begin_again(self) -> None:
+        """This home does not follow: it is to be asked what it holds."""
+        self.stage = Stage.ASKED
+        self.asked_at = float("-inf")
+        self.confirmed = -1
+        self.buffered = None
+        self.filling = False
+        self.sizes.clear()
+        self.under_way = 0
+
+
+class Stream:
+    """One partition that this node leads: its entries, its homes, and who waits for them.
+
+    Arguments:
+        number: of the lease.
+        record: returns the home set that counts now.
+        logs: of the partition.
+    """
+
+    def __init__(
+        self,
+        partition: PartitionId,
+        number: LeaseNumber,
+        record: Callable[[], HomeSet],
+        logs: dict[LogId, Log],
+    ) -> None:
+        self.partition = partition
+        self.keys = PartitionKeys.of(partition)
+        self.number = number
+        self.record = record
+        self.logs = logs
+        self.seq = 0
+        self.durable = 0
+        """The last entry that is on this node's disk."""
+        self.followers: dict[NodeId, Follower] = {}
+        self.waiting: deque[tuple[int, Then]] = deque()
+
+    def missing_homes(self) -> list[NodeId]:
+        """Return the homes that do not have everything."""
+        return [f.node for f in self.followers.values() if not f.complete]
+
+
+class Streams:
+    """All partitions that this node leads.
+
+    Arguments:
+        me: this node.
+        port: to the rest of the node.
+        least: returns W', the copies on disk that a write needs.
+    """
+
+    def __init__(self, me: NodeId, port: Port, least: Callable[[], int]) -> None:
+        self._me = me
+        self._port = port
+        self._least = least
+        self._streams: dict[PartitionId, Stream] = {}
+        self._outbox: dict[tuple[NodeId, bool], list[Entry]] = {}
+
+    def find(self, partition: PartitionId, n: int) -> Stream | None:
+        """Return the stream of a partition if this node leads it with lease `n`."""
+        stream = self._streams.get(partition)
+        return stream if stream is not None and stream.number.n == n else None
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(list(self._streams.values()))
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def position(self, partition: PartitionId) -> int:
+        """Return the last entry of a partition led here."""
+        stream = self._streams.get(partition)
+        return 0 if stream is None else stream.seq
+
+    # --- beginning and ending ------------------------------------------------------------------------
+
+    def open(self, stream: Stream) -> None:
+        """Begin to lead a partition; its homes are asked what they hold."""
+        self._streams[stream.partition] = stream
+        self.refresh(stream)
+
+    def close(self, partition: PartitionId) -> list[Then]:
+        """Lead no more; return what waited for copies and will not be known to be there."""
+        stream = self._streams.pop(partition, None)
+        return [] if stream is None else [then for _, then in stream.waiting]
+
+    def refresh(self, stream: Stream, learners: Iterable[NodeId] = ()) -> None:
+        """Follow the home set: `learners` are to hold copies before they become homes."""
+        wanted = dict.fromkeys((*stream.record().members, *learners))
+        wanted.pop(self._me, None)
+        for node in [n for n in stream.followers if n not in wanted]:
+            del stream.followers[node]
+        for node in wanted:
+            if node not in stream.followers:
+                stream.followers[node] = Follower(node)
+
+    # --- shipping ------------------------------------------------------------------------------------
+
+    def collected(
+        self, partition: PartitionId, ops: WriteBatch, *, sync: bool
+    ) -> tuple[LeaseNumber, int] | None:
+        """Ship what a write group changes in a partition.
+
+        Returns the lease and the number of the entry in it; None if this node leads no more.
+        """
+        stream = self._streams.get(partition)
+        if stream is None:
+            return None
+        stream.seq += 1
+        if not stream.followers:
+            return stream.number, stream.seq
+        entry = Entry(partition, stream.number.n, stream.seq, Blob(encode_ops(stream.keys, ops)))
+        for follower in stream.followers.values():
+            if follower.buffered is not None:
+                follower.buffered.append(entry)
+                self._count(follower, entry)
+            elif follower.stage in (Stage.ALIGNING, Stage.FOLLOWING):
+                self._outbox.setdefault((follower.node, sync), []).append(entry)
+                self._count(follower, entry)
+        return stream.number, stream.seq
+
+    def _count(self, follower: Follower, entry: Entry) -> None:
+        size = len(entry.ops)
+        follower.sizes.append((entry.seq, size))
+        follower.under_way += size
+        if follower.under_way > FALL_BEHIND:
+            follower.begin_again()
+
+    def flush(self) -> None:
+        """Send what has gathered: one frame for each home."""
+        outbox, self._outbox = self._outbox, {}
+        # Of one home the order of entries counts: what is not synced waits for what came before it.
+        for (node, sync), entries in outbox.items():
+            self._port.send(node, Ship(sync, entries))
+
+    def written(self, now: Now, partition: PartitionId, number: LeaseNumber, seq: int, then: Then) -> bool:
+        """Entry `seq` is on this disk: call `then` once it is on enough others; False: not led any more."""
+        stream = self._streams.get(partition)
+        if stream is None or stream.number != number:
+            return False
+        stream.durable = max(stream.durable, seq)
+        stream.waiting.append((seq, then))
+        self._complete(now, stream)
+        return True
+
+    def _complete(self, now: Now, stream: Stream) -> None:
+        while stream.waiting:
+            seq, then = stream.waiting[0]
+            have = [self._me] if stream.durable >= seq else []
+            have += [f.node for f in stream.followers.values() if f.confirmed >= seq]
+            if not stream.record().has_quorum(have, self._least()):
+                return
+            stream.waiting.popleft()
+            then(now)
+
+    def homes_changed(self, now: Now, partition: PartitionId) -> None:
+        """The home set that counts is another: what waits may be complete."""
+        stream = self._streams.get(partition)
+        if stream is not None:
+            self.refresh(stream)
+            self._complete(now, stream)
+
+    # --- bringing a home up to date ------------------------------------------------------------------
+
+    def align(self, stream: Stream, node: NodeId) -> None:
+        """What a home holds was merged: give it the small records, then everything that follows."""
+        follower = stream.followers.get(node)
+        if follower is None or follower.stage is not Stage.ASKED:
+            return
+        follower.stage = Stage.SEEN
+        at = [0]
+
+        def mark() -> None:
+            at[0] = stream.seq
+            follower.buffered = []
+
+        def read(now: Now, rows: dict[bytes, bytes]) -> None:
+            if self._streams.get(stream.partition) is not stream or follower.buffered is None:
+                return
+            size = len(stream.keys.prefix)
+            small = {key[size:]: record for key, record in rows.items()}
+            n = stream.number.n
+            self._port.send(node, Align(stream.partition, n, at[0], Blob(encode_rows(small))))
+            entries, follower.buffered = follower.buffered, None
+            follower.stage = Stage.ALIGNING
+            follower.asked_at = now.run
+            if entries:
+                self._port.send(node, Ship(True, entries))
+
+        self._port.boundary(small_ranges(stream.keys), read, mark)
+
+    def on_aligned(self, now: Now, sender: NodeId, aligned: Aligned) -> None:
+        """A home follows now.  Errors: ProtocolError."""
+        stream = self.find(aligned.partition, aligned.n)
+        follower = None if stream is None else stream.followers.get(sender)
+        if stream is None or follower is None or follower.stage is not Stage.ALIGNING:
+            return
+        follower.stage = Stage.FOLLOWING
+        follower.gaps = decode_gaps(aligned.gaps)
+        follower.confirmed = max(follower.confirmed, aligned.seq)
+        self._complete(now, stream)
+        self._fill(now, stream, follower)
+
+    def on_shipped(self, now: Now, sender: NodeId, shipped: Shipped) -> None:
+        """A home has entries, on disk if `sync`."""
+        for partition, n, seq in shipped.entries:
+            stream = self.find(partition, n)
+            follower = None if stream is None else stream.followers.get(sender)
+            if stream is None or follower is None or follower.stage is Stage.ASKED:
+                continue
+            while follower.sizes and follower.sizes[0][0] <= seq:
+                follower.under_way -= follower.sizes.popleft()[1]
+            if shipped.sync:
+                follower.confirmed = max(follower.confirmed, seq)
+                self._complete(now, stream)
+
+    def on_unaligned(self, sender: NodeId, partition: PartitionId, n: int) -> None:
+        """A home does not follow so far."""
+        stream = self.find(partition, n)
+        follower = None if stream is None else stream.followers.get(sender)
+        if follower is not None:
+            follower.begin_again()
+
+    def gone(self, node: NodeId) -> None:
+        """The connection to a home broke: what was under way may be lost."""
+        for stream in self._streams.values():
+            follower = stream.followers.get(node)
+            if follower is not None:
+                follower.begin_again()
+
+    def tick(self, now: Now, reachable: Callable[[NodeId], bool]) -> None:
+        """Ask the homes that do not follow what they hold, again and again; go on filling gaps."""
+        for stream in self._streams.values():
+            for follower in stream.followers.values():
+                late = now.run - follower.asked_at >= ASK_AGAIN
+                if follower.stage is Stage.ASKED and late and reachable(follower.node):
+                    follower.asked_at = now.run
+                    self._port.send(follower.node, Inspect(stream.partition, stream.number.n))
+                elif follower.stage is Stage.ALIGNING and now.run - follower.asked_at > 20 * ASK_AGAIN:
+                    follower.begin_again()
+                elif follower.stage is Stage.FOLLOWING:
+                    self._fill(now, stream, follower)
+
+    # --- filling the gaps of a home ------------------------------------------------------------------
+
+    def _fill(self, now: Now, stream: Stream, follower: Follower) -> None:
+        """Send what a home lacks, one page at a time."""
+        if follower.filling:
+            return
+        found = self._next_gap(stream, follower)
+        if found is None:
+            return
+        log, low, high = found
+        follower.filling = True
+
+        def read(now: Now, result: tuple[list[BatchRecord], int]) -> None:
+            batches, reached = result
+            if follower.stage is not Stage.FOLLOWING or self._streams.get(stream.partition) is not stream:
+                follower.filling = False
+                return
+            live = [b for b in batches if not _dead(stream, log, b)]
+            n = stream.number.n
+            self._port.send(follower.node, Fill(stream.partition, n, log, low, min(high, reached), live))
+
+        self._port.read(now, read_batches(stream.keys, log, low, high), read)
+
+    def _next_gap(self, stream: Stream, follower: Follower) -> tuple[LogId, int, int] | None:
+        """Return a range that a home lacks and this node holds; forget those that are dead."""
+        for log_id in list(follower.gaps):
+            log, missing = stream.logs.get(log_id), follower.gaps[log_id]
+            if log is None:
+                del follower.gaps[log_id]
+                continue
+            for low, high in log.dead.ranges.within(0, missing.end):
+                missing.remove(low, high)
+            if not missing.size:
+                del follower.gaps[log_id]
+                continue
+            held = RangeSet(missing)
+            for low, high in log.gaps:
+                held.remove(low, high)
+            for low, high in held:
+                if low < log.durable:
+                    return log_id, low, min(high, log.durable)
+        return None
+
+    def on_filled(self, now: Now, sender: NodeId, filled: Filled) -> None:
+        """A home has a page on disk."""
+        stream = self.find(filled.partition, filled.n)
+        follower = None if stream is None else stream.followers.get(sender)
+        if stream is None or follower is None:
+            return
+        follower.filling = False
+        missing = follower.gaps.get(filled.log)
+        if missing is not None:
+            missing.remove(filled.low, filled.high)
+            if not missing.size:
+                del follower.gaps[filled.log]
+        self._fill(now, stream, follower)
+
+
+def _dead(stream: Stream, log_id: LogId, batch: BatchRecord) -> bool:
+    log = stream.logs.get(log_id)
+    if log is None:
+        return True
+    return log.dead.ranges.covers(batch.first, batch.first + read_batch_head(batch.record)[1])

@@ -1,0 +1,32 @@
+"""What the broker knows of its clients and of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dmqnode.queue import Queue
+
+
+@dataclass(slots=True)
+class Session:
+    """What the broker knows of one connection."""
+
+    id: int
+    client: str
+    user: str
+    waiting: dict[int, Queue] = field(default_factory=dict)
+    """The queue that each receive under way waits for."""
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What the shell measures and the broker decides by."""
+
+    memory: int = 0
+    free_disk: int = 1 << 62
+    store_bytes: int = 0
+    set_aside: int = 0
+    connections: int = 0
+    address: str = ""
+    pid: int = 0
+    notices: list[str] = field(default_factory=list)

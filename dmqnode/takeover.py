@@ -1,0 +1,156 @@
+"""From the lease to serving: what a majority of the homes holds becomes what the new leader has.
+
+Acquired ──> own copy read, others asked (Inspect) ──> a majority has shown its copy ──> merged, written
+         ──> the partition opened from disk, as after a restart ──> homes aligned, lease.merged()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dmqnode.clock import Now
+from dmqnode.copies import Copies
+from dmqnode.copying import align_rows, delete_stale, split_own
+from dmqnode.homesets import HomeSet, LeaseNumber
+from dmqnode.hosting import Hosting
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.keys import PartitionKeys
+from dmqnode.log import Log
+from dmqnode.peer_messages import Inspect, Summary
+from dmqnode.port import Port
+from dmqnode.smallrows import (
+    Shown,
+    decode_gaps,
+    decode_rows,
+    describe,
+    encode_stamp,
+    merge,
+    own_ranges,
+    stamp_key,
+)
+from dmqnode.streams import ASK_AGAIN, Stream, Streams
+
+
+@dataclass(slots=True)
+class _Takeover:
+    number: LeaseNumber
+    record: HomeSet
+    keys: PartitionKeys
+    asked_at: float
+    shown: dict[NodeId, Shown] = field(default_factory=dict)
+    merging: bool = False
+
+
+class Takeovers:
+    """The partitions of which this node holds the lease and that it does not serve yet."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        port: Port,
+        hosting: Hosting,
+        copies: Copies,
+        streams: Streams,
+        *,
+        counted: Callable[[PartitionId], HomeSet | None],
+        merged: Callable[[PartitionId, LeaseNumber], None],
+    ) -> None:
+        self._me = me
+        self._port = port
+        self._hosting = hosting
+        self._copies = copies
+        self._streams = streams
+        self._counted = counted
+        self._merged = merged
+        self._under_way: dict[PartitionId, _Takeover] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def begin(self, now: Now, partition: PartitionId, number: LeaseNumber, record: HomeSet) -> None:
+        """This node has the lease: find out what the homes hold."""
+        keys = PartitionKeys.of(partition)
+        takeover = _Takeover(number, record, keys, now.run)
+        self._under_way[partition] = takeover
+
+        def own(now: Now, found: dict[bytes, bytes]) -> None:
+            stamp, gaps, rows = split_own(keys, found)
+            if self._under_way.get(partition) is takeover:
+                takeover.shown[self._me] = Shown(stamp, describe(rows), gaps)
+                self._see(now, partition, takeover)
+
+        self._port.boundary(own_ranges(keys), own)
+        self._ask(partition, takeover)
+
+    def _ask(self, partition: PartitionId, takeover: _Takeover) -> None:
+        for node in takeover.record.members:
+            if node != self._me and node not in takeover.shown:
+                self._port.send(node, Inspect(partition, takeover.number.n))
+
+    def cancel(self, partition: PartitionId) -> None:
+        """The lease is over."""
+        self._under_way.pop(partition, None)
+
+    def tick(self, now: Now) -> None:
+        """Ask those again that were silent."""
+        for partition, takeover in self._under_way.items():
+            if not takeover.merging and now.run - takeover.asked_at >= ASK_AGAIN:
+                takeover.asked_at = now.run
+                self._ask(partition, takeover)
+
+    def on_summary(self, now: Now, sender: NodeId, summary: Summary) -> None:
+        """A home shows its copy.  Errors: ProtocolError."""
+        partition = summary.partition
+        rows, gaps = decode_rows(summary.rows), decode_gaps(summary.gaps)
+        takeover = self._under_way.get(partition)
+        if takeover is not None and takeover.number.n == summary.n and not takeover.merging:
+            stamp = (LeaseNumber(summary.stamp_n, NodeId(summary.stamp_node)), summary.stamp_seq)
+            takeover.shown[sender] = Shown(stamp, describe(rows), gaps)
+            self._see(now, partition, takeover)
+            return
+        stream = self._streams.find(partition, summary.n)
+        if stream is not None:
+            self._hosting.adopt(now, partition, describe(rows), gaps)
+            self._streams.align(stream, sender)
+
+    def _see(self, now: Now, partition: PartitionId, takeover: _Takeover) -> None:
+        """With a majority, this node among it, merge what was shown."""
+        if takeover.merging or self._me not in takeover.shown:
+            return
+        if not takeover.record.has_majority(takeover.shown):
+            return
+        takeover.merging = True
+        mine = takeover.shown[self._me]
+        rows, _ = merge(takeover.shown.values(), mine)
+        ops, gaps, stale = align_rows(takeover.keys, mine.described.rows, mine.gaps, rows)
+        ops.put(stamp_key(takeover.keys), encode_stamp((takeover.number, 0)))
+
+        def opened(now: Now, logs: dict[LogId, Log]) -> None:
+            if self._under_way.get(partition) is not takeover:
+                return
+            del self._under_way[partition]
+            self._copies.adopt(partition, takeover.number, gaps)
+            self._lead(now, partition, takeover, logs)
+            if stale:
+                self._port.read(now, delete_stale(takeover.keys, stale, self._port), lambda now, result: None)
+
+        def written(now: Now) -> None:
+            if self._under_way.get(partition) is takeover:
+                self._hosting.open_partition(now, partition, gaps, opened)
+
+        self._port.write(ops, written)
+
+    def _lead(self, now: Now, partition: PartitionId, takeover: _Takeover, logs: dict[LogId, Log]) -> None:
+        first = takeover.record
+
+        def record() -> HomeSet:
+            counted = self._counted(partition)
+            return first if counted is None else counted
+
+        stream = Stream(partition, takeover.number, record, logs)
+        self._streams.open(stream)
+        for node in takeover.shown:
+            if node != self._me:
+                self._streams.align(stream, node)
+        self._merged(partition, takeover.number)

@@ -1,0 +1,80 @@
+"""Damaged records are set aside and counted; they are never delivered, and never stop the others."""
+
+from __future__ import annotations
+
+import random
+
+from tests.dmqnode.world import World
+
+
+def damaged(world: World, part: bytes, count: int = 1) -> None:
+    """Damage the first records of partition `q` under a letter, then restart."""
+    prefix = world.partition().keys.prefix + part
+    keys = [r.key for r in world.store.scan(prefix, prefix + b"\xff", limit=1000).rows]
+    for key in [k for k in keys if not k.endswith(b"\xff" * 8)][:count]:
+        world.store.damage(key, random.Random(1))
+    world.crash()
+
+
+def everything(world: World) -> list[bytes]:
+    seen = []
+    while messages := world.receive() or world.receive():
+        seen += [m.body for m in messages]
+        world.ack(messages)
+    return seen
+
+
+def sent(world: World, **settings: object) -> World:
+    world.create(**settings)
+    for n in range(4):
+        world.send(b"%d" % n, b"%d'" % n)
+    return world
+
+
+def test_a_damaged_batch_is_lost_and_counted() -> None:
+    world = sent(World())
+    damaged(world, b"b", 2)
+    assert everything(world) == [b"2", b"2'", b"3", b"3'"]
+    assert world.broker.counters.lost == 4
+    assert world.figures() == (0, 0, 0)
+    assert world.store.statistics().set_aside == 2
+
+
+def test_a_damaged_batch_of_a_group_is_lost_and_counted() -> None:
+    world = sent(World(), ordering="fifo")
+    damaged(world, b"b")
+    assert everything(world) == [b"1", b"1'", b"2", b"2'", b"3", b"3'"]
+    assert world.broker.counters.lost == 2
+
+
+def test_a_batch_damaged_between_two_deliveries_is_lost_and_counted() -> None:
+    world = sent(World())
+    world.nack(world.receive(2))
+    damaged(world, b"b")
+    assert len(everything(world)) == 6
+    assert world.broker.counters.lost == 2
+
+
+def test_a_damaged_log_record_is_made_up_for() -> None:
+    world = sent(World())
+    damaged(world, b"l")
+    assert len(everything(world)) == 8
+    world.crash()
+    assert world.figures() == (0, 0, 0)
+
+
+def test_a_damaged_state_is_made_up_for() -> None:
+    world = sent(World())
+    damaged(world, b"s")
+    assert len(everything(world)) == 8
+
+
+def test_a_damaged_index_entry_is_made_up_for() -> None:
+    world = World()
+    world.create()
+    for n in range(3):
+        world.send(b"%d" % n, delay=10.0 + n)
+    damaged(world, b"t")
+    world.receive()
+    world.pass_time(20.0)
+    assert sorted(everything(world)) == [b"0", b"1", b"2"]
