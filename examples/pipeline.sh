@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# SHA-256 of Python's standard library, by four workers, while one of them and the node are killed.
+#
+#   files --> four times `dmq receive files --exec` --> digests --> compared with what sha256sum says
+#
+# Every regular file below the standard library's directory is a message on `files`; packages that somebody
+# installed there, in site-packages, are no part of it. A worker runs sha256sum for each and sends
+# `digest  path` to `digests`. In the middle a worker is killed with SIGKILL, then the node.
+#
+# DMQ_DEMO_LIMIT=N takes only N files. Needs `dmq` and `python` in PATH; `make demo` sees to that.
+
+set -euo pipefail
+
+limit=${DMQ_DEMO_LIMIT:-}
+workers=4
+patience=60 # seconds without progress
+
+for name in $(compgen -v DMQ_); do unset "$name"; done # whoever runs this may have settings of his own
+export LC_ALL=C XDG_CONFIG_HOME=/nonexistent
+export PYTHONDONTWRITEBYTECODE=1 # or the files that we count would become more
+
+say() { printf '%s\n' "demo: $*" >&2; }
+give_up() {
+    say "$*"
+    sed 's/^/  /' "$dir"/*.log >&2
+    exit 1
+}
+
+# What a worker does with a message: the path is on stdin. It asks the worker's sender, a `dmq send` that
+# reads messages from one pipe and writes the id of each that is stored to another, and so saves starting
+# a program for each file. Only then is the message acked. Should this run twice for one message, because
+# the worker was killed before the ack, then the second digest has the dedup id of the first, and is dropped.
+# shellcheck disable=SC2016
+command='
+    IFS= read -r path
+    line=$(sha256sum -- "$path") || exit
+    body=$(printf %s "$line" | base64 -w0)
+    {
+        printf "{\"body\":\"%s\",\"encoding\":\"base64\",\"dedup_id\":\"%s\"}\n" "$body" "$DMQ_MESSAGE_ID" >"$PIPES.ask"
+        read -r id
+    } <"$PIPES.told"
+'
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/dmq-demo.XXXXXX")
+node=
+declare -a receivers=() senders=()
+
+release() {
+    # A command whose sender is gone waits for its answer: let it find the end of the file.
+    local pipe
+    for pipe in "$dir"/*.told; do
+        if [[ -p $pipe ]]; then : 3<>"$pipe"; fi
+    done
+}
+
+clean_up() {
+    trap - EXIT
+    trap '' INT TERM HUP
+    local pid
+    for pid in "${receivers[@]}" "${senders[@]}" $node; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${receivers[@]}" "${senders[@]}" $node; do
+        for _ in {1..100}; do
+            release
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    release
+    rm -rf "$dir"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+start_node() { # address
+    : >"$dir/ready"
+    dmq node start --data "$dir/data" --listen "$1" >"$dir/ready" 2>>"$dir/node.log" &
+    node=$!
+    until grep -q '^ready ' "$dir/ready"; do
+        kill -0 "$node" 2>/dev/null || give_up "the node did not start"
+        sleep 0.05
+    done
+    DMQ_NODES=$(awk '{ print $3 }' "$dir/ready")
+    export DMQ_NODES
+}
+
+start_worker() { # number
+    local pipes="$dir/worker$1"
+    mkfifo "$pipes.ask" "$pipes.told"
+    dmq send digests --ndjson <"$pipes.ask" >"$pipes.told" 2>>"$dir/worker$1.log" &
+    senders+=($!)
+    exec {hold}>"$pipes.ask" # the sender goes on as long as this is open
+    PIPES=$pipes dmq receive files --follow --exec "$command" 2>>"$dir/worker$1.log" &
+    receivers+=($!)
+}
+
+end_suddenly() { # pid
+    kill -KILL "$1"
+    wait "$1" 2>/dev/null || true
+}
+
+counted() { # queue, fields: their sum
+    dmq --json queue show "$1" |
+        python -c 'import json, sys; q = json.load(sys.stdin); print(sum(q[n] for n in sys.argv[1:]))' "${@:2}"
+}
+
+wait_until_done() { # how many digests
+    local done=-1 before=-1 since=$SECONDS
+    while ((done < $1)); do
+        ((done < 0)) || sleep 0.3
+        done=$(counted digests ready)
+        if ((done != before)); then
+            before=$done since=$SECONDS
+            show "$done"
+        fi
+        ((SECONDS - since < patience)) || give_up "nothing was done for $patience seconds"
+    done
+    if [[ -t 2 ]]; then printf '\n' >&2; fi
+}
+
+show() { # how many digests
+    if [[ -t 2 ]]; then
+        printf '\rdemo: %6d of %d digests' "$1" "$total" >&2
+    elif ((SECONDS >= shown + 5)); then
+        shown=$SECONDS
+        say "$1 of $total digests"
+    fi
+}
+
+# --- the files -------------------------------------------------------------------------------------------
+
+library=$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+find "$library" \( -name site-packages -o -name dist-packages \) -prune -o -type f -print | sort >"$dir/all"
+if [[ -n $limit ]]; then head -n "$limit" "$dir/all" >"$dir/paths"; else mv "$dir/all" "$dir/paths"; fi
+total=$(wc -l <"$dir/paths")
+shown=$SECONDS
+
+say "a node of our own, with its data in $dir"
+start_node 127.0.0.1:0
+dmq --quiet queue create files --visibility 5s
+dmq --quiet queue create digests
+
+say "$total files below $library become messages on 'files'"
+dmq send files --lines --quiet <"$dir/paths"
+
+say "$workers workers compute their digests"
+for number in $(seq "$workers"); do start_worker "$number"; done
+
+wait_until_done $((total / 4))
+say "killing a worker (SIGKILL, process ${receivers[0]}) and starting another"
+end_suddenly "${receivers[0]}"
+unset "receivers[0]"
+start_worker $((workers + 1))
+
+wait_until_done $((total / 2))
+say "killing the node (SIGKILL, process $node) and starting it again on its data"
+end_suddenly "$node"
+start_node "$DMQ_NODES"
+
+wait_until_done "$total"
+# A killed worker's last messages come again when their visibility ends; their digests are there already.
+until (($(counted files ready delayed in_flight) == 0)); do sleep 0.3; done
+say "all files are done; the workers may go"
+for pid in "${receivers[@]}"; do kill -TERM "$pid"; done
+for pid in "${receivers[@]}"; do wait "$pid" || true; done
+
+# --- the comparison --------------------------------------------------------------------------------------
+
+say "comparing: dmq receive digests --all --lines | sort"
+dmq receive digests --all --lines --quiet | sort >"$dir/received"
+xargs -d '\n' sha256sum -- <"$dir/paths" | sort >"$dir/expected"
+if ! diff "$dir/expected" "$dir/received" >"$dir/difference"; then
+    head "$dir/difference" >&2
+    say "FAILED: $(grep -c '^[<>]' "$dir/difference") lines differ from what sha256sum says"
+    exit 1
+fi
+say "all $(wc -l <"$dir/received") lines are what sha256sum says, in $SECONDS seconds"
