@@ -84,8 +84,8 @@ class Asking:
         """Refused calls, by when they are made again."""
         self._sequence = 0
         self._unsettled: dict[int, None] = {}
-        self._lanes: Lanes[Group] = Lanes(self._waiting)
-        self._acks: Lanes[Group] = Lanes(self._waiting, ACKS_AT_ONCE)
+        self._lanes: Lanes[SendGroup] = Lanes(self._waiting)
+        self._acks: Lanes[AckGroup] = Lanes(self._waiting, ACKS_AT_ONCE)
         self._outcomes: list[Outcome] = []
         self._bytes = 0
 
@@ -112,17 +112,18 @@ class Asking:
 
     def send(self, now: float, lane: LaneKey, body: bytes, columns: Columns, owner: Any) -> Call:
         """Take in one message, which travels with others that wait; its outcome is its id."""
-        group = self._lanes.join(lane, len(body), self.link.batch_bytes, lambda: self._new_send(now, lane))
-        assert isinstance(group, SendGroup)
-        self._bytes -= group.bytes
-        group.add(body, columns, owner, now + self.timeout)
-        self._bytes += group.bytes
+        group = self._lanes.growing(lane, len(body))
+        if group is None:
+            group = self._lanes.begin(lane, self._new_send(now, lane))
+            group.room = self.link.batch_bytes
+        self._bytes += group.add(body, columns, owner, now + self.timeout)
         return group
 
     def ack(self, now: float, held: Held, owner: Any) -> Call:
         """Take in the ack of one message, which travels with others that wait; its outcome is None."""
-        group = self._acks.join("ack", 0, 1, lambda: self._new_acks(now))
-        assert isinstance(group, AckGroup)
+        group = self._acks.growing("ack", 0)
+        if group is None:
+            group = self._acks.begin("ack", self._new_acks(now))
         group.add(held, owner, now + self.timeout)
         return group
 

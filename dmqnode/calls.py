@@ -186,7 +186,7 @@ class Group(Call):
     `members` are those who wait, None for one who does no more; `deadlines` are theirs.
     """
 
-    __slots__ = ("bytes", "deadlines", "in_lane", "lane", "members", "sealed")
+    __slots__ = ("bytes", "deadlines", "in_lane", "lane", "members", "room", "sealed")
 
     def __init__(self, now: float, deadline: float, lane: Any) -> None:
         super().__init__(now, deadline, _NOTHING, None)
@@ -194,6 +194,8 @@ class Group(Call):
         self.members: list[Any] = []
         self.deadlines: list[float] = []
         self.bytes = 0
+        self.room = 1
+        """Bytes that it may have; one longer call is a group by itself."""
         self.sealed = False
         self.in_lane = False
         """Whether it takes one of its lane's places."""
@@ -247,16 +249,18 @@ class SendGroup(Group):
     def kind(self) -> type[Message]:
         return Send
 
-    def add(self, body: bytes, columns: Columns, owner: Any, deadline: float) -> None:
-        """Let one more message travel along."""
+    def add(self, body: bytes, columns: Columns, owner: Any, deadline: float) -> int:
+        """Let one more message travel along; return how many bytes longer that makes the batch, roughly."""
+        more = len(body) + 8
         self.bodies.append(body)
         self.columns.append(columns)
         self.members.append(owner)
         self.deadlines.append(deadline)
-        self.bytes += len(body) + 8
         if columns is not NO_COLUMNS:
             self.plain = False
-            self.bytes += 4 * len(repr(columns))
+            more += 4 * len(repr(columns))
+        self.bytes += more
+        return more
 
     def remove(self, at: int) -> None:
         super().remove(at)

@@ -119,7 +119,8 @@ class Client:
             dedup_id: within five minutes, a second message of the same name is not stored again.
             create: make the queue, with default settings, if there is none.
         """
-        checked = columns(attributes, group, ttl, dedup_id) or NO_COLUMNS
+        plain = attributes is None and group is None and ttl is None and dedup_id is None
+        checked = NO_COLUMNS if plain else columns(attributes, group, ttl, dedup_id) or NO_COLUMNS
         return await self._line.send((queue, delay, create), body_bytes(body), checked)
 
     async def send_many(

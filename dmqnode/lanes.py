@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from dmqnode.calls import Call, Group
 
-UNDER_WAY = 2
-"""Groups of one lane that may be under way: while the node stores one, the next is on its way."""
+UNDER_WAY = 4
+"""Groups of one lane that may be under way: while the node stores some, the next are on their way."""
 GROUP_MEMBERS = 4096
 
 G = TypeVar("G", bound=Group)
@@ -39,26 +39,29 @@ class Lanes(Generic[G]):
         self._most = most
         self._lanes: dict[Hashable, _Lane[G]] = {}
 
-    def join(self, key: Hashable, size: int, room: int, new_group: Callable[[], G]) -> G:
-        """Return the group in which a call of `size` bytes travels.
+    def growing(self, key: Hashable, size: int) -> G | None:
+        """Return the group that a call of `size` bytes may join, None where a new one is needed."""
+        lane = self._lanes.get(key)
+        group = None if lane is None else lane.growing
+        if (
+            group is not None
+            and not group.sealed
+            and group.bytes + size <= group.room
+            and len(group.members) < self._most
+        ):
+            return group
+        return None
+
+    def begin(self, key: Hashable, group: G) -> G:
+        """Let calls join `group`, which is empty, and write it as soon as it is its turn.
 
         Arguments:
             key: is the group's `lane`.
-            room: bytes that a group may have; one longer call is a group by itself.
-            new_group: makes an empty group.
         """
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane()
-        group = lane.growing
-        if (
-            group is not None
-            and not group.sealed
-            and group.bytes + size <= room
-            and len(group.members) < self._most
-        ):
-            return group
-        group = lane.growing = new_group()
+        lane.growing = group
         group.in_lane = True
         if lane.under_way < UNDER_WAY:
             lane.under_way += 1
