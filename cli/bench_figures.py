@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ SHORTEST = 1e-6
 STEP = math.log(1.01)
 """Latencies within one percent of each other are one."""
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+FRESH = 10_000
+"""Latencies kept as they are, until they are counted."""
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -26,16 +29,34 @@ class Latencies:
     """Any number of latencies in the memory of a few: counted by their logarithm."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self.count = 0
-        self.max = 0.0
+        self._fresh: list[float] = []
+        self._counts: Counter[int] = Counter()
+        self._max = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one."""
-        at = int(math.log(max(seconds, SHORTEST) / SHORTEST) / STEP)
-        self._counts[at] = self._counts.get(at, 0) + 1
-        self.count += 1
-        self.max = max(self.max, seconds)
+        """Take one."""
+        # This is called while others are measured, so what takes time is left for later.
+        self._fresh.append(seconds)
+        if len(self._fresh) >= FRESH:
+            self._count()
+
+    def _count(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        log = math.log
+        self._counts.update(int(log(max(s, SHORTEST) / SHORTEST) / STEP) for s in fresh)
+        self._max = max(self._max, *fresh, 0.0)
+
+    @property
+    def max(self) -> float:
+        """The longest, in seconds; 0 for none."""
+        self._count()
+        return self._max
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        self._count()
+        return self._counts.total()
 
     def percentile(self, share: float) -> float:
         """Return the seconds that `share` of them, 0 … 1, do not exceed, to one percent; 0 for none."""
@@ -43,7 +64,7 @@ class Latencies:
         for at in sorted(self._counts):
             left -= self._counts[at]
             if left <= 0:
-                return min(self.max, SHORTEST * math.exp((at + 0.5) * STEP))
+                return min(self._max, SHORTEST * math.exp((at + 0.5) * STEP))
         return 0.0
 
     def figures(self) -> dict[str, float]:
@@ -53,6 +74,7 @@ class Latencies:
 
     def cells(self) -> dict[int, int]:
         """Return how many there are by cell of a chart: CELLS_PER_DECADE for each power of ten of a second."""
+        self._count()
         found: dict[int, int] = {}
         for at, count in self._counts.items():
             cell = math.floor((math.log10(SHORTEST) + at * STEP / math.log(10)) * CELLS_PER_DECADE)
