@@ -67,6 +67,8 @@ class Grants:
     ) -> None:
         self._me = me
         self._silent_until = silent_until
+        self.isolated = False
+        """Whether no majority of the roster was heard for long: then nothing is granted (M3)."""
         self._ready = ready
         self._promises: dict[PartitionId, Promise] = {}
         self._held_by: dict[NodeId, PairSet] = {}
@@ -148,7 +150,7 @@ class Grants:
             NO_LEASE.node,
         )
         if (
-            (slow < self._silent_until and not alone)
+            ((slow < self._silent_until or self.isolated) and not alone)
             or number < promise.highest
             or (number == promise.highest and promise.holder != sender)
             or promise.runs_for_other(sender, slow)

@@ -252,6 +252,49 @@ class Withdraw(Message, tag=98):
     n: int
 
 
+# --- debts: sends taken in while nobody leads (rules C1, C2) ---------------------------------------------
+
+
+class Debt(Record):
+    """One batch that was taken in for a partition which nobody led: messages `first` … of `log`."""
+
+    log: LogId
+    first: int
+    producer: bytes
+    sequence: int
+    floor: int
+    record: Blob
+
+
+class Keep(Message, tag=100):
+    """Asks to keep a copy of a debt until the partition's leader has it."""
+
+    nonce: int
+    partition: PartitionId
+    debt: list[Debt]
+
+
+class Kept(Message, tag=101):
+    """Answers Keep, once the copy is on disk."""
+
+    nonce: int
+
+
+class Offer(Message, tag=102):
+    """Hands debts to the leader; `owed`: per own log of the sender, its end and what it owes."""
+
+    partition: PartitionId
+    debts: list[Debt]
+    owed: list[tuple[LogId, int, bytes]]
+
+
+class Taken(Message, tag=103):
+    """Answers Offer: these batches (log, first) are safe with the homes, and need not be kept."""
+
+    partition: PartitionId
+    taken: list[tuple[LogId, int]]
+
+
 # --- the catalog: queue definitions on every node (rules T2, T3) ----------------------------------------
 
 
