@@ -62,8 +62,8 @@ MODULES = {
             groups holds keys loading log moves partition queue queues ranges readahead reads ready records
             entering expiry numbering pending registry reports sends settling surroundings upkeep
 
-            answers catalog cluster clustering copies copying fanout frontend grants homesets hosted
-            hosting hybridclock lease_effects lease_states leaseclock leases mending peer_messages
+            answers catalog cluster clustering copies copying crossings debts fanout frontend grants
+            homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mending peer_messages
             placement polls port renewals requests roster shards smallrows streams takeover
         """,
         # Act: sockets, disks, signals, files.
