@@ -113,6 +113,11 @@ class Catalog:
         """Return where a record is kept, and the record."""
         return queue_key(queue), record
 
+    def deleted(self, queue: QueueId) -> bool:
+        """Tell whether a queue is known to be deleted."""
+        known = self._known.get(queue)
+        return known is not None and "deleted_at" in cbor2.loads(known.record)
+
     def forget(self, queue: QueueId) -> None:
         """Forget a deleted queue's record: every member has seen it."""
         old = self._known.pop(queue, None)

@@ -10,11 +10,13 @@ It implements `Port`: messages to this node itself go round through `settle`, th
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import cbor2
@@ -22,6 +24,8 @@ import cbor2
 from dmqnode.catalog import Catalog
 from dmqnode.clock import Now
 from dmqnode.cluster import Cluster
+from dmqnode.crossings import Crossings
+from dmqnode.debts import Debts
 from dmqnode.fanout import Fanout
 from dmqnode.frontend import FrontEnd
 from dmqnode.homesets import HomeSet
@@ -34,6 +38,7 @@ from dmqnode.messages import (
 )
 from dmqnode.partition import Partition
 from dmqnode.pending import Look, Shipment
+from dmqnode.queue import Queue
 from dmqnode.queues import Definition
 from dmqnode.reads import Procedure
 from dmqnode.requests import Requests
@@ -75,6 +80,8 @@ class Clustering:
         self._loop: deque[Message] = deque()
         self._entries: dict[PartitionId, list[tuple[WriteBatch, Then]]] = {}
         self._look_at = now.run
+        self._later: list[tuple[float, int, Then]] = []
+        self._tie = count()
         self.rosters = Rosters(
             roster, self, self.replicate, replicas=config.replicas, changed=self._roster_changed
         )
@@ -100,6 +107,9 @@ class Clustering:
         self.front = FrontEnd(broker, self)
         self.fanout = Fanout(broker, self)
         self.requests = Requests(broker, self)
+        self.debts = Debts(broker, self)
+        self.crossings = Crossings(broker, self)
+        self.debts.load(now)
 
     # --- what is known -------------------------------------------------------------------------------
 
@@ -130,6 +140,25 @@ class Clustering:
     def _roster_changed(self, now: Now, roster: Roster) -> None:
         for node in [n for n in self.linked if roster.find(n) is None]:
             self.linked.pop(node)
+
+    def delivers(self, shard: Queue) -> bool:
+        """Tell whether this node may hand out messages of a shard at this moment (L4, P6)."""
+        self.advance(self._broker.now)
+        return all(self.cluster.leads(p.id) and self.hosted.serves(p.id) for p in shard.partitions)
+
+    def leader_of(self, partition: PartitionId) -> NodeId | None:
+        """Return who leads a partition, as far as this node knows."""
+        return self.cluster.leaders.get(partition)
+
+    def find_leader(self, now: Now, definition: Definition, partition: PartitionId) -> None:
+        """Make somebody lead a partition, and get to know who."""
+        index = int.from_bytes(partition[8:], "big")
+        if index < definition.settings.partitions:
+            self.crossings.nudge(now, definition, index)
+
+    def later(self, now: Now, seconds: float, then: Then) -> None:
+        """Call `then` in so many seconds."""
+        heapq.heappush(self._later, (now.run + seconds, next(self._tie), then))
 
     # --- Port ----------------------------------------------------------------------------------------
 
@@ -200,6 +229,7 @@ class Clustering:
             or self.front.receive(now, sender, message)
             or self.rosters.receive(now, sender, message)
             or self.catalog.receive(now, sender, message)
+            or self.debts.receive(now, sender, message)
         )
 
     def settle(self, now: Now) -> None:
@@ -266,6 +296,9 @@ class Clustering:
         self.cluster.tick(now)
         self.front.tick(now)
         self.catalog.tick(now)
+        self.debts.tick(now)
+        while self._later and self._later[0][0] <= now.run:
+            heapq.heappop(self._later)[2](now)
         if now.run >= self._look_at:
             self._look_at = now.run + LOOK_EVERY
             self._look(now)
@@ -273,6 +306,8 @@ class Clustering:
 
     def _look(self, now: Now) -> None:
         self.rosters.seen(now, self.reachable)
+        limit = self._broker.config.dead_after / 2
+        self.cluster.grants.isolated = self.rosters.isolated(now, limit)
         if self.cluster.leads(ROSTER):
             absent = self.rosters.overdue(now, self._broker.config.dead_after)
             if absent is not None:
@@ -287,6 +322,8 @@ class Clustering:
             self.cluster.next_deadline(now),
             self.front.next_deadline(),
             self.catalog.next_deadline(),
+            self.debts.next_deadline(),
+            self._later[0][0] if self._later else math.inf,
             self._look_at,
             math.inf,
         )

@@ -140,6 +140,8 @@ class Deliveries:
         if not queue.waiters or self.crowded:
             return
         broker = self._broker
+        if broker.clustering is not None and not broker.clustering.delivers(queue):
+            return
         for waiter, delivered in queue.serve(now, broker.new_delivery, self._blocked):
             self._drop(waiter)
             queue.used_at = now.run

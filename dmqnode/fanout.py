@@ -152,6 +152,28 @@ class Fanout:
     # --- sending -------------------------------------------------------------------------------------
 
     def _send(self, now: Now, session: int, number: int, request: Send) -> None:
+        def stored(now: Now, answer: Message) -> None:
+            self.reply(session, number, answer)
+
+        self.send(now, session, number, request, stored)
+
+    def send(
+        self,
+        now: Now,
+        session: int,
+        number: int,
+        request: Send,
+        then: Callable[[Now, Message], None],
+        *,
+        moved: bool = False,
+    ) -> None:
+        """Have a batch stored, cut up by partition; `then` gets Stored or Failed.
+
+        Arguments:
+            moved: the messages come from another queue of this cluster.
+
+        Errors: Refused and its kinds, if it cannot be sent at all.
+        """
         try:
             batch = parse(request.batch)
         except ProtocolError as error:
@@ -169,10 +191,11 @@ class Fanout:
                 request.delay,
                 False,
                 blob,
+                moved,
             )
 
         def stored(now: Now, answers: list[Message]) -> None:
-            self.reply(session, number, join_stored(batch.count, list(pieces.values()), answers))
+            then(now, join_stored(batch.count, list(pieces.values()), answers))
 
         self.ask_all(now, session, number, definition, messages, stored)
 

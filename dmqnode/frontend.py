@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
@@ -38,11 +39,14 @@ from dmqnode.wire import decode, encode_payload
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
     from dmqnode.clustering import Clustering
+    from dmqnode.effects import Reply
 
 NOT_LEADER = "not-leader"
 """The code of a refusal between nodes: ask the node named in the sentence, or look for the leader."""
 PATIENCE = 5.0
 """Seconds that a request waits for somebody to lead its partition."""
+STAND_IN_AFTER = 0.6
+"""Seconds without a leader after which a send is taken in by a stand-in."""
 RETRY = 0.05
 """Seconds between two looks for a leader."""
 FIRST_TICKET = 1 << 40
@@ -58,17 +62,18 @@ class Ask:
 
     ticket: int
     session: int
+    number: int
     partition: PartitionId
     first: HomeSet
     message: Message
     then: Then
     deadline: float
+    asked_at: float
     where: NodeId | None = None
     tries: int = 0
     risky: bool = False
     """It may have been done already: it was under way when a connection broke."""
     cancelled: bool = False
-    over: list[str] = field(default_factory=list)
 
 
 class FrontEnd:
@@ -109,10 +114,11 @@ class FrontEnd:
             patience: seconds to look for a leader.
         """
         self._tickets += 1
-        ask = Ask(self._tickets, session, partition, first, message, then, now.run + patience)
+        ask = Ask(
+            self._tickets, session, number, partition, first, message, then, now.run + patience, now.run
+        )
         self._asks[ask.ticket] = ask
         self._by_client.setdefault((session, number), {})[ask.ticket] = None
-        ask.over.append(f"{number}")
         if len(self._asks) > MAX_PARKED:
             self._end(now, ask, Failed("overloaded", "this node has too many requests under way", True))
             return
@@ -158,7 +164,17 @@ class FrontEnd:
         if now.run >= ask.deadline:
             self._give_up(now, ask)
             return
+        if isinstance(ask.message, Send) and now.run - ask.asked_at >= STAND_IN_AFTER:
+            # Nobody leads: keep the messages here and elsewhere until somebody does.
+            ask.where = self._clustering.me
+            if self._clustering.debts.keep(now, ask.partition, ask.message, partial(self._kept, ask)):
+                return
+            ask.where = None
         self._due.set(ask.ticket, min(ask.deadline, now.run + RETRY))
+
+    def _kept(self, ask: Ask, now: Now, answer: Message) -> None:
+        if ask.ticket in self._asks:
+            self._end(now, ask, answer)
 
     def _give_up(self, now: Now, ask: Ask) -> None:
         stored = "unknown" if ask.risky else "no"
@@ -176,7 +192,7 @@ class FrontEnd:
     def _end(self, now: Now, ask: Ask, answer: Message) -> None:
         del self._asks[ask.ticket]
         self._due.cancel(ask.ticket)
-        key = (ask.session, int(ask.over[0]))
+        key = (ask.session, ask.number)
         tickets = self._by_client.get(key)
         if tickets is not None:
             tickets.pop(ask.ticket, None)
@@ -204,6 +220,8 @@ class FrontEnd:
             self._clustering.cluster.leaders.pop(ask.partition, None)
             self._park(now, ask)
         else:
+            if ask.where is not None and ask.where != self._clustering.me:
+                self._clustering.cluster.leaders[ask.partition] = ask.where
             self._end(now, ask, answer)
         return True
 
@@ -271,6 +289,10 @@ class FrontEnd:
             self._peer_sessions[node] = session
             self._peers[session] = node
         return session
+
+    def is_part(self, reply: Reply) -> bool:
+        """Tell whether a reply is of a partition led here, for this or another front end."""
+        return reply.number >= FIRST_TICKET or reply.session in self._peers
 
     def answer_peer(self, session: int, number: int, answer: Message) -> bool:
         """Send an answer to the node that forwarded; tell whether the session stands for a node."""

@@ -18,14 +18,15 @@ from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log
-from dmqnode.mending import adopt, fill, filled, gaps_of, lack
+from dmqnode.mending import adopt, fill, filled, gaps_of, give_up, lack, take_debt
 from dmqnode.messages import Message
 from dmqnode.partition import Partition
-from dmqnode.peer_messages import BatchRecord
+from dmqnode.peer_messages import BatchRecord, Offer, Taken
 from dmqnode.pending import Shipment
 from dmqnode.port import Then
 from dmqnode.queue import Queue
 from dmqnode.queues import Definition
+from dmqnode.ranges import RangeSet
 from dmqnode.reads import Get, Procedure, Rows
 from dmqnode.roster import RECORD, ROSTER
 from dmqnode.shards import renamed, shard_name
@@ -218,6 +219,33 @@ class Hosted:
 
             if len(ops):
                 self._clustering.replicate(now, partition, ops, brought)
+
+    def take_debts(self, now: Now, sender: NodeId, offer: Offer) -> None:
+        """A node hands over what it took in while nobody led; it may forget it once the homes have it."""
+        partition = offer.partition
+        shard = self.shards.get(partition)
+        if shard is None or partition not in self._serving or not shard.partitions:
+            return  # it is offered again, to whoever leads then
+        (hosted,) = shard.partitions
+        ops = WriteBatch()
+        for debt in offer.debts:
+            ops.extend(take_debt(now, hosted, debt))
+        for log, end, owed in offer.owed:
+            if log[: len(sender)] == sender:
+                give_up(hosted, log, end, RangeSet.decode(owed))
+        self._keep_gaps(hosted)
+        self._broker.touched(now, hosted)
+
+        def brought(now: Now) -> None:
+            if not hosted.gone:
+                for debt in offer.debts:
+                    filled(now, hosted, debt.log, [BatchRecord(debt.first, debt.record)])
+                self._keep_gaps(hosted)
+                self._broker.touched(now, hosted)
+                self._broker.deliveries.serve(now, shard)
+            self._clustering.send(sender, Taken(partition, [(d.log, d.first) for d in offer.debts]))
+
+        self._clustering.replicate(now, partition, ops, brought)
 
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy led here lacks."""

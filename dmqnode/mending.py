@@ -7,9 +7,9 @@ from dmqnode.duetimes import DueBatch
 from dmqnode.ids import LogId
 from dmqnode.log import Log
 from dmqnode.partition import Partition
-from dmqnode.peer_messages import BatchRecord
+from dmqnode.peer_messages import BatchRecord, Debt
 from dmqnode.ranges import RangeSet
-from dmqnode.records import encode_due, read_batch_head, read_sent_at
+from dmqnode.records import decode_batch, encode_due, read_batch_head, read_sent_at
 from dmqnode.smallrows import Described, Gaps
 from storage.ops import WriteBatch
 
@@ -111,3 +111,75 @@ def filled(now: Now, partition: Partition, log_id: LogId, batches: list[BatchRec
                 other.rewind(low)
             log.rewind(batch.first)
     partition.touch()
+
+
+def take_debt(now: Now, partition: Partition, debt: Debt) -> WriteBatch:
+    """Take in a batch that another node accepted while nobody led, under its id; return its write.
+
+    What is held or dead already, was purged since, or repeats another send, brings nothing (C3, C5).
+    """
+    due, count = read_batch_head(debt.record)
+    end = debt.first + count
+    if debt.log in partition.closed:
+        return WriteBatch()
+    log = partition.logs.get(debt.log)
+    if log is None:
+        opened_at = max([now.wall, *(g.opened_at + 1 for g in partition.logs.values())])
+        log = Log(debt.log, opened_at, delayed=due > 0)
+        partition.add_log(log)
+    if log.dead.ranges.covers(debt.first, end):
+        return WriteBatch()
+    if end <= log.end and not log.gaps.overlap(debt.first, end):
+        return WriteBatch()
+    if end > log.end:
+        log.gaps.add(log.end, end)
+        log.end = log.durable = end
+    partition.touch()
+    if read_sent_at(debt.record) <= partition.state.purged_at or _known(partition, debt):
+        _void(log, debt.first, end)
+        return WriteBatch()
+    _remember(now, partition, log, debt, count)
+    return fill(partition, debt.log, [BatchRecord(debt.first, debt.record)])
+
+
+def _known(partition: Partition, debt: Debt) -> bool:
+    if not debt.producer:
+        return False
+    try:
+        return partition.dedup.find(debt.producer, debt.sequence) is not None
+    except KeyError:
+        return True  # settled: its outcome was told
+
+
+def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) -> None:
+    minute = now.wall // 60_000
+    if debt.producer:
+        runs = [(debt.log, debt.first, count)]
+        partition.dedup.remember(minute, debt.producer, debt.sequence, debt.floor, runs)
+    batch = decode_batch(debt.record)[2]
+    if "d" not in batch.metadata:
+        return
+    for i in range(batch.count):
+        name = batch.value("d", i)
+        if name is None:
+            continue
+        if partition.dedup.find_name(name) is not None:
+            _void(log, debt.first + i, debt.first + i + 1)
+        else:
+            partition.dedup.remember_name(name, debt.log, debt.first + i, minute)
+
+
+def _void(log: Log, low: int, high: int) -> None:
+    log.dead.add(low, high)
+    log.gaps.remove(low, high)
+
+
+def give_up(partition: Partition, log_id: LogId, end: int, owed: RangeSet) -> None:
+    """The acceptor of a log says what it still owes below `end`: what else is lacking never was (C4)."""
+    log = partition.logs.get(log_id)
+    if log is None:
+        return
+    for low, high in log.gaps.within(0, end):
+        for a, b in owed.gaps(low, high):
+            _void(log, a, b)
+            partition.touch()

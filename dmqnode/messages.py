@@ -177,6 +177,8 @@ class Send(Message, tag=16):
     """None: the queue's own delay."""
     create: bool
     batch: Blob
+    moved: bool = False
+    """The messages come from another queue, which took them.  Between nodes only."""
 
 
 class Stored(Message, tag=17):

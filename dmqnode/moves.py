@@ -69,6 +69,9 @@ class Moves:
             partition.unbury([s for s, _ in step])
             broker.touched(now, partition)
             return
+        if broker.clustering is not None:
+            broker.clustering.crossings.bury(now, source, partition, name, step, rows)
+            return
         target = broker.registry.queues.get(name) or broker.registry.create_default(
             now, name, source.definition.owner
         )
@@ -85,16 +88,8 @@ class Moves:
         broker = self._broker
         if partition.exhausted.step is not step:
             return
-        out: Rows_ = []
-        batches = _decoded(partition, rows)
-        for segment, reason in step:
-            batch = batches.get((segment.stored.log.id, segment.stored.first))
-            if batch is None:
-                broker.counters.lost += len(segment)
-                continue
-            for seq in range(segment.low, segment.high):
-                extra = {REASON: reason, SOURCE: source.name, ATTEMPTS: str(segment.attempt)}
-                out.append(_row(batch, seq - segment.stored.first, segment.stored.log.id, seq, extra))
+        out = buried_rows(source, partition, step, rows)
+        broker.counters.lost += sum(len(s) for s, _ in step) - len(out)
         partitions = self._append(now, target, out) if out else []
         broker.counters.dead_lettered += len(out)
         partition.buried([s for s, _ in step])
@@ -160,6 +155,9 @@ class Moves:
                     )
                     targets.setdefault(to, []).append(piece)
             queues = [broker.registry.find(name) for name in targets]
+            if broker.clustering is not None:
+                broker.clustering.crossings.redrive(now, session, number, delivered, targets)
+                return
         except Refused as error:
             refused(now, error)
             return
@@ -208,7 +206,7 @@ class Moves:
                     continue
                 held = partition.holds.settle(piece.delivery, piece.log, piece.first, piece.first + 1)
                 if partition.kill(held):
-                    out.append(_row(parse(piece.batch), 0, piece.log, piece.first, None))
+                    out.append(moved_row(piece))
                     touched[partition] = None
             if out:
                 moved += len(out)
@@ -220,6 +218,25 @@ class Moves:
         next(iter(touched)).after_write(Reply(session.id, number, Done(moved, more=moved > 0)))
         for partition in touched:
             broker.touched(now, partition)
+
+
+def moved_row(piece: Part) -> tuple[bytes, dict[str, Any]]:
+    """Return a message of a dead-letter queue as a row for another queue."""
+    return _row(parse(piece.batch), 0, piece.log, piece.first, None)
+
+
+def buried_rows(source: Queue, partition: Partition, step: Step, rows: Rows) -> Rows_:
+    """Return what is given up as messages of the dead-letter queue; what cannot be read is left out."""
+    out: Rows_ = []
+    batches = _decoded(partition, rows)
+    for segment, reason in step:
+        batch = batches.get((segment.stored.log.id, segment.stored.first))
+        if batch is None:
+            continue
+        for seq in range(segment.low, segment.high):
+            extra = {REASON: reason, SOURCE: source.name, ATTEMPTS: str(segment.attempt)}
+            out.append(_row(batch, seq - segment.stored.first, segment.stored.log.id, seq, extra))
+    return out
 
 
 def _bodies(partition: Partition, segments: list[Segment]) -> Procedure[Rows]:

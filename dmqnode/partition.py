@@ -234,16 +234,17 @@ class Partition:
         self._deletes = []
         return then
 
-    def purge(self) -> int:
-        """Kill everything that is stored; return how many messages that was."""
+    def purge(self, now: Now) -> int:
+        """Kill everything that was accepted so far; return how many messages of it are here."""
         killed = 0
+        self.state.purged_at = max(self.state.purged_at, now.wall)
         for log in self.logs.values():
             low = log.dead.ranges.first_gap(0)
             if low >= log.durable:
                 continue
             killed += log.dead.add(0, log.durable)
             self.state.purges.append((log.id, low, log.durable))
-            log.taken = RangeSet()
+            log.taken, log.gaps = RangeSet(), RangeSet()
             log.cursor, log.aligned = log.durable, True
         self.ready.clear(again=True)
         self.holds.clear()

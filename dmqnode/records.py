@@ -112,6 +112,8 @@ class State:
     """Where each log ends, but closed empty ones; written with every append, so a start need not search."""
     purges: list[tuple[LogId, int, int]] = field(default_factory=list)
     """Batches of (log, first seq, end) are dead and still to be deleted."""
+    purged_at: int = 0
+    """What was accepted up to this time (ms) is dead, also what a stand-in brings later (T3)."""
 
 
 def encode_state(state: State) -> bytes:
@@ -124,6 +126,8 @@ def encode_state(state: State) -> bytes:
     }
     if state.purges:
         found["purges"] = state.purges
+    if state.purged_at:
+        found["purged"] = state.purged_at
     return cbor2.dumps(found)
 
 
@@ -132,7 +136,7 @@ def decode_state(record: bytes) -> State:
     found = cbor2.loads(record)
     purges = [(LogId(log), low, high) for log, low, high in found.get("purges", ())]
     ends = {LogId(log): end for log, end in found["ends"].items()}
-    return State(found["bytes"], found["due"], found["sent"], ends, purges)
+    return State(found["bytes"], found["due"], found["sent"], ends, purges, found.get("purged", 0))
 
 
 class NotedSegment(NamedTuple):

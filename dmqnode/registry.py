@@ -215,7 +215,7 @@ class Registry:
         broker = self._broker
         killed = 0
         for partition in queue.partitions:
-            killed += partition.purge()
+            killed += partition.purge(now)
             broker.touched(now, partition)
             self.delete_purged(now, partition)
         broker.counters.purged += killed

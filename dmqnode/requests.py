@@ -14,6 +14,7 @@ from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
 from dmqnode.messages import (
     Ack,
     Cancel,
+    Delivered,
     Extend,
     Hello,
     ListQueues,
@@ -191,7 +192,8 @@ class Requests:
         now = self._broker.now
         waiting = list(replies)
         while waiting:
-            for reply in waiting:
+            for found in waiting:
+                reply = self._fenced(found) if self._clustering.front.is_part(found) else found
                 # A peer's numbers may be ours, too: first see whose session it is.
                 if self._clustering.front.answer_peer(reply.session, reply.number, reply.message):
                     continue
@@ -200,6 +202,16 @@ class Requests:
             self._clustering.settle(now)
             waiting = self._broker.more_replies()
         return mine
+
+    def _fenced(self, reply: Reply) -> Reply:
+        """Look at the lease once more as a delivery leaves: without it nothing is handed out (L4, P6)."""
+        delivered = reply.message
+        if not isinstance(delivered, Delivered) or not delivered.parts:
+            return reply
+        cluster = self._clustering.cluster
+        if all(cluster.leads(part.partition) for part in delivered.parts):
+            return reply
+        return reply._replace(message=failed(not_leader(None)))
 
     def open_peer_session(self, node: NodeId) -> int:
         """Requests that another node forwards come in a session of their own."""

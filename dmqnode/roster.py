@@ -56,6 +56,13 @@ class Roster(NamedTuple):
 
     version: int
     members: tuple[Member, ...]
+    founders: tuple[NodeId, ...] = ()
+    """The members of the first version: the first homes of the roster's partition (H5); empty: these."""
+
+    @property
+    def first_homes(self) -> tuple[NodeId, ...]:
+        """The nodes that held the roster's partition first."""
+        return self.founders or self.nodes
 
     def find(self, node: NodeId) -> Member | None:
         """Return a member by its id."""
@@ -74,19 +81,20 @@ class Roster(NamedTuple):
 
 def encode(roster: Roster) -> bytes:
     """Return the record of a roster."""
-    return cbor2.dumps([roster.version, [list(m) for m in roster.members]])
+    return cbor2.dumps([roster.version, [list(m) for m in roster.members], list(roster.first_homes)])
 
 
 def decode(record: bytes) -> Roster:
     """Read what `encode` returned.  Errors: ProtocolError."""
     try:
-        version, found = cbor2.loads(record)
+        version, found, first = cbor2.loads(record)
         members = tuple(read_member(m) for m in found)
+        founders = tuple(NodeId(bytes(n)) for n in first)
     except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
         raise ProtocolError(f"a roster cannot be read: {error}") from error
     if type(version) is not int or len({m.node for m in members}) != len(members):
         raise ProtocolError("a roster names a member twice, or has no version")
-    return Roster(version, members)
+    return Roster(version, members, founders)
 
 
 def read_member(fields: Any) -> Member:
@@ -132,7 +140,7 @@ class Rosters:
     @property
     def first(self) -> HomeSet:
         """The home set with which the roster's partition begins."""
-        return HomeSet.first([m.node for m in self.current.members[:MAX_HOMES]])
+        return HomeSet.first(self.current.first_homes[:MAX_HOMES])
 
     # --- learning ------------------------------------------------------------------------------------
 
@@ -220,13 +228,13 @@ class Rosters:
                 if m.node != member.node
                 and not (m.name == member.name and m.address == member.address and m.node in self._absent)
             )
-            return Roster(version, (*others, member))
+            return Roster(version, (*others, member), self.current.first_homes)
         gone = NodeId(step.member)
         if self.current.find(gone) is None:
             return None
         if len(members) == 1:
             raise Refused("the last member cannot leave; stop it instead")
-        return Roster(version, tuple(m for m in members if m.node != gone))
+        return Roster(version, tuple(m for m in members if m.node != gone), self.current.first_homes)
 
     # --- the absent ----------------------------------------------------------------------------------
 

@@ -62,7 +62,9 @@ class Sends:
         self, now: Now, session: Session, number: int, request: Send, batch: Batch, queue: Queue
     ) -> None:
         broker, size = self._broker, len(request.batch)
-        runs, duplicates, partitions = queue.send(now, request, batch)
+        # Only a front end of a cluster can have set it: it makes its clients' sends anew.
+        moved = request.moved and broker.clustering is not None
+        runs, duplicates, partitions = queue.send(now, request, batch, moved=moved)
         broker.counters.duplicates += duplicates
         broker.counters.received_bytes += size
         partitions[0].after_write(Reply(session.id, number, Stored(runs, duplicates), size))

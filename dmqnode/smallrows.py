@@ -113,6 +113,7 @@ def merge(shown: Iterable[Shown], mine: Shown) -> tuple[Rows, Gaps]:
                 rows.setdefault(key, record)
         state.due_low = min(state.due_low, described.state.due_low)
         state.sent_low = min(state.sent_low, described.state.sent_low)
+        state.purged_at = max(state.purged_at, described.state.purged_at)
         state.purges += [p for p in described.state.purges if p not in state.purges]
     rosters = [r for copy in copies if (r := copy.described.rows.get(b"m")) is not None]
     if rosters:
