@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from storage.errors import StorageError
+from storage.errors import DiskFull, StorageError
 from storage.ops import WriteBatch
 from storage.store import Store
 
@@ -31,6 +31,9 @@ class Group(Protocol):
 
 
 G = TypeVar("G", bound=Group)
+ROOM_WAIT = 5.0
+"""Seconds for which a group waits for room on a full disk: sends are refused meanwhile, so acks make some."""
+ROOM_STEP = 0.05
 
 
 class Shell(Protocol[G]):
@@ -75,7 +78,8 @@ class Committer(Generic[G]):
         Cancelling waits for the write under way and reports it to `written`, so that nothing is in doubt
         and nobody uses the store afterwards.
 
-        Errors: StorageError, after `failed` was told; nothing is tried twice.
+        Errors: StorageError, after `failed` was told.  Nothing is tried twice, but for a full disk: then
+        nothing was written, and the group waits a moment for room.
         """
         while True:
             await self._kicked.wait()
@@ -89,10 +93,20 @@ class Committer(Generic[G]):
         try:
             # What was collected is written, come what may; a thread is never left alone with the store.
             with trio.CancelScope(shield=True):
-                self.free_bytes = await trio.to_thread.run_sync(self._write_now, group, limiter=self._thread)
+                self.free_bytes = await self._write_when_there_is_room(group)
         except StorageError as error:
             self._shell.failed(error)
             raise
+
+    async def _write_when_there_is_room(self, group: G) -> int:
+        patience = trio.current_time() + ROOM_WAIT
+        while True:
+            try:
+                return await trio.to_thread.run_sync(self._write_now, group, limiter=self._thread)
+            except DiskFull:
+                if trio.current_time() >= patience:
+                    raise
+            await trio.sleep(ROOM_STEP)
 
     def _write_now(self, group: G) -> int:
         self._store.write(group.batch, sync=group.sync)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 
-from storage.committer import Committer
+from storage.committer import ROOM_STEP, Committer
 from storage.errors import DiskFull, StorageError, StoreFailed
 from storage.faults import Faults
 from storage.keys import u16
@@ -156,7 +156,31 @@ async def test_an_error_is_told_and_ends_it_and_nothing_is_answered(kind: str) -
     assert len(shell.errors) == 1
 
 
-async def test_a_full_disk_ends_it_with_nothing_written() -> None:
+async def test_a_full_disk_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    import random
+
+    faults = Faults(rng=random.Random(1), capacity=10)
+
+    class Draining(MemoryStore):
+        tries = 0
+
+        def write(self, batch: WriteBatch, *, sync: bool, reserve: int = 0) -> None:
+            self.tries += 1
+            if self.tries == 5:
+                faults.capacity = 100_000
+            super().write(batch, sync=sync, reserve=reserve)
+
+    store, shell = Draining(faults), Requests(list(range(20)))
+    async with running(store, shell) as committer:
+        committer.kick()
+        await shell.answered.wait()
+    assert (shell.groups, shell.errors) == ([list(range(20))], [])
+    assert trio.current_time() <= 5 * ROOM_STEP
+
+
+async def test_a_disk_that_stays_full_ends_it_with_nothing_written(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     import random
 
     store = MemoryStore(Faults(rng=random.Random(1), capacity=10))
