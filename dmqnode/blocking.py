@@ -363,3 +363,17 @@ class SyncClient:
     def members(self) -> Fields:
         """Return the members of the cluster: {"cluster", "members": […]}."""
         return self._pump.run(questions.members())
+
+    def change_members(self, kind: str, member: bytes, *, destroyed: bool = False) -> None:
+        """Let a node join, leave or be forgotten: what `dmq node leave` and `dmq cluster forget` ask for.
+
+        Arguments:
+            kind: join, leave or forget.
+            member: the node's id; to join, its record.
+            destroyed: its copies will not come back.
+        """
+        self._pump.run(questions.change_members(kind, member, destroyed=destroyed))
+
+    def retire(self, member: Fields) -> None:
+        """Have what a member holds, one as `members` lists it, moved to others: the first step of leaving."""
+        self._pump.run(questions.retire(member))

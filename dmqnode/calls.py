@@ -46,6 +46,7 @@ from dmqnode.messages import (
     Send,
     SetQueue,
     Settled,
+    Step,
     Stored,
 )
 from dmqnode.outgoing import NO_COLUMNS, Columns
@@ -67,6 +68,7 @@ ANSWER_TO: dict[type[Message], type[Message]] = {
     Explain: Report,
     NodeStatus: Report,
     Members: Report,
+    Step: Report,
 }
 """What each request is answered by, unless it is refused or cancelled."""
 CHANGE_NOTHING = frozenset({Receive, Extend, GetQueue, ListQueues, Browse, Explain, NodeStatus, Members})

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
+import cbor2
+
 from dmqnode.batch import MAX_MESSAGES
 from dmqnode.errors import UsageError
 from dmqnode.messages import (
@@ -36,6 +38,7 @@ from dmqnode.messages import (
     Report,
     SetQueue,
     Settled,
+    Step,
 )
 from dmqnode.received import HELD_AT_ONCE, Failure, Named, Naming, failures_of, outcome_of
 
@@ -92,19 +95,23 @@ def extend(named: Named | Iterable[Named], seconds: float) -> Question[None]:
 
 
 def nack(named: Named | Iterable[Named], delay: float, dead_letter: bool, reason: str) -> Question[None]:
-    """Give messages back; errors as for `ack`, but of a range that failed in part all are named."""
+    """Give messages back; errors as for `ack`."""
     naming = Naming(named)
     failures: list[Failure] = []
     for offset, held in naming.pieces():
         settled: Settled = yield Nack(held, delay, dead_letter, reason)
         failures += failures_of(settled, offset)
-    _raise(naming, naming.failures(failures))
+    precise = yield from _precisely(naming, failures, lambda held: Nack(held, delay, dead_letter, reason))
+    _raise(naming, precise)
 
 
 def _precisely(
     naming: Naming, failures: list[Failure], request: Callable[[list[Held]], Message]
 ) -> Question[list[Failure]]:
-    """A range that failed has good messages, too: ask again for each, which changes nothing for those."""
+    """A range that failed has good messages, too: ask again for each.
+
+    Those are done already (ack, extend), or nothing of the range is (nack).
+    """
     held, places = naming.singly(failures)
     if len(held) == len(failures):
         return naming.failures(failures)
@@ -195,6 +202,17 @@ def members() -> Question[Fields]:
     """Return the members of the cluster."""
     answer: Report = yield Members()
     return answer.fields
+
+
+def change_members(kind: str, member: bytes, *, destroyed: bool) -> Question[None]:
+    """Let a node join, leave or be forgotten; see `Step`."""
+    yield Step(kind, member, destroyed)
+
+
+def retire(member: Fields) -> Question[None]:
+    """Let nothing be placed any more on a member as `members` lists it, so that what it has moves away."""
+    record = [bytes.fromhex(member["node_id"]), member["name"], member["address"], member["zone"], 0.0]
+    return change_members("join", cbor2.dumps(record), destroyed=False)
 
 
 def look(queue: str, state: str, limit: int, cursor: bytes | None) -> Question[Browsed]:

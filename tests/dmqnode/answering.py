@@ -160,3 +160,17 @@ class World:
 
 
 __all__ = ["Ack", "FakeNode", "World", "delivered"]
+
+
+def connected(*addresses: str, **options: object) -> World:
+    """Return a world whose client has been welcomed."""
+    world = World(*addresses)
+    world.connect(**options)
+    world.carry()
+    return world
+
+
+def bodies(message: Message) -> list[bytes]:
+    """Return the bodies of a send."""
+    assert isinstance(message, Send)
+    return parse(message.batch).bodies()
