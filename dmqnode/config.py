@@ -30,6 +30,8 @@ class NodeConfig:
     """Directory of everything that this node keeps; made where it is missing."""
     listen: str = "127.0.0.1:7367"
     """HOST:PORT to serve; port 0 takes a free one."""
+    advertise: str = ""
+    """HOST:PORT where other nodes reach this one, if that is not `listen`."""
     join: tuple[str, ...] = ()
     """Addresses of nodes to join."""
     name: str = ""
@@ -84,10 +86,10 @@ class NodeConfig:
         _check(self.keepalive > 0, "keepalive must be longer than 0 s")
         _check(self.max_connections >= 1, "max_connections must be at least 1")
         _check(self.log_format in ("text", "json"), f"log_format is {self.log_format!r}; it is text or json")
-        for address in (self.listen, *self.join):
+        for address in (self.listen, *self.join, *([self.advertise] if self.advertise else [])):
             host_port(address)
-        for address in self.join:
-            _check(host_port(address)[1] > 0, f"nobody can be joined at {address!r}; port 0 is no port")
+        for address in (*self.join, *([self.advertise] if self.advertise else [])):
+            _check(host_port(address)[1] > 0, f"nobody can be reached at {address!r}; port 0 is no port")
 
 
 def host_port(address: str) -> tuple[str, int]:

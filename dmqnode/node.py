@@ -6,30 +6,28 @@ import gc
 import logging
 import math
 import os
-import secrets
 from collections.abc import Callable
 
 import trio
 
+from dmqnode.belonging import Belonging, Own
 from dmqnode.broker import Broker
 from dmqnode.clock import Now
 from dmqnode.config import NodeConfig
 from dmqnode.disk import look, perform_read
 from dmqnode.doors import Door, Doors
-from dmqnode.errors import NotAuthorized
-from dmqnode.ids import NODE_ID_SIZE, NodeId
-from dmqnode.keys import IDENTITY
+from dmqnode.errors import DMQError, NotAuthorized
 from dmqnode.logs import say, say_rarely
+from dmqnode.membership import Membership
 from dmqnode.messages import Delivered, Failed, Hello, Message, Welcome
 from dmqnode.pending import Pending
 from dmqnode.reads import Read
-from dmqnode.records import Identity, decode_identity, encode_identity
 from dmqnode.resources import give_memory_back, resident_memory
+from dmqnode.roster import Member
 from dmqnode.session import ConnectionSession
 from dmqnode.tokens import Tokens
 from storage.committer import Committer
 from storage.errors import StorageError
-from storage.ops import WriteBatch
 from storage.store import Store
 
 STOP_GRACE = 5.0
@@ -46,9 +44,10 @@ class Node:
     Arguments:
         config: of the node.
         store: opened; closed by whoever opened it.
-        identity: of this run, on disk already.
+        membership: who it is and to which cluster it belongs, on disk already.
         listeners: the doors, as from `trio.open_tcp_listeners`.
         address: HOST:PORT of the first.
+        advertise: HOST:PORT where other nodes reach it, if that is another.
         wall: milliseconds since 1970.
     """
 
@@ -56,23 +55,27 @@ class Node:
         self,
         config: NodeConfig,
         store: Store,
-        identity: Identity,
+        membership: Membership,
         listeners: list[Door],
         *,
         address: str,
         wall: Callable[[], int],
-        cluster: bytes,
+        advertise: str = "",
         tokens: Tokens | None = None,
     ) -> None:
         self.config = config
         self._store = store
         self._wall = wall
-        self._cluster = cluster
         self._tokens = tokens
-        self.broker = Broker(config, identity, self._now())
+        identity = membership.identity
+        self.broker = Broker(config, identity, self.now())
         self.broker.surroundings.address = address
         self.broker.surroundings.pid = os.getpid()
-        self._sessions: dict[int, ConnectionSession] = {}
+        self._sessions: dict[int, ConnectionSession | Own] = {}
+        self.belonging = Belonging(
+            self, membership, Member(identity.node, config.name, advertise or address, config.zone)
+        )
+        self._given_up: DMQError | None = None
         self.doors = Doors(self, listeners)
         self._wake = trio.Event()
         self._sleeping_until = math.inf
@@ -82,14 +85,15 @@ class Node:
         self._committing = False
         """From a kick until there is nothing more to write."""
         self._reading = trio.CapacityLimiter(READERS)
-        self._reads: trio.Nursery | None = None
+        self._services: trio.Nursery | None = None
         self._compacting = False
         self._loaded = trio.Event()
         self._periods = 0
         self._dead = False
         self.ended = trio.Event()
 
-    def _now(self) -> Now:
+    def now(self) -> Now:
+        """Return the time."""
         return Now(trio.current_time(), self._wall())
 
     # --- running -------------------------------------------------------------------------------------
@@ -99,44 +103,55 @@ class Node:
 
         Cancelling ends it at once; what was answered is on disk all the same.
 
-        Errors: StorageError when the disk failed.
+        Errors: StorageError when the disk failed; what `give_up` was told.
         """
         async with trio.open_nursery() as services:
-            self._reads = services
+            self._services = services
             services.start_soon(self._committer.run)
             services.start_soon(self._keep_time)
             await self._measure()
             services.start_soon(self._measure_for_ever)
-            self.broker.registry.load(self._now())
-            self._perform()
+            self.broker.registry.load(self.now())
+            self.perform()
             await self._loaded.wait()
             async with trio.open_nursery() as serving:
                 serving.start_soon(self.doors.run)
+                services.start_soon(self.belonging.settle_in)
                 task_status.started()
                 await self._stop.wait()
                 await self._finish()
+                self.belonging.end()
                 serving.cancel_scope.cancel()
             with trio.move_on_after(STOP_GRACE):
                 await self._until(lambda: not self._committing)
             services.cancel_scope.cancel()
         self.ended.set()
+        if self._given_up is not None:
+            raise self._given_up
 
     def stop(self) -> None:
         """Begin to stop: refuse what is new, finish what is under way."""
         self._stop.set()
 
+    def give_up(self, why: DMQError) -> None:
+        """Begin to stop; `run` will raise `why`."""
+        self._given_up = why
+        self.stop()
+
     async def _finish(self) -> None:
         await self.doors.close()
         broker = self.broker
-        broker.stop(self._now())
-        self._perform()
+        await self.belonging.hand_over()
+        broker.stop(self.now())
+        self.belonging.end_waits()
+        self.perform()
         for session in self.doors.sessions:
             session.say_goodbye("stopping", "this node is stopping; ask another, or again in a moment")
 
         def finished() -> bool:
             if broker.deliveries.waiting:  # of a queue that was being opened
-                broker.deliveries.end_waits(self._now())
-                self._perform()
+                broker.deliveries.end_waits(self.now())
+                self.perform()
             return not self._committing and all(s.idle for s in self.doors.sessions)
 
         with trio.move_on_after(STOP_GRACE):
@@ -151,10 +166,12 @@ class Node:
 
     def collect(self) -> Pending | None:
         """Return the next write group."""
-        pending = self.broker.collect(self._now())
+        pending = self.broker.collect(self.now())
         if pending is None:
             self._committing = False
             self._settled.set()
+        elif self._services is not None:
+            self.belonging.tell(self._services)  # while this disk writes, the others do, too
         return pending
 
     def look(self, pending: Pending) -> None:
@@ -166,8 +183,8 @@ class Node:
         free = self._committer.free_bytes
         if free is not None:
             self.broker.surroundings.free_disk = free
-        self.broker.written(self._now(), pending)
-        self._perform()
+        self.broker.written(self.now(), pending)
+        self.perform()
 
     def failed(self, error: StorageError) -> None:
         """The disk failed: this node says nothing more."""
@@ -195,6 +212,10 @@ class Node:
         self._sessions[number] = session
         return number
 
+    def answer_to(self, number: int, own: Own) -> None:
+        """Give the answers of a session of the node's own to `own`."""
+        self._sessions[number] = own
+
     def close_session(self, session: ConnectionSession, number: int | None, unsent: list[Delivered]) -> None:
         """A session has ended; `unsent` never left."""
         self.doors.partly_read(session, 0)
@@ -203,17 +224,17 @@ class Node:
             self.broker.deliveries.block(number, blocked=False)
             self.broker.close_session(number)
             for delivered in unsent:
-                self.broker.undelivered(self._now(), delivered)
-            self._perform()
+                self.broker.undelivered(self.now(), delivered)
+            self.perform()
         self.doors.unwritten(session, 0)
         self._settled.set()
 
     def receive(self, session: int, requests: list[tuple[int, Message]]) -> None:
         """Hand requests to the broker."""
-        now = self._now()
+        now = self.now()
         for number, message in requests:
             self.broker.receive(now, session, number, message)
-        self._perform()
+        self.perform()
 
     def sent(self) -> None:
         """A session has written all that it had taken up."""
@@ -227,17 +248,17 @@ class Node:
 
     def serve_waiting(self, session: int | None = None) -> None:
         """Give messages to a session, or to all, after something stood in the way."""
-        self.broker.deliveries.serve_waiting(self._now(), session)
-        self._perform()
+        self.broker.deliveries.serve_waiting(self.now(), session)
+        self.perform()
 
     # --- effects ---------------------------------------------------------------------------------------
 
-    def _perform(self) -> None:
+    def perform(self) -> None:
         """Do what the broker wants done now."""
         if self._dead:
             return
         broker = self.broker
-        answered: dict[ConnectionSession, None] = {}
+        answered: dict[ConnectionSession | Own, None] = {}
         for reply in broker.take_replies():
             self.doors.answered(reply.session, reply.number)
             session = self._sessions.get(reply.session)
@@ -245,21 +266,22 @@ class Node:
                 session.send(reply.number, reply.message)
                 answered[session] = None
             elif isinstance(reply.message, Delivered) and reply.message.parts:
-                broker.undelivered(self._now(), reply.message)
+                broker.undelivered(self.now(), reply.message)
         for session in answered:
             session.flush()
+        services = self._services
+        assert services is not None
+        self.belonging.tell(services)
         wanted = broker.reads.take_wanted()
         if wanted:
-            assert self._reads is not None
             for number, read in wanted:
-                self._reads.start_soon(self._read, number, read)
+                services.start_soon(self._read, number, read)
         if broker.compactions and not self._compacting:
-            assert self._reads is not None
             self._compacting = True
-            self._reads.start_soon(self._compact)
+            services.start_soon(self._compact)
         if broker.registry.loaded and not self._loaded.is_set():
             self._loaded.set()
-        if not self._committing and broker.wants_write(self._now()):
+        if not self._committing and broker.wants_write(self.now()):
             self._committing = True
             self._committer.kick()
         if self.broker.next_deadline() < self._sleeping_until:
@@ -269,8 +291,8 @@ class Node:
         rows = await trio.to_thread.run_sync(perform_read, self._store, read, limiter=self._reading)
         for key in rows.damaged:
             say_rarely("a damaged record was set aside", level=logging.ERROR, key=key.hex())
-        self.broker.read_done(self._now(), number, rows)
-        self._perform()
+        self.broker.read_done(self.now(), number, rows)
+        self.perform()
 
     async def _compact(self) -> None:
         try:
@@ -291,8 +313,8 @@ class Node:
                 await self._wake.wait()
             self._sleeping_until = -math.inf
             if self.broker.next_deadline() <= trio.current_time():
-                self.broker.tick(self._now())
-                self._perform()
+                self.broker.tick(self.now())
+                self.perform()
 
     async def _measure_for_ever(self) -> None:
         while True:
@@ -315,17 +337,3 @@ class Node:
 def _disk_usage(store: Store) -> tuple[int, int, int]:
     statistics = store.statistics()
     return store.free_bytes(), statistics.bytes_on_disk, statistics.set_aside
-
-
-def take_identity(store: Store) -> tuple[Identity, bytes]:
-    """Read who this node is, or make it up; count this start; return it with the cluster's id (I1, I3)."""
-    record = store.get(IDENTITY)
-    if record is None:
-        node, boot, cluster = NodeId(secrets.token_bytes(NODE_ID_SIZE)), 0, secrets.token_bytes(16)
-    else:
-        (node, boot, _), cluster = decode_identity(record)
-    identity = Identity(node, boot + 1, secrets.randbits(32))
-    batch = WriteBatch()
-    batch.put(IDENTITY, encode_identity(identity, cluster))
-    store.write(batch, sync=True)
-    return identity, cluster

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +17,10 @@ import trio
 
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.errors import DMQError, UsageError
+from dmqnode.joining import settle
 from dmqnode.logs import say, start_logging
-from dmqnode.node import Node, take_identity
+from dmqnode.membership import Membership
+from dmqnode.node import Node
 from dmqnode.resources import (
     keep_memory_together,
     raise_file_limit,
@@ -69,16 +71,22 @@ async def _serve(config: NodeConfig) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, stop)
         async with _listening(config.listen) as listeners, _storing(config.data) as store:
-            identity, cluster = await trio.to_thread.run_sync(take_identity, store)
             address = _address_of(listeners)
+            advertise = config.advertise or _reachable(address)
+            membership = await _until_stopped(
+                stop, lambda: settle(config, store, listeners, advertise, tokens)
+            )
+            if membership is None:
+                nursery.cancel_scope.cancel()
+                return
             node = Node(
                 config,
                 store,
-                identity,
+                membership,
                 list(listeners),
                 address=address,
                 wall=lambda: time.time_ns() // 1_000_000,
-                cluster=cluster,
+                advertise=advertise,
                 tokens=tokens,
             )
             for notice in store.notices:
@@ -89,10 +97,36 @@ async def _serve(config: NodeConfig) -> None:
                 settle_garbage()
                 say("serving", name=config.name, address=address, data=config.data)
                 _announce(f"ready {config.name} {address}")
-                await stop.wait()
+                await _either(stop, node.ended)
                 node.stop()
         nursery.cancel_scope.cancel()
     say("stopped")
+
+
+async def _until_stopped(stop: trio.Event, settle: Callable[[], Awaitable[Membership]]) -> Membership | None:
+    """Return what `settle` returns, None if a signal came first."""
+    result: Membership | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(give_up)
+        result = await settle()
+        nursery.cancel_scope.cancel()
+    return result
+
+
+async def _either(*events: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
 
 
 async def _watch_signals(
@@ -184,6 +218,12 @@ async def _storing(directory: Path) -> AsyncIterator[LevelStore]:
 def _address_of(listeners: list[trio.SocketListener]) -> str:
     host, port = listeners[0].socket.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reachable(address: str) -> str:
+    """Return where others reach a node that listens at `address`: at this host, if it listens everywhere."""
+    host, port = host_port(address)
+    return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "::") else address
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:

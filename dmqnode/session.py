@@ -11,6 +11,7 @@ from dmqnode.connection import Connection
 from dmqnode.errors import ProtocolError
 from dmqnode.logs import say_rarely
 from dmqnode.messages import Browse, Delivered, Explain, GetQueue, Goodbye, ListQueues, Message
+from dmqnode.peerlink import PEER_MAGIC
 
 if TYPE_CHECKING:
     from dmqnode.doors import Doors
@@ -53,6 +54,10 @@ class ConnectionSession:
         self._progress = 0.0
         self._closing = False
         self._blocked = False
+        self._head: bytes | None = b""
+        """The first bytes, while they may be a peer's magic; None once they are not."""
+        self._peer: bytes | None = None
+        """What came of a peer, behind its magic, when it is one."""
 
     async def run(self) -> None:
         """Serve the connection; returns when it has ended.  Cancelling closes it at once."""
@@ -67,7 +72,9 @@ class ConnectionSession:
                     if not told:
                         nursery.cancel_scope.cancel()
             self._end()
-            if told:
+            if self._peer is not None:
+                await self._node.belonging.accept(self._stream, self._peer)
+            elif told:
                 await self._linger()
         finally:
             self._end()
@@ -143,6 +150,15 @@ class ConnectionSession:
                     return False
                 self._wake.set()
                 continue
+            if self._head is not None:
+                data = self._head + data
+                if PEER_MAGIC.startswith(data[: len(PEER_MAGIC)]):
+                    self._head = data
+                    if len(data) < len(PEER_MAGIC):
+                        continue
+                    self._peer = data[len(PEER_MAGIC) :]
+                    return False
+                self._head = None
             try:
                 requests = connection.receive_data(trio.current_time(), data)
             except ProtocolError as error:

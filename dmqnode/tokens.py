@@ -49,6 +49,11 @@ class Tokens:
             raise UsageError(f"the tokens file {path} holds no token; nobody could use this node")
         return cls(names)
 
+    @property
+    def first(self) -> str:
+        """The first token of the file: this node shows it to others, which have the same file."""
+        return next(iter(self._names))
+
     def check(self, token: str | None) -> str:
         """Return the name of who shows `token`.
 

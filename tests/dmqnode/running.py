@@ -16,6 +16,7 @@ from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_task
 from dmqnode.batch import encode, parse
 from dmqnode.config import NodeConfig
 from dmqnode.connection import Connection
+from dmqnode.membership import found, read_membership
 from dmqnode.messages import (
     Ack,
     CreateQueue,
@@ -28,7 +29,8 @@ from dmqnode.messages import (
     Settled,
     Stored,
 )
-from dmqnode.node import Node, take_identity
+from dmqnode.node import Node
+from dmqnode.roster import Member
 from storage.faults import Faults
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
@@ -168,16 +170,17 @@ class Running:
 async def running(store: MemoryStore, **settings: Any) -> AsyncIterator[Running]:
     """Run a node on `store`; at the end it is cancelled, unless it was stopped."""
     config = NodeConfig(data=Path("/nowhere"), name="n", **settings)
-    identity, cluster = take_identity(store)
+    membership = read_membership(store)
+    me = Member(membership.identity.node, "n", "memory:1")
+    membership = found(store, membership, config.cluster, me)
     door = MemoryDoor()
     node = Node(
         config,
         store,
-        identity,
+        membership,
         [door],
         address="memory:1",
         wall=lambda: WALL + round(trio.current_time() * 1000),
-        cluster=cluster,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

@@ -1,0 +1,289 @@
+"""Three real nodes: they find each other, share queues, and go on when one is killed or stopped."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dmqnode.blocking import connect_sync
+from dmqnode.errors import DMQError
+from tests.load import Load, longest_gap
+from tests.processes import ROOT, NodeProcess, start_to_fail
+
+pytestmark = pytest.mark.slow
+Start = Callable[..., NodeProcess]
+
+
+@pytest.fixture
+def three(start_node: Start) -> list[NodeProcess]:
+    """Three nodes, the second and third of which have joined the first."""
+    first = start_node(name="n1")
+    second = start_node(name="n2", join=[first.address])
+    third = start_node(name="n3", join=[first.address, second.address])
+    nodes = [first, second, third]
+    until_healthy(second, members=3)
+    return nodes
+
+
+def overview(node: NodeProcess) -> dict[str, Any]:
+    with connect_sync(node.address, timeout=10) as client:
+        found: dict[str, Any] = client.status()["overview"]
+        return found
+
+
+def until_healthy(node: NodeProcess, *, members: int, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        found = overview(node)
+        if found["healthy"] and found["members"] == found["alive"] == members:
+            return
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def names(node: NodeProcess) -> set[str]:
+    with connect_sync(node.address) as client:
+        return {m["name"] for m in client.members()["members"] if m["state"] == "alive"}
+
+
+def leader(nodes: list[NodeProcess], queue: str) -> NodeProcess:
+    """Return who leads the one partition of a queue."""
+    with connect_sync(*[n.address for n in nodes]) as client:
+        (partition,) = client.explain(queue)["partitions"]
+        assert set(partition["homes"]) == {"n1", "n2", "n3"}
+        for node in nodes:
+            with connect_sync(node.address) as one:
+                if one.status()["name"] == partition["leader"]:
+                    return node
+    raise AssertionError(partition)
+
+
+def create(nodes: list[NodeProcess], queue: str) -> None:
+    with connect_sync(nodes[0].address) as client:
+        client.create_queue(queue)
+    for node in nodes:
+        with connect_sync(node.address) as client:
+            deadline = time.monotonic() + 10
+            while not any(q["name"] == queue for q in client.queues()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+
+def dmq(node: NodeProcess, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", "--node", node.address, *args],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_node_serves_every_queue(three: list[NodeProcess]) -> None:
+    assert names(three[2]) == {"n1", "n2", "n3"}
+    for node in three:
+        with connect_sync(node.address) as client:
+            client.create_queue(f"at-{node.port}", partitions=2)
+            client.send_many(f"at-{node.port}", [b"%d" % i for i in range(100)])
+    for node, other in zip(three, [*three[1:], three[0]]):
+        found: list[bytes] = []
+        with connect_sync(other.address) as client:
+            while messages := client.receive(f"at-{node.port}", max_messages=100, wait=0.5):
+                found += [m.body for m in messages]
+                client.ack(messages)
+        assert sorted(found, key=int) == [b"%d" % i for i in range(100)]
+
+
+def test_what_a_lone_node_held_is_shared_with_those_that_join(start_node: Start) -> None:
+    first = start_node(name="n1")
+    with connect_sync(first.address) as client:
+        client.create_queue("q")
+        client.send_many("q", [b"%d" % i for i in range(1000)])
+    others = [start_node(name=name, join=[first.address]) for name in ("n2", "n3")]
+    until_healthy(others[0], members=3)
+    assert leader([first, *others], "q")  # whose homes are all three
+    first.kill()
+    found: set[bytes] = set()
+    with connect_sync(others[1].address) as client:
+        while len(found) < 1000:
+            messages = client.receive("q", max_messages=1000, wait=10)
+            assert messages
+            found.update(m.body for m in messages)
+            client.ack(messages)
+
+
+def test_nodes_with_the_same_seeds_found_one_cluster(start_node: Start) -> None:
+    seeds = []
+    for _ in range(3):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            seeds.append("127.0.0.1:%d" % taken.getsockname()[1])
+    with ThreadPoolExecutor(3) as pool:
+        nodes = list(pool.map(lambda n: start_node(name=f"n{n}", listen=seeds[n], join=seeds), range(3)))
+    until_healthy(nodes[0], members=3)
+    ids = set()
+    for node in nodes:
+        with connect_sync(node.address) as client:
+            ids.add(client.members()["cluster_id"])
+    assert len(ids) == 1
+    # A member that comes back ignores --join, whoever is there.
+    nodes[1].stop()
+    nodes[1].restart(join=["127.0.0.1:1"])
+    until_healthy(nodes[1], members=3)
+
+
+def test_a_killed_leader_is_replaced_and_nothing_answered_is_lost(three: list[NodeProcess]) -> None:
+    create(three, "q")
+    with Load([n.address for n in three], "q") as load:
+        load.wait_for(200)
+        killed = leader(three, "q")
+        at = time.monotonic()
+        killed.kill()
+        load.wait_for(200)
+        sends, receives = longest_gap(load.sent_at, at), longest_gap(load.received_at, at)
+        killed.restart()
+        load.wait_for(200)
+        until_healthy(killed, members=3)
+        load.wait_for(100)
+    load.drain()
+    assert not load.lost
+    assert not load.refused
+    assert sends < 3, "sends resume"
+    assert receives < 6, "receives resume"
+
+
+def test_a_copy_that_was_away_catches_up(three: list[NodeProcess]) -> None:
+    create(three, "q")
+    first, second, third = three
+    with connect_sync(second.address, third.address, timeout=20) as client:
+        client.send_many("q", [b"0-%d" % i for i in range(500)])
+        first.kill()
+        client.send_many("q", [b"1-%d" % i for i in range(500)])
+        first.restart()
+        until_healthy(second, members=3)
+        third.kill()
+        found: set[bytes] = set()
+        while len(found) < 1000:
+            messages = client.receive("q", max_messages=1000, wait=10)
+            assert messages, len(found)
+            found.update(m.body for m in messages)
+            client.ack(messages)
+
+
+def test_a_graceful_stop_leaves_no_gap_and_repeats_nothing(three: list[NodeProcess]) -> None:
+    create(three, "q")
+    with Load([n.address for n in three], "q") as load:
+        load.wait_for(200)
+        for _ in range(2):
+            stopped = leader(three, "q")
+            at = time.monotonic()
+            assert stopped.stop() == 0
+            load.wait_for(100)
+            gap = max(longest_gap(load.sent_at, at), longest_gap(load.received_at, at))
+            stopped.restart()
+            until_healthy(stopped, members=3)
+            load.wait_for(50)
+            assert gap < 1.5
+    load.drain()
+    assert not load.lost
+    assert not load.repeated
+    assert not load.refused
+    assert not load.unknown
+
+
+def test_a_node_stops_soon_though_its_clients_wait_elsewhere(three: list[NodeProcess]) -> None:
+    create(three, "q")
+    lead = leader(three, "q")
+    other = next(n for n in three if n is not lead)
+    got: list[object] = []
+
+    def wait() -> None:
+        try:
+            with connect_sync(other.address, timeout=5) as client:
+                got.append(client.receive("q", wait=4))
+        except DMQError as error:
+            got.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    deadline = time.monotonic() + 10
+    with connect_sync(lead.address) as client:
+        while not client.queue("q")["waiting_receivers"]:
+            assert time.monotonic() < deadline
+    at = time.monotonic()
+    assert other.stop() == 0
+    assert time.monotonic() - at < 3
+    waiting.join()
+    assert got
+
+
+def test_members_join_leave_and_are_forgotten(three: list[NodeProcess], start_node: Start) -> None:
+    with connect_sync(three[0].address) as client:
+        client.create_queue("q", partitions=8)
+        client.send_many("q", [b"%d" % i for i in range(1000)])
+    fourth = start_node(name="n4", join=[three[1].address])
+    until_healthy(fourth, members=4)
+    left = dmq(three[0], "node", "leave")
+    assert left.returncode == 0, left.stderr
+    assert three[0].wait() == 0
+    until_healthy(fourth, members=3)
+    assert names(fourth) == {"n2", "n3", "n4"}
+    alive = dmq(fourth, "cluster", "forget", "n2")
+    assert alive.returncode == 2
+    assert "node leave" in alive.stderr
+    three[2].kill()
+    forgotten = dmq(fourth, "cluster", "forget", "n3", "--destroyed")
+    assert forgotten.returncode == 0, forgotten.stderr
+    until_healthy(fourth, members=2)
+    # Who was forgotten is told so, and who has left cannot come back as if nothing had been.
+    code, log = start_to_fail(three[0].data.parent, data=str(three[0].data))
+    assert code == 1
+    assert "has left its cluster" in log
+    found: set[bytes] = set()
+    with connect_sync(fourth.address) as client:
+        while len(found) < 1000:
+            messages = client.receive("q", max_messages=1000, wait=10)
+            assert messages
+            found.update(m.body for m in messages)
+            client.ack(messages)
+
+
+def test_nodes_of_another_cluster_are_refused(start_node: Start, tmp_path: Path) -> None:
+    first = start_node(name="n1")
+    code, log = start_to_fail(tmp_path / "fresh", join=[first.address], cluster="other")
+    assert code == 1
+    assert "it is of cluster dmq, not other" in log
+    stranger = start_node(name="stranger")
+    stranger.stop()
+    code, log = start_to_fail(tmp_path, data=str(stranger.data), join=[first.address])
+    assert code == 1
+    assert "another cluster" in log
+    code, log = start_to_fail(tmp_path, data=str(stranger.data), cluster="other")
+    assert code == 1
+    assert "belongs to cluster dmq, not other" in log
+
+
+def test_two_processes_with_one_identity_do_not_both_serve(
+    three: list[NodeProcess], start_node: Start, tmp_path: Path
+) -> None:
+    victim = three[2]
+    victim.stop()
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(victim.data), str(copy)], check=True)
+    victim.restart()
+    until_healthy(victim, members=3)
+    # The copied directory begins the same run again, as another process.
+    clone = start_node(name="n3", data=str(copy))
+    assert clone.wait() == 1
+    assert "n3" in clone.log
+    until_healthy(victim, members=3)
