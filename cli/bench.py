@@ -6,17 +6,19 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import options
 from cli.failures import DONE
-from cli.output import write_lines, write_text
+from cli.output import ReaderGone, write_lines, write_text
 from cli.render import json_line, note
 from dmqnode.errors import DMQError, QueueNotFound, UsageError
 
 if TYPE_CHECKING:
+    import trio
+
     import dmqnode
     from cli.bench_figures import Measured
     from cli.bench_scenarios import Plan
@@ -30,20 +32,13 @@ DURATION = 3.0
 PARTING = 10.0
 """Seconds for deleting the queue when we are told to leave."""
 CHART = 50
-_LINE = "{:<8}{:>12}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9}  {:<9}{:>10}{:>9}"
+_LINE = "{:<7} {:>10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9}  {:<8} {:>10} {:>7}"
 _HEADINGS = (
-    "",
-    "messages/s",
-    "MiB/s",
-    "p50 ms",
-    "p90",
-    "p99",
-    "p99.9",
-    "max",
-    "of each",
-    "CPU s/100k",
-    "RSS MiB",
+    *("", "messages/s", "MiB/s", "p50 ms", "p90", "p99", "p99.9", "max"),
+    *("of each", "CPU s/100k", "RSS MiB"),
 )
+_LATENCIES = ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")
+_COSTS = ("cpu_seconds_per_100k", "resident_mib")
 
 
 def bench(
@@ -86,8 +81,8 @@ def bench(
       drain   batches received and acked
       both    producers and consumers at once
 
-    send1 and send64 take 3 seconds unless --messages or --duration is given. The queue is deleted at the
-    end, unless it was there before.
+    send1 and send64 take 3 seconds unless --messages or --duration is given. A chart follows the figures.
+    The queue is made and deleted; one that is there is taken only if it is empty, and left.
 
     \b
       dmq bench --size 1KiB
@@ -134,13 +129,14 @@ class _Bench:
         import trio
 
         found: list[Measured] = []
-        error: DMQError | None = None
+        error: DMQError | ReaderGone | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._heed_signals, nursery.cancel_scope)
             try:
                 async with self._queue():
                     await self._measure(found)
-            except DMQError as failed:
+            except (DMQError, ReaderGone) as failed:
+                # Raised when the nursery, which would wrap it, is gone.
                 error = failed
             nursery.cancel_scope.cancel()
         if error is not None:
@@ -193,7 +189,7 @@ class _Bench:
                     with trio.move_on_after(PARTING, shield=True) as scope:
                         await client.delete_queue(plan.queue)
                     if scope.cancelled_caught:
-                        note(self._shared, f"queue {plan.queue!r} could not be deleted")
+                        note(self._shared, f'queue "{plan.queue}" could not be deleted in time')
 
     async def _missing(self, client: dmqnode.Client) -> bool:
         """Whether the given queue is not there.  Errors: UsageError if it is, and has messages."""
@@ -207,10 +203,9 @@ class _Bench:
             )
         return False
 
-    async def _heed_signals(self, everything: object) -> None:
+    async def _heed_signals(self, everything: trio.CancelScope) -> None:
         import trio
 
-        assert isinstance(everything, trio.CancelScope)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 self._signal = number
@@ -218,21 +213,10 @@ class _Bench:
                 return
 
 
-def _line(report: dict[str, object]) -> str:
+def _line(report: dict[str, Any]) -> str:
     def shown(name: str) -> str:
-        value = report[name]
-        return "-" if value is None else f"{value:,}"
+        return "-" if report[name] is None else f"{report[name]:,}"
 
-    names = (
-        "p50_ms",
-        "p90_ms",
-        "p99_ms",
-        "p999_ms",
-        "max_ms",
-        "latency_of",
-        "cpu_seconds_per_100k",
-        "resident_mib",
-    )
-    rate = f"{report['per_second']:,.0f}"
-    cells = [report["latency_of"] if name == "latency_of" else shown(name) for name in names]
-    return _LINE.format(report["scenario"], rate, f"{report['mib_per_second']:,.1f}", *cells)
+    rates = (f"{report['per_second']:,.0f}", f"{report['mib_per_second']:,.1f}")
+    latencies, costs = map(shown, _LATENCIES), map(shown, _COSTS)
+    return _LINE.format(report["scenario"], *rates, *latencies, report["latency_of"], *costs)

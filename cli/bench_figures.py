@@ -73,7 +73,7 @@ class Latencies:
         return {f"{name}_ms": round(s * 1e3, 3) for name, s in (*found.items(), ("max", self.max))}
 
     def cells(self) -> dict[int, int]:
-        """Return how many there are by cell of a chart: CELLS_PER_DECADE for each power of ten of a second."""
+        """Return how many there are by cell of a chart, with CELLS_PER_DECADE for each power of ten."""
         self._count()
         found: dict[int, int] = {}
         for at, count in self._counts.items():

@@ -82,10 +82,12 @@ async def stream(plan: Plan) -> Measured:
     """Producers that send batch after batch without waiting for each answer."""
     latencies, quota = Latencies(), _Quota(plan)
     body = os.urandom(plan.size)
-    async with _clients(plan, plan.producers) as clients:
-        async with _measuring(plan, "stream", "request", latencies) as found:
-            await together([_producer(plan, c, quota, latencies, lambda: body) for c in clients])
-            found.messages = quota.taken
+    async with (
+        _clients(plan, plan.producers) as clients,
+        _measuring(plan, "stream", "request", latencies) as found,
+    ):
+        await together([_producer(plan, c, quota, latencies, lambda: body) for c in clients])
+        found.messages = quota.taken
     return found
 
 
@@ -106,13 +108,15 @@ async def drain(plan: Plan) -> Measured:
     """Consumers that take everything and ack it; what they take is sent before, and not measured."""
     await fill(plan)
     latencies, left = Latencies(), _Left(await ready(plan))
-    async with _clients(plan, plan.consumers) as clients:
-        async with _measuring(plan, "drain", "ack", latencies) as found:
-            left.scopes = [trio.CancelScope() for _ in clients]
-            await together(
-                [_consumer(plan, c, left, scope, latencies, None) for c, scope in zip(clients, left.scopes)]
-            )
-            found.messages = left.taken
+    async with (
+        _clients(plan, plan.consumers) as clients,
+        _measuring(plan, "drain", "ack", latencies) as found,
+    ):
+        left.scopes = [trio.CancelScope() for _ in clients]
+        await together(
+            [_consumer(plan, c, left, scope, latencies, None) for c, scope in zip(clients, left.scopes)]
+        )
+        found.messages = left.taken
     return found
 
 

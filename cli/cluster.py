@@ -1,4 +1,4 @@
-"""`dmq cluster members` and `dmq cluster status`."""
+"""`dmq cluster members`, `dmq cluster status` and `dmq cluster forget`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 from cli import options
 from cli.output import STDOUT, write_text
 from cli.queues import readable
-from cli.render import fields, is_terminal, rows
-from dmqnode.errors import Unavailable
+from cli.render import fields, is_terminal, note, rows
+from dmqnode.errors import Unavailable, UsageError
 
 EVERY = 2.0
 """Seconds between two looks with --watch."""
@@ -65,13 +65,49 @@ def cluster_status(node: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]
         seen: as from `SyncClient.members`.
     """
     states = [member["state"] for member in seen["members"]]
+    overview = node["overview"]
     return {
         "cluster": seen["cluster"],
         "members": len(states),
         "alive": states.count("alive"),
-        **{name: node[name] for name in _COUNTED},
-        "healthy": bool(node["healthy"]) and states.count("alive") == len(states),
+        **{name: overview[name] for name in _COUNTED},
+        "healthy": bool(overview["healthy"]) and states.count("alive") == len(states),
     }
+
+
+def forget(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The member's name or id.")],
+    destroyed: Annotated[
+        bool, typer.Option("--destroyed", help="Its disk is lost: what only it had will not come back.")
+    ] = False,
+) -> None:
+    """Strike a dead member off the list, so that its copies are made anew elsewhere.
+
+    \b
+      dmq cluster forget node-3 --destroyed
+    """
+    shared = options.shared(ctx)
+    with shared.client() as client:
+        member = find_member(client.members(), name)
+        if member["state"] == "alive":
+            raise UsageError(
+                f"{member['name']} is alive; let it leave with: dmq --node {member['address']} node leave"
+            )
+        client.change_members("forget", bytes.fromhex(member["node_id"]), destroyed=destroyed)
+    note(shared, f"{member['name']} ({member['node_id']}) is no member any more")
+
+
+def find_member(seen: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the member of this name or id.  Errors: UsageError."""
+    found = [m for m in seen["members"] if name in (m["name"], m["node_id"])]
+    if len(found) > 1:
+        ids = ", ".join(m["node_id"] for m in found)
+        raise UsageError(f"{len(found)} members are called {name}; give the id of one: {ids}")
+    if not found:
+        names = ", ".join(sorted(m["name"] for m in seen["members"]))
+        raise UsageError(f"no member is called {name}; there are: {names}")
+    return dict(found[0])
 
 
 def _look(watch: bool, look: Callable[[], None]) -> None:

@@ -51,13 +51,21 @@ class QueueCommands(LeanGroup):
 class NodeCommands(LeanGroup):
     """`dmq node …`"""
 
-    table: ClassVar[dict[str, str]] = {"start": "cli.node:start", "status": "cli.node:status"}
+    table: ClassVar[dict[str, str]] = {
+        "start": "cli.node:start",
+        "status": "cli.node:status",
+        "leave": "cli.node:leave",
+    }
 
 
 class ClusterCommands(LeanGroup):
     """`dmq cluster …`"""
 
-    table: ClassVar[dict[str, str]] = {"members": "cli.cluster:members", "status": "cli.cluster:status"}
+    table: ClassVar[dict[str, str]] = {
+        "members": "cli.cluster:members",
+        "status": "cli.cluster:status",
+        "forget": "cli.cluster:forget",
+    }
 
 
 def _application(cls: type[LeanGroup]) -> typer.Typer:
@@ -133,9 +141,9 @@ def _queue() -> None:
 
 @node.callback()
 def _node() -> None:
-    """Run a node, or ask how it is."""
+    """Run a node, ask how it is, or let it go."""
 
 
 @cluster.callback()
 def _cluster() -> None:
-    """Look at the cluster."""
+    """Look at the cluster, and at who belongs to it."""

@@ -1,4 +1,4 @@
-"""`dmq node start` and `dmq node status`."""
+"""`dmq node start`, `dmq node status` and `dmq node leave`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from cli import options
 from cli.configuration import read_section, xdg
 from cli.failures import UNREACHABLE
 from cli.queues import readable
-from cli.render import fields
+from cli.render import fields, note
 from dmqnode.config import NodeConfig
 from dmqnode.errors import NotAuthorized, Refused, Unavailable, UsageError
 
 SHORTEST = 2.0
 """Seconds that a node has for its answer with --wait, however short that is."""
+LEAVE_POLL = 0.5
+"""Seconds between two looks at a node that is about to leave."""
 POLL = 0.1
 """Seconds between two looks at a node that is not there yet."""
 
@@ -31,6 +33,10 @@ def start(
     ] = None,
     listen: Annotated[
         str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where it serves (127.0.0.1:7367).")
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option("--advertise", metavar="HOST:PORT", help="Where other nodes reach it (--listen)."),
     ] = None,
     join: Annotated[
         list[str] | None, typer.Option("--join", metavar="HOST:PORT", help="A node to join; repeatable.")
@@ -75,6 +81,7 @@ def start(
     given: dict[str, Any] = {
         "data": data,
         "listen": listen,
+        "advertise": advertise,
         "join": join or None,
         "name": name,
         "zone": zone,
@@ -161,6 +168,7 @@ def status(
             if found["serving"] or last:
                 break
         time.sleep(POLL)
+    found.pop("overview", None)
     if not shared.quiet or shared.json:
         shown = [(key.replace("_", "-"), _shown(key, value)) for key, value in found.items()]
         fields(shared, found, shown)
@@ -169,3 +177,30 @@ def status(
 
 def _shown(key: str, value: Any) -> Any:
     return "; ".join(map(str, value)) if isinstance(value, list) else readable(key, value)
+
+
+def leave(ctx: typer.Context) -> None:
+    """Move the copies of a node away, then let it leave the cluster for good, and stop.
+
+    \b
+      dmq --node 10.0.0.3:7367 node leave
+    """
+    shared = options.shared(ctx)
+    with shared.client() as client:
+        status = client.status()
+        id_ = status["node_id"]
+        members = client.members()["members"]
+        me = next((m for m in members if m["node_id"] == id_), None)
+        if me is None:
+            raise UsageError(f"{status['name']} is no member of its cluster any more")
+        if not any(m["weight"] > 0 for m in members if m["node_id"] != id_):
+            raise UsageError(f"{status['name']} is the last member of its cluster; stop it instead")
+        client.retire(me)
+        left = -1
+        while (homes := client.status()["homes"]) > 0:
+            if homes != left:
+                note(shared, f"{me['name']} still has {homes} partitions")
+                left = homes
+            time.sleep(LEAVE_POLL)
+        client.change_members("leave", bytes.fromhex(id_))
+    note(shared, f"{me['name']} has left the cluster")

@@ -46,7 +46,7 @@ def test_a_cluster_is_healthy_when_all_are_alive() -> None:
         "healthy": True,
     }
     seen = {"cluster": "c", "members": [{"state": "alive"}, {"state": "dead"}]}
-    found = cluster_status(node, seen)
+    found = cluster_status({"overview": node}, seen)
     assert (found["members"], found["alive"], found["healthy"]) == (2, 1, False)
 
 
