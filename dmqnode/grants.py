@@ -67,6 +67,8 @@ class Grants:
     ) -> None:
         self._me = me
         self._silent_until = silent_until
+        self.reform: Callable[[PartitionId, HomeSet], HomeSet] = lambda partition, record: record
+        """Makes a new home set of one whose majority the roster has given up (M4)."""
         self.isolated = False
         """Whether no majority of the roster was heard for long: then nothing is granted (M3)."""
         self._ready = ready
@@ -85,6 +87,7 @@ class Grants:
         found = self._promises.get(partition)
         if found is None:
             found = self._promises[partition] = Promise(record)
+        found.record = self.reform(partition, found.record)
         return found
 
     def find(self, partition: PartitionId) -> Promise | None:

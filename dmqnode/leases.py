@@ -176,6 +176,7 @@ class Leases:
         lease = self._held.get(denied.partition)
         if lease is not None and lease.number.n == denied.n and highest > lease.number:
             self._bar(denied.partition, lease, sender)
+            self._seen[denied.partition] = max(highest, self._seen.get(denied.partition, NO_LEASE))
         claim = self._claims.get(denied.partition)
         if claim is None or (claim.number.n, claim.nonce) != (denied.n, denied.nonce):
             return

@@ -1,0 +1,279 @@
+"""One simulated node: a real broker with a disk in memory, clocks that can be wrong, and many deaths.
+
+    something happens ──> broker ──> answers, messages, reads ──> perhaps dead between two of these
+    write group:  collected ──(dead here: nothing is written)──> written ──(dead here: nobody was told)──> told
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmqnode.broker import Broker
+from dmqnode.clock import Now
+from dmqnode.clustering import Clustering
+from dmqnode.config import NodeConfig
+from dmqnode.disk import look, perform_read, read_ranges
+from dmqnode.grants import GRANTS, GRANTS_END, LEASE
+from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId, QueueId
+from dmqnode.keys import QUEUES, QUEUES_END
+from dmqnode.messages import Message
+from dmqnode.pending import Pending
+from dmqnode.reads import Read
+from dmqnode.records import Identity
+from dmqnode.roster import ROSTER_KEY, Member, decode, encode
+from storage.errors import StorageError
+from storage.faults import Faults
+from storage.memory import MemoryStore
+from storage.ops import WriteBatch
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+ROUNDING = 1e-6
+
+
+class Died(Exception):
+    """The node died in the middle of its effects."""
+
+
+class Host:
+    """A node; its store survives its deaths."""
+
+    def __init__(self, world: World, member: Member) -> None:
+        self.world = world
+        self.me: NodeId = member.node
+        self.name = member.name
+        self.faults = Faults(rng=random.Random(world.rng.getrandbits(32)))
+        self.store = MemoryStore(self.faults)
+        self.disk_delay = (0.0002, 0.002)
+        self.up = False
+        self.paused = False
+        self.life = 0
+        """Counts starts; what was under way in an earlier life does not happen."""
+        self.boundary = 0.0
+        """Chance of dying between two effects."""
+        self._boot = 0
+        self._run_offset = world.rng.uniform(0, 1e5)
+        self.wall_offset = world.rng.randrange(-40, 40)
+        """Milliseconds by which the wall clock is wrong."""
+        self._missed: list[Callable[[], None]] = []
+        self._committing = False
+        self._wake_at = float("inf")
+        self.broker: Broker
+        self.clustering: Clustering
+
+    # --- clocks --------------------------------------------------------------------------------------
+
+    def now(self) -> Now:
+        """Read the clocks."""
+        time = self.world.now
+        return Now(time + self._run_offset, 1_700_000_000_000 + round(time * 1000) + self.wall_offset)
+
+    # --- living --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin a life."""
+        world, now = self.world, self.now()
+        self.up, self.paused = True, False
+        self.life += 1
+        self._boot += 1
+        self._missed, self._committing, self._wake_at = [], False, float("inf")
+        try:
+            self._load(now)
+        except StorageError:
+            self.die("eio")
+            return
+        world.note("start", self.me, f"life {self.life}")
+        self._do(lambda: None)
+
+    def _load(self, now: Now) -> None:
+        world, plan = self.world, self.world.plan
+        record = self.store.get(ROSTER_KEY)
+        if record is None:
+            ops = WriteBatch()
+            ops.put(ROSTER_KEY, encode(world.roster))
+            self.store.write(ops, sync=True)
+        roster = world.roster if record is None else decode(record)
+        config = NodeConfig(
+            data=Path("/nowhere"), name=self.name, replicas=plan.replicas, write_quorum=plan.write_quorum
+        )
+        identity = Identity(self.me, self._boot, world.rng.getrandbits(32))
+        self.broker = broker = Broker(config, identity, now)
+        rng = random.Random(world.rng.getrandbits(32))
+        silent = LEASE if self._boot > 1 else 0.0
+        self.clustering = broker.clustering = clustering = Clustering(broker, roster, rng, now, silent=silent)
+        found = read_ranges(self.store, ((GRANTS, GRANTS_END), (QUEUES, QUEUES_END)))
+        for key, row in found.items():
+            if key[:1] == GRANTS:
+                clustering.cluster.grants.load(PartitionId(key[-PARTITION_ID_SIZE:]), row)
+            else:
+                clustering.catalog.load(QueueId(key[1:]), row)
+        broker.registry.load(now)
+        debts: Any = getattr(clustering, "debts", None)
+        if debts is not None:
+            debts.load(now)
+        while wanted := broker.reads.take_wanted():
+            for number, read in wanted:
+                broker.read_done(now, number, perform_read(self.store, read))
+        world.ledger.watch(self)
+
+    def die(self, how: str, back: float | None = None) -> None:
+        """End a life: "kill" ends the process, "power" the machine, "eio" is the disk.
+
+        Arguments:
+            back: seconds until it starts again; None draws them.
+        """
+        if not self.up:
+            return
+        world = self.world
+        world.note("dies", self.me, how)
+        self.up = False
+        self.life += 1
+        world.ledger.disturbed(how, self.me)
+        self.store = self.store.crash(world.rng) if how == "power" else self.store.reopen()
+        world.net.died(self.me, silently=how == "power")
+        world.clients.lost(self, silently=how == "power")
+        world.after(self._draw_absence() if back is None else back, self._return)
+
+    def _draw_absence(self) -> float:
+        rng = self.world.rng
+        return rng.choice((0.02, 0.5, rng.uniform(1, 3), rng.uniform(3, 8)))
+
+    def _return(self) -> None:
+        if not self.up:
+            self.start()
+            if self.up:
+                self.world.net.born(self.me)
+
+    def pause(self) -> None:
+        """Stand still: nothing happens here until `resume`."""
+        self.world.note("pauses", self.me)
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on, with all that has come meanwhile."""
+        if not (self.up and self.paused):
+            return
+        self.world.note("resumes", self.me)
+        self.paused = False
+        missed, self._missed = self._missed, []
+        for act in missed:
+            if self.paused or not self.up:
+                return
+            self._do(act)
+
+    def happen(self, act: Callable[[], None], life: int) -> None:
+        """Let something happen to this node, if it still lives that life; later, if it is paused."""
+        if not self.up or life != self.life:
+            return
+        if self.paused:
+            self._missed.append(act)
+        else:
+            self._do(act)
+
+    def later(self, delay: float, act: Callable[[], None]) -> None:
+        """Let something happen to this node in a while, in this life."""
+        life = self.life
+        self.world.after(delay, lambda: self.happen(act, life))
+
+    def _do(self, act: Callable[[], None]) -> None:
+        life = self.life
+        try:
+            act()
+            self._perform(life)
+        except Died:
+            self.die(self.world.rng.choice(("kill", "power")))
+        except StorageError as error:
+            self.world.note("disk", self.me, error)
+            self.die("eio")
+
+    # --- what happens --------------------------------------------------------------------------------
+
+    def hear(self, sender: NodeId, message: Message) -> None:
+        """A peer's message arrives."""
+        self.world.heard(sender, self.me, message)
+        self.clustering.hear(self.now(), sender, message)
+
+    def met(self, peer: NodeId) -> None:
+        """A link to a peer is up."""
+        self.clustering.met(self.now(), peer)
+
+    def gone(self, peer: NodeId) -> None:
+        """A link to a peer is broken."""
+        self.clustering.gone(self.now(), peer)
+
+    def _tick(self, due: float) -> None:
+        if due == self._wake_at:
+            self._wake_at = float("inf")
+            now = self.now()
+            if self.broker.next_deadline() <= now.run:
+                self.broker.tick(now)
+
+    # --- effects -------------------------------------------------------------------------------------
+
+    def _perform(self, life: int) -> None:
+        """Do what the broker wants done."""
+        world, broker, clustering = self.world, self.broker, self.clustering
+        more = True
+        while more:
+            more = False
+            for reply in broker.take_replies():
+                self._between()
+                more = True
+                world.clients.answered(self, reply.session, reply.number, reply.message)
+            for node, message in clustering.take_sent():
+                self._between()
+                more = True
+                world.net.send(self.me, node, message)
+            for number, read in broker.reads.take_wanted():
+                more = True
+                self.later(self._disk_time() / 2, lambda n=number, r=read: self._read(n, r))
+        broker.compactions.clear()
+        if life == self.life:
+            self._write_if_wanted()
+            self._set_alarm()
+
+    def _between(self) -> None:
+        """Between two effects a node can die."""
+        if self.boundary and self.world.rng.random() < self.boundary:
+            raise Died
+
+    def _read(self, number: int, read: Read) -> None:
+        self.broker.read_done(self.now(), number, perform_read(self.store, read))
+
+    def _disk_time(self) -> float:
+        return self.world.rng.uniform(*self.disk_delay)
+
+    def _write_if_wanted(self) -> None:
+        if not self._committing and self.broker.wants_write(self.now()):
+            self._committing = True
+            self.later(0.0, self._collect)
+
+    def _collect(self) -> None:
+        pending = self.broker.collect(self.now())
+        if pending is None:
+            self._committing = False
+            return
+        self.later(self._disk_time() / 2, lambda: self._write(pending))
+
+    def _write(self, pending: Pending) -> None:
+        self._between()
+        self.store.write(pending.batch, sync=pending.sync)
+        look(self.store, pending)
+        self._between()
+        self.later(self._disk_time() / 2, lambda: self._written(pending))
+
+    def _written(self, pending: Pending) -> None:
+        self._committing = False
+        self.broker.written(self.now(), pending)
+
+    def _set_alarm(self) -> None:
+        due = self.broker.next_deadline()
+        if due < self._wake_at:
+            self._wake_at = due
+            at = max(self.world.now, due - self._run_offset) + ROUNDING
+            life = self.life
+            self.world.at(at, lambda: self.happen(lambda: self._tick(due), life))

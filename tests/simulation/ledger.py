@@ -1,0 +1,399 @@
+"""The accountant that knows everything: what was sent, stored, delivered, acked; and which promise is broken.
+
+The first word of what it raises says which promise (P1 … P10), the second what is wrong.  A message is known
+by its body, a delivery where its leader decides it, so that what was lost on the way counts, too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from dmqnode.batch import parse
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.keys import PartitionKeys
+from dmqnode.messages import Delivered, Part, Stored
+from dmqnode.roster import quorum
+
+from dmqnode.records import decode_batch
+from storage.records import unseal
+from tests.simulation.plan import QueuePlan
+
+if TYPE_CHECKING:
+    from dmqnode.partition import Collected
+    from storage.memory import MemoryStore
+    from tests.simulation.host import Host
+    from tests.simulation.world import World
+
+MARGIN = 0.2
+"""Seconds by which clocks differ."""
+AROUND = 3.5
+"""Seconds around a fault in which deliveries may have been on their way."""
+
+
+class Broken(Exception):
+    """A promise was broken."""
+
+
+class Sent:
+    """One message."""
+
+    __slots__ = (
+        "acked_at", "acking_at", "at", "attributes", "body", "delay", "deliveries", "first_at", "group",
+        "hold", "id", "ids", "nack_until", "number", "order", "outcome", "producer", "queue", "tries",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, body: bytes, queue: QueuePlan, producer: str, group: str | None, delay: float | None
+    ):
+        self.number = number
+        self.body = body
+        self.queue = queue
+        self.producer = producer
+        self.group = group
+        self.delay = delay or 0.0
+        self.attributes: dict[str, str] = {}
+        self.at = 0.0
+        self.order = 0
+        self.tries = 0
+        self.outcome = ""
+        """Empty while it is under way, then stored, unknown or not stored."""
+        self.ids: dict[tuple[LogId, int], None] = {}
+        self.id: tuple[LogId, int] | None = None
+        """Under which it is delivered."""
+        self.deliveries = 0
+        self.first_at = -1.0
+        self.hold: Hold | None = None
+        self.acking_at = -1.0
+        self.acked_at = -1.0
+        self.nack_until = -1.0
+
+
+class Hold:
+    """Who has a message: a delivery, decided at `at`, changed at `last`, hidden until `until`."""
+
+    __slots__ = ("at", "delivery", "last", "leader", "until")
+
+    def __init__(self, delivery: int, leader: NodeId, at: float, until: float) -> None:
+        self.delivery = delivery
+        self.leader = leader
+        self.at = self.last = at
+        self.until = until
+
+
+class Ledger:
+    """Knows everything."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.messages: list[Sent] = []
+        self._by_id: dict[tuple[LogId, int], Sent] = {}
+        self._disturbances: list[tuple[float, float, str, NodeId]] = []
+        self._groups: dict[tuple[str, str], list[Sent]] = {}
+        self.counts: Counter[str] = Counter()
+
+    # --- disturbances --------------------------------------------------------------------------------
+
+    def disturbed(self, kind: str, node: NodeId, seconds: float = 0.0) -> None:
+        """Something goes wrong at a node, for some time."""
+        self.counts["faults"] += 1
+        self.counts[f"fault {kind}"] += 1
+        self._disturbances.append((self._world.now, self._world.now + seconds, kind, node))
+
+    def _excused(self, hold: Hold) -> bool:
+        """Whether a delivery may have been unknown to later leaders."""
+        for begin, end, kind, _ in self._disturbances:
+            if kind in ("power", "eio", "clock") and end >= hold.last - AROUND:
+                return True  # unsynced notes may be lost, however old they are
+            if begin - AROUND <= hold.last <= end + AROUND:
+                return True
+        return False
+
+    # --- sending -------------------------------------------------------------------------------------
+
+    def new(self, queue: QueuePlan, producer: str, group: str | None, delay: float | None) -> Sent:
+        """Make up a message."""
+        number = len(self.messages)
+        body = b"%06d " % number + self._world.rng.randbytes(self._world.rng.choice((0, 10, 60)))
+        sent = Sent(number, body, queue, producer, group, delay)
+        self.messages.append(sent)
+        if queue.settings.get("ordering") == "fifo":
+            self._groups.setdefault((queue.name, producer + (group or "")), []).append(sent)
+        return sent
+
+    def attempted(self, sent: list[Sent]) -> None:
+        """A send is tried, perhaps again."""
+        for message in sent:
+            message.at = message.at if message.tries else self._world.now
+            message.tries += 1
+        self.counts["tries"] += 1
+
+    def stored(self, sent: list[Sent], runs: list[tuple[LogId, int, int]]) -> None:
+        """A send was answered "stored"."""
+        ids = [(LogId(log), first + n) for log, first, count in runs for n in range(count)]
+        if len(ids) != len(sent):
+            self._break("P10", "ids", f"{len(sent)} messages got {len(ids)} ids", sent[0])
+        for message, id_ in zip(sent, ids):
+            message.outcome = "stored"
+            self._name(message, id_)
+        self.counts["stored"] += len(sent)
+
+    def unknown(self, sent: list[Sent]) -> None:
+        """Nobody knows what became of a send."""
+        for message in sent:
+            message.outcome = "unknown"
+        self.counts["unknown"] += len(sent)
+
+    def not_stored(self, sent: list[Sent]) -> None:
+        """A send was certainly not done."""
+        for message in sent:
+            message.outcome = "not stored"
+            if message.deliveries:
+                self._break("P10", "unexpected", "delivered, and not stored", message)
+        self.counts["not stored"] += len(sent)
+
+    def _name(self, message: Sent, id_: tuple[LogId, int], *, delivered: bool = False) -> None:
+        other = self._by_id.setdefault(id_, message)
+        if other is not message:
+            self._break("P3", "wrong", f"id {id_[0].hex()}-{id_[1]} names also message {other.number}", message)
+        message.ids[id_] = None
+        if not delivered:
+            return  # of two copies of a send that was repeated the other may survive
+        if message.id not in (None, id_):
+            names = [f"{log.hex()}-{seq}" for log, seq in (message.id, id_)]
+            self._break("P10", "duplicated", f"delivered under two ids: {names}", message)
+        message.id = id_
+
+    # --- what leaders do -----------------------------------------------------------------------------
+
+    def watch(self, host: Host) -> None:
+        """See what the broker of a new life decides."""
+        deliveries: Any = host.broker.deliveries
+        broker: Any = host.broker
+        answer, take_back, make_known = deliveries._answer, deliveries.take_back, broker.make_known
+
+        def _answer(now: Any, waiter: Any, delivered: Delivered) -> None:
+            if delivered.parts:
+                self._delivered(host, delivered, waiter.visibility)
+            answer(now, waiter, delivered)
+
+        def taken_back(now: Any, delivered: Delivered) -> None:
+            for part in delivered.parts:
+                for message in self._of(part):
+                    if message.hold is not None and message.hold.delivery == part.delivery:
+                        message.hold = None
+            take_back(now, delivered)
+
+        def made_known(now: Any, collected: Collected) -> None:
+            for reply in collected.then:
+                if isinstance(reply.message, Stored):
+                    self._on_disks(host, collected, reply.message)
+            make_known(now, collected)
+
+        deliveries._answer, deliveries.take_back, broker.make_known = _answer, taken_back, made_known
+
+    def _of(self, part: Part) -> list[Sent]:
+        found = (self._by_id.get((part.log, part.first + n)) for n in range(part.count))
+        return [m for m in found if m is not None]
+
+    def _delivered(self, host: Host, delivered: Delivered, visibility: float) -> None:
+        now = self._world.now
+        for part in delivered.parts:
+            if not host.clustering.cluster.leads(part.partition):
+                self._break("P6", "unfenced", f"{host.name} delivers without a lease", None)
+            for other in self._world.hosts.values():
+                if other is not host and other.up and other.clustering.cluster.leads(part.partition):
+                    self._break("P6", "two", f"{host.name} and {other.name} lead", None)
+            batch = parse(part.batch)
+            for n in range(part.count):
+                message = self._message(batch, n)
+                message.deliveries += 1
+                self.counts["delivered"] += 1
+                self._name(message, (part.log, part.first + n), delivered=True)
+                self._check_delivery(message, delivered.queue, batch, n)
+                self._check_hold(host, message)
+                self._check_order(message)
+                if message.first_at < 0:
+                    message.first_at = now
+                message.hold = Hold(part.delivery, host.me, now, now + visibility)
+
+    def _message(self, batch: Any, n: int) -> Sent:
+        body = batch.body(n)
+        number = int(body[:6]) if body[:6].isdigit() else -1
+        if not 0 <= number < len(self.messages) or self.messages[number].body != body:
+            self._break("P3", "invented", f"nobody sent {body!r}", None)
+        return self.messages[number]
+
+    def _check_delivery(self, message: Sent, queue: str, batch: Any, n: int) -> None:
+        now = self._world.now
+        if message.queue.name != queue:
+            self._break("P3", "astray", f"delivered of {queue}", message)
+        if batch.attributes(n) != message.attributes or batch.value("g", n) != message.group:
+            self._break("P3", "wrong", f"attributes {batch.attributes(n)}", message)
+        if message.outcome == "not stored":
+            self._break("P10", "unexpected", "delivered, and not stored", message)
+        if message.acked_at >= 0:
+            self._break("P5", "resurrected", f"delivered, acked at {message.acked_at:.4f}", message)
+        clocks = "clock" in self._world.plan.faults
+        if not clocks and now < message.at + message.delay - MARGIN:
+            self._break("P3", "early", f"due at {message.at + message.delay:.3f}", message)
+        if not clocks and now < message.nack_until - MARGIN:
+            self._break("P4", "early", f"nacked until {message.nack_until:.3f}", message)
+
+    def _check_hold(self, host: Host, message: Sent) -> None:
+        hold, now = message.hold, self._world.now
+        if hold is None or now >= hold.until - 0.001:
+            return
+        self.counts["duplicated"] += 1
+        if not self._excused(hold):
+            who = self._world.hosts[hold.leader].name
+            text = f"{host.name} delivers again; {who} did at {hold.at:.4f}, until {hold.until:.4f}"
+            self._break("P4", "duplicated", text, message)
+
+    def _check_order(self, message: Sent) -> None:
+        if message.queue.settings.get("ordering") != "fifo":
+            return
+        line = self._groups[message.queue.name, message.producer + (message.group or "")]
+        for other in line:
+            if other is message:
+                break
+            if other.outcome == "stored" and other.acking_at < 0:
+                self._break("P9", "order", f"delivered before message {other.number} was settled", message)
+        else:
+            return
+        later = next((m for m in line[line.index(message) + 1 :] if m.first_at >= 0), None)
+        if later is not None and message.first_at < 0:
+            self._break("P9", "order", f"delivered behind message {later.number}", message)
+
+    def _on_disks(self, host: Host, collected: Collected, stored: Stored) -> None:
+        """Check P1 in the moment of the answer."""
+        partition = collected.partition
+        least = quorum(self._world.roster, self._world.plan.replicas, self._world.plan.write_quorum)
+        for log_id, first, count in stored.runs:
+            log = partition.logs.get(LogId(log_id))
+            if log is None or log.dead.ranges.overlap(first, first + count):
+                continue
+            on = [h.name for h in self._world.hosts.values() if holds(h.store, partition.id, log_id, first)]
+            if len(on) < least:
+                text = f"{host.name} answers, and only {on} have {log_id.hex()}-{first} on disk"
+                self._break("P1", "undurable", text, None)
+
+    # --- what clients do -----------------------------------------------------------------------------
+
+    def received(self, queue: QueuePlan, delivered: Delivered) -> None:
+        """A client gets messages."""
+        self.counts["received"] += sum(p.count for p in delivered.parts)
+
+    def acking(self, parts: list[Part]) -> None:
+        """A client acks."""
+        for message in (m for p in parts for m in self._of(p)):
+            message.acking_at = self._world.now
+
+    def acked(self, parts: list[Part]) -> None:
+        """An ack was answered."""
+        for message in (m for p in parts for m in self._of(p)):
+            message.acked_at = self._world.now
+            self.counts["acked"] += 1
+
+    def nacking(self, parts: list[Part], delay: float) -> None:
+        """A client gives messages back."""
+        for part in parts:
+            for message in self._of(part):
+                if message.hold is not None and message.hold.delivery == part.delivery:
+                    message.hold = None
+                    message.nack_until = -2.0 - (self._world.now + delay)
+
+    def nacked(self, parts: list[Part]) -> None:
+        """That was answered: it holds."""
+        for message in (m for p in parts for m in self._of(p)):
+            if message.nack_until < -1.0:
+                message.nack_until = -2.0 - message.nack_until
+
+    def extending(self, parts: list[Part], seconds: float) -> None:
+        """A client wants more time: from now on the old time may not hold."""
+        for part in parts:
+            for message in self._of(part):
+                if message.hold is not None and message.hold.delivery == part.delivery:
+                    message.hold.until = min(message.hold.until, self._world.now + seconds)
+
+    def extended(self, parts: list[Part], until: float) -> None:
+        """That was answered."""
+        for part in parts:
+            for message in self._of(part):
+                if message.hold is not None and message.hold.delivery == part.delivery:
+                    message.hold.until = until
+                    message.hold.last = self._world.now
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def _left(self) -> list[Sent]:
+        return [m for m in self.messages if m.outcome == "stored" and m.acked_at < 0 and not self._gone(m)]
+
+    def _gone(self, message: Sent) -> bool:
+        """Whether an ack whose answer was lost has settled a message."""
+        if message.acking_at < 0:
+            return False
+        return message.hold is None or self._world.now > max(message.hold.until, message.acking_at) + 5.0
+
+    def settled(self) -> bool:
+        """Whether everything that was stored has come out."""
+        return not self._left() and not any(self._queue_counts())
+
+    def _queue_counts(self) -> list[int]:
+        return [
+            sum(p.counts())
+            for host in self._world.hosts.values()
+            if host.up
+            for id_, shard in host.clustering.hosted.shards.items()
+            if host.clustering.cluster.leads(id_)
+            for p in shard.partitions
+        ]
+
+    def final(self, unlike: list[str]) -> None:
+        """Check what must hold in the end.  Errors: Broken."""
+        left = self._left()
+        if left:
+            kind = "stuck" if any(self._queue_counts()) else "lost"
+            numbers = [m.number for m in left[:8]]
+            self._break("P2", kind, f"{len(left)} messages never came out: {numbers}", left[0])
+        if any(self._queue_counts()):
+            self._break("P7", "counters", f"not zero: {self._queue_counts()}", None)
+        if unlike:
+            self._break("P7", "unlike", "; ".join(unlike[:3]), None)
+        if self.counts["stored"] < 3 or self.counts["acked"] < 3:
+            self._break("P0", "idle", f"nothing happened: {dict(self.counts)}", None)
+
+    def _break(self, promise: str, word: str, text: str, message: Sent | None) -> None:
+        world = self._world
+        lines = [f"{promise} {word}: {text}"]
+        about = b""
+        if message is not None:
+            lines.append(
+                f"message {message.number} of {message.queue.name}, group {message.group}, "
+                f"{message.outcome or 'under way'}, tried {message.tries} times from {message.at:.4f} on, "
+                f"acking {message.acking_at:.4f}, delivered {message.deliveries} times, "
+                f"ids {[(log.hex(), seq) for log, seq in message.ids]}"
+            )
+            log = next(iter(message.ids), (None, 0))[0]
+            about = log or b""
+        lines.append(f"seed {world.seed} at {world.now:.4f}: {world.plan}")
+        lines.append(f"counts {dict(self.counts)}")
+        raise Broken("\n".join([*lines, world.story(about)]))
+
+
+def holds(store: MemoryStore, partition: PartitionId, log: LogId, seq: int) -> bool:
+    """Whether a message would survive a power cut on this disk, in its place or as a debt."""
+    keys = PartitionKeys.of(partition)
+    found = store.scan(keys.batch(log, 0), keys.batch(log, seq) + b"\x00", limit=1, reverse=True)
+    for row in found.rows:
+        if keys.first_seq(row.key) + decode_batch(row.value)[2].count <= seq:
+            return False
+        for undo in store._undo:
+            if row.key in undo:
+                before = undo[row.key]
+                return before is not None and unseal(row.key, before) == row.value
+        return True
+    return False
+
+
+__all__ = ["Broken", "Ledger", "Sent"]

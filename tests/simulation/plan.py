@@ -1,0 +1,79 @@
+"""What one run is like: the cluster, the queues, the clients, and which faults may meet."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, NamedTuple
+
+
+class QueuePlan(NamedTuple):
+    """One queue, and how it is used."""
+
+    name: str
+    settings: dict[str, Any]
+    grouped: bool = False
+    """Whether messages have groups."""
+    delays: bool = False
+    """Whether some sends are delayed."""
+
+
+class Plan(NamedTuple):
+    """Everything that is drawn.  Rates are per second of the whole cluster."""
+
+    nodes: int = 3
+    replicas: int = 3
+    write_quorum: int = 2
+    queues: tuple[QueuePlan, ...] = (QueuePlan("plain", {"visibility": 4.0}),)
+    producers: int = 2
+    consumers: int = 3
+    seconds: float = 14.0
+    faults: tuple[str, ...] = ()
+    """Kinds of faults, of those in `trouble`."""
+    rate: float = 0.35
+    """How often something goes wrong, per second."""
+
+
+PLAIN = QueuePlan("plain", {"visibility": 4.0})
+WIDE = QueuePlan("wide", {"visibility": 4.0, "partitions": 3})
+FIFO = QueuePlan("fifo", {"visibility": 3.0, "ordering": "fifo"}, grouped=True)
+GROUPS = QueuePlan("groups", {"visibility": 3.0, "partitions": 2}, grouped=True)
+LATE = QueuePlan("late", {"visibility": 4.0}, delays=True)
+QUEUES = (PLAIN, WIDE, FIFO, GROUPS, LATE)
+
+FAULTS = (
+    "kill",
+    "power",
+    "blackout",
+    "boundary",
+    "isolate",
+    "halves",
+    "oneway",
+    "bridge",
+    "reset",
+    "flap",
+    "slow",
+    "pause",
+    "slowdisk",
+    "eio",
+    "flip",
+    "clock",
+)
+
+
+def draw_plan(rng: random.Random, faults: tuple[str, ...] = FAULTS) -> Plan:
+    """Few kinds of faults at a time, so that they meet."""
+    nodes = rng.choice((1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 7))
+    replicas = rng.choice((2, 3, 3, 3, 3, 5))
+    write_quorum = rng.randint(1, replicas) if rng.random() < 0.2 else min(2, replicas)
+    kinds = rng.choice((0, 1, 1, 2, 2, 2, 3))
+    return Plan(
+        nodes=nodes,
+        replicas=replicas,
+        write_quorum=write_quorum,
+        queues=tuple(rng.sample(QUEUES, rng.choice((1, 1, 2)))),
+        producers=rng.choice((1, 2, 3)),
+        consumers=rng.choice((1, 2, 3)),
+        seconds=rng.choice((8.0, 12.0, 16.0)),
+        faults=tuple(rng.sample(faults, min(kinds, len(faults)))),
+        rate=rng.choice((0.2, 0.4, 0.8)),
+    )

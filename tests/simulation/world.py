@@ -1,0 +1,145 @@
+"""A world of whole brokers: the real cores, a heap of events, virtual time, and one seed for everything.
+
+    plan   what the cluster is like, what goes wrong and when      network  links that stall and break
+    host   a broker over a simulated disk, its clocks, its deaths  clients  what they ask, and learn
+    ledger knows all of it, and says when a promise is broken
+
+First work under faults, then everything is mended and all that was stored must come out, in bounded time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
+from heapq import heappop, heappush
+from typing import Any
+
+from dmqnode.ids import NodeId
+from dmqnode.messages import Message
+from dmqnode.roster import Member, Roster
+from tests.simulation.clients import Clients
+from tests.simulation.host import Host
+from tests.simulation.ledger import Broken, Ledger
+from tests.simulation.likeness import unlike
+from tests.simulation.network import Network
+from tests.simulation.plan import Plan, draw_plan
+from tests.simulation.telling import story
+from tests.simulation.trouble import Trouble
+
+BEGINNING = 1_700_000_000_000
+"""The wall clock at the beginning, ms since 1970."""
+CALM_WITHIN = 90.0
+"""Seconds after the last fault within which everything that was stored has come out, and copies are equal."""
+EVENTS = 400_000
+KEPT = 60_000
+
+
+class World:
+    """One run.
+
+    Arguments:
+        seed: of everything.
+        plan: what happens; None draws it from the seed.
+    """
+
+    def __init__(self, seed: int, plan: Plan | None = None) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.plan = draw_plan(self.rng) if plan is None else plan
+        self.now = 0.0
+        self.calm = False
+        """Whether everything is mended: what remains is to come out."""
+        self.events = 0
+        self.log: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
+        self._digest = blake2b(digest_size=8)
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        members = tuple(
+            Member(NodeId(b"node%04d" % n), f"n{n}", f"h{n}:1") for n in range(self.plan.nodes)
+        )
+        self.roster = Roster(1, members)
+        self.ledger = Ledger(self)
+        self.hosts = {m.node: Host(self, m) for m in members}
+        self.net = Network(self, self.hosts)
+        self.clients = Clients(self)
+        self.trouble = Trouble(self)
+
+    # --- events --------------------------------------------------------------------------------------
+
+    def at(self, time: float, act: Callable[[], None]) -> None:
+        """Call `act` at a time."""
+        self._order += 1
+        heappush(self._heap, (time, self._order, act))
+
+    def after(self, delay: float, act: Callable[[], None]) -> None:
+        """Call `act` in `delay` seconds."""
+        self.at(self.now + delay, act)
+
+    def note(self, *what: Any) -> None:
+        """Write a line of the trace."""
+        self.log.append((self.now, *what))
+
+    def heard(self, sender: NodeId, receiver: NodeId, message: Message) -> None:
+        """A message between nodes arrives: keep it for the trace, and in the digest."""
+        self.log.append((self.now, sender, receiver, message))
+        self._digest.update(b"%.6f%b%b%d" % (self.now, sender, receiver, message.TAG))
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that nodes said to each other, and when."""
+        return self._digest.hexdigest()
+
+    # --- running -------------------------------------------------------------------------------------
+
+    def run(self) -> World:
+        """Run to the end.  Errors: Broken."""
+        try:
+            self._run()
+        except Broken:
+            raise
+        except Exception as error:
+            # Whatever a core raises is a finding: say of which seed.
+            error.add_note(f"seed {self.seed}: {self.plan}, at {self.now:.4f}")
+            raise
+        return self
+
+    def _run(self) -> None:
+        for host in self.hosts.values():
+            host.start()
+        for node in self.hosts:
+            self.net.born(node)
+        self.after(0.8, self.clients.start)
+        self.after(2.0, self.trouble.begin)
+        end = 2.0 + self.plan.seconds
+        self._until(end)
+        self.calm = True
+        self.note("calm")
+        self.trouble.end()
+        self.clients.finish()
+        self._until(end + CALM_WITHIN, enough=self._finished)
+        self.ledger.final(unlike(self))
+
+    def _until(self, end: float, enough: Callable[[], bool] = lambda: False) -> None:
+        look = self.now
+        while self._heap and self._heap[0][0] <= end:
+            self.now, _, act = heappop(self._heap)
+            self.events += 1
+            if self.events > EVENTS:
+                raise Broken(f"endless: more than {EVENTS} events")
+            act()
+            if self.now >= look:
+                look = self.now + 0.25
+                if enough():
+                    return
+        self.now = max(self.now, end)
+
+    def _finished(self) -> bool:
+        return self.ledger.settled() and self.clients.idle and not unlike(self)
+
+    # --- telling -------------------------------------------------------------------------------------
+
+    def story(self, about: bytes = b"", last: int = 60, since: float = 0.0, until: float = 1e9) -> str:
+        """Return the last lines of the trace, of the messages that have `about` in them."""
+        return story(self.log, about, last, since, until)
