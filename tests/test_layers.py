@@ -63,8 +63,8 @@ MODULES = {
             entering expiry numbering pending registry reports sends settling surroundings upkeep
 
             answers catalog cluster clustering copies copying crossings debts fanout frontend grants
-            homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mending peer_messages
-            placement polls port renewals requests roster shards smallrows streams takeover
+            homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
+            mending peer_messages placement polls port renewals requests roster shards smallrows streams takeover
         """,
         # Act: sockets, disks, signals, files.
         "shell": "disk doors logs node process resources session tokens",

@@ -18,9 +18,12 @@ from dmqnode import (
     deliveries,
     duetimes,
     errors,
+    greetings,
+    homesets,
     ids,
     messages,
     partition,
+    peer_messages,
     queue,
     queues,
     reports,
@@ -36,8 +39,23 @@ from tests.mdoc import MAN, Section, page, values
 ROOT = MAN.parent
 PROTOCOL = page("dmq-protocol.7")
 INTERNALS = page("dmq-internals.7")
-MESSAGES = {
-    cls.__name__: cls for cls in vars(messages).values() if isinstance(cls, type) and getattr(cls, "TAG", 0)
+FIRST_OF_PEERS = 64
+"""Messages with lower tags are for clients, the others for nodes among themselves."""
+
+
+def own_messages(module: Any) -> dict[str, type[Message]]:
+    """Return the messages that a module defines, in the order of their tags."""
+    own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+    return {c.__name__: c for c in sorted((c for c in own if getattr(c, "TAG", 0)), key=lambda c: c.TAG)}
+
+
+MESSAGES = own_messages(messages)
+PEERS = {**own_messages(peer_messages), **own_messages(greetings)}
+RECORDS = {
+    "Part": ("FRAMES", messages.Part),
+    "Entry": ("PEERS", peer_messages.Entry),
+    "BatchRecord": ("PEERS", peer_messages.BatchRecord),
+    "Debt": ("PEERS", peer_messages.Debt),
 }
 PLAIN = {
     int: "integer",
@@ -59,6 +77,8 @@ def type_text(hint: Any) -> str:
     origin, args = get_origin(hint), get_args(hint)
     if hint == messages.Held:
         return "Held"
+    if hint == homesets.HomeSetFields:
+        return "home set"
     if origin is UnionType:
         (inner,) = (a for a in args if a is not NoneType)
         return f"{type_text(inner)} or null"
@@ -82,24 +102,44 @@ def fields_of(cls: type[Record]) -> list[str]:
     return out
 
 
-def described_messages() -> dict[str, Section]:
-    return {s.sub: s for s in PROTOCOL.section("MESSAGES") if s.sub}
+def described_messages(title: str = "MESSAGES") -> dict[str, Section]:
+    return {s.sub: s for s in PROTOCOL.section(title) if s.sub}
 
 
 def test_every_message_is_described_and_no_other() -> None:
     assert list(described_messages()) == sorted(MESSAGES, key=lambda name: MESSAGES[name].TAG)
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+def test_every_message_of_peers_is_described_and_no_other() -> None:
+    assert list(described_messages("MESSAGES OF PEERS")) == sorted(PEERS, key=lambda name: PEERS[name].TAG)
+
+
+def test_messages_are_those_of_clients_and_those_of_peers() -> None:
+    """None is defined elsewhere, or carries a tag of the other kind."""
+    defined = {c.__name__ for c in Message.__subclasses__() if c.__module__.startswith("dmqnode.")}
+    assert defined == {*MESSAGES, *PEERS}
+    assert max(c.TAG for c in MESSAGES.values()) < FIRST_OF_PEERS <= min(c.TAG for c in PEERS.values())
+
+
+@pytest.mark.parametrize("name", [*MESSAGES, *PEERS])
 def test_messages_have_the_tag_and_the_fields_that_are_described(name: str) -> None:
-    section = described_messages()[name]
-    assert section.lines[0].startswith(f"Tag {MESSAGES[name].TAG}."), section.lines[0]
-    assert section.items == fields_of(MESSAGES[name])
+    cls = MESSAGES.get(name) or PEERS[name]
+    section = described_messages("MESSAGES" if name in MESSAGES else "MESSAGES OF PEERS")[name]
+    assert section.lines[0].startswith(f"Tag {cls.TAG}."), section.lines[0]
+    assert section.items == fields_of(cls)
 
 
-def test_part_has_the_fields_that_are_described() -> None:
-    (section,) = (s for s in PROTOCOL.section("FRAMES") if s.sub == "Part")
-    assert section.items == fields_of(messages.Part)
+@pytest.mark.parametrize("name", RECORDS)
+def test_parts_of_messages_have_the_fields_that_are_described(name: str) -> None:
+    title, cls = RECORDS[name]
+    (section,) = (s for s in PROTOCOL.section(title) if s.sub == name)
+    assert section.items == fields_of(cls)
+
+
+def test_what_messages_of_peers_are_answered_by_exists() -> None:
+    for name, section in described_messages("MESSAGES OF PEERS").items():
+        for answer in re.findall(r"nswered by Sx (\w+)", section.text):
+            assert answer in PEERS, f"{name} is answered by {answer}"
 
 
 @pytest.mark.parametrize("name", MESSAGES)
