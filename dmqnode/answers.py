@@ -9,6 +9,8 @@ from dmqnode.ids import LogId
 from dmqnode.messages import Ack, Extend, Failed, Message, Nack, Stored
 from dmqnode.queues import Definition
 
+EMPTY = "the queue is empty"
+"""What a partition says that holds nothing."""
 SUMMED = ("ready", "delayed", "in_flight", "bytes", "waiting_receivers")
 
 
@@ -55,4 +57,6 @@ def join_infos(definition: Definition, found: list[dict[str, Any]], *, explain: 
             for part in found:
                 joined += [entry for entry in part.get(name, []) if entry not in joined]
             info[name] = joined
+        if info["ready"] + info["delayed"] + info["in_flight"]:
+            info["reasons"] = [reason for reason in info["reasons"] if reason != EMPTY]
     return info

@@ -53,6 +53,8 @@ class Appends:
         self._waiting: list[_Append] = []
         self._current: dict[bool, Log] = {}
         self._opened: list[Log] = []
+        self.resting: dict[bool, tuple[LogId, int]] = {}
+        """The logs, by whether delayed, to which this run appended before the partition was closed; how far."""
         self.last_due = 0
         """The latest due time given out: what a fifo queue's next message may not undercut."""
 
@@ -149,6 +151,22 @@ class Appends:
         last.bytes += batch.bytes
         log.end += batch.count
         return log.id, first, batch.count
+
+    def rest(self) -> dict[bool, tuple[LogId, int]]:
+        """The partition is being closed with everything on disk: return the logs that may be gone on with."""
+        return {delayed: (log.id, log.end) for delayed, log in self._current.items()}
+
+    def go_on(self) -> None:
+        """The partition was opened again in the same run: go on with its logs, where they end as they did."""
+        for delayed, (id_, end) in self.resting.items():
+            log = self._logs.get(id_)
+            if log is not None and log.end == end:
+                self._current[delayed] = log
+        self.resting = {}
+
+    def goes_on(self, log: Log) -> bool:
+        """Whether what is sent next may be appended to `log`."""
+        return log in self._current.values()
 
     def reopen(self, log: Log) -> None:
         """Write a log's record with the next group: another node opened it."""

@@ -394,6 +394,7 @@ class Broker:
 
     def read_done(self, now: Now, number: int, rows: object) -> None:
         """A read is done; go on with whatever waited for it."""
+        self.now = now
         self.reads.done(now, number, rows)  # type: ignore[arg-type]
         self.deliveries.serve_woken(now)
         if self.clustering is not None:

@@ -14,6 +14,7 @@ from functools import partial
 
 from dmqnode.clock import Now
 from dmqnode.copies import Copies
+from dmqnode.following import Stream
 from dmqnode.grants import NOBODY, Grants
 from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.hosting import Hosting
@@ -22,9 +23,20 @@ from dmqnode.lease_effects import Acquired, Denial, HomesChanged, Lost, Persist,
 from dmqnode.leaseclock import LeaseClock
 from dmqnode.leases import Leases
 from dmqnode.messages import Message
-from dmqnode.peer_messages import Aligned, Dropped, Fetch, Fill, Filled, Shipped, Summary, Unaligned
+from dmqnode.peer_messages import (
+    Aligned,
+    Denied,
+    Dropped,
+    Fetch,
+    Fill,
+    Filled,
+    Release,
+    Shipped,
+    Summary,
+    Unaligned,
+)
 from dmqnode.port import Port
-from dmqnode.streams import Stream, Streams
+from dmqnode.streams import Streams
 from dmqnode.takeover import Takeovers
 
 TICK = 0.25
@@ -86,6 +98,8 @@ class Cluster:
         self._next_tick = -math.inf
         self._next_repair = -math.inf
         self._draining: dict[PartitionId, None] = {}
+        self._outnumbered: dict[PartitionId, None] = {}
+        """Partitions led here of which a home has promised a higher lease number."""
         self._fetching: dict[PartitionId, float] = {}
 
     def _ready(self, partition: PartitionId, number: LeaseNumber, mark: int) -> bool:
@@ -108,6 +122,13 @@ class Cluster:
         promise = self.grants.find(partition)
         return first if promise is None or first.newer_than(promise.record) else promise.record
 
+    def holder(self, partition: PartitionId) -> NodeId | None:
+        """Return to whom this node itself has granted a lease that runs, None if it knows of none."""
+        promise = self.grants.find(partition)
+        if promise is None or promise.holder == NOBODY or promise.until <= self._clock.slow:
+            return None
+        return promise.holder
+
     def want(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
         """Somebody asks for a partition that nobody is known to lead: claim it, if this is a home."""
         if self.me in self.homes(partition, first).members:
@@ -125,7 +146,24 @@ class Cluster:
         )
         if known:
             self._settle(now)
+        if isinstance(message, Release) and message.successor == self.me:
+            self._succeed(now, message.partition)
+        elif isinstance(message, Denied):
+            self._note_denial(message)
         return known
+
+    def _note_denial(self, denied: Denied) -> None:
+        """A home that has promised a higher number will not follow: take the lease anew, above that."""
+        lease = self.leases.held(self._clock.fast, denied.partition)
+        highest = LeaseNumber(denied.highest, NodeId(denied.highest_node))
+        if lease is not None and lease.number.n == denied.n and highest > lease.number:
+            self._outnumbered[denied.partition] = None
+
+    def _succeed(self, now: Now, partition: PartitionId) -> None:
+        """Another gives a lease up to this node, which has everything: take it."""
+        promise = self.grants.find(partition)
+        if promise is not None:
+            self.want(now, partition, promise.record)
 
     def _lead(self, now: Now, sender: NodeId, message: Message) -> bool:
         match message:
@@ -212,6 +250,7 @@ class Cluster:
         if self.leaders.get(partition) == self.me:
             del self.leaders[partition]
         self._draining.pop(partition, None)
+        self._outnumbered.pop(partition, None)
         self._fetching.pop(partition, None)
         self.takeovers.cancel(partition)
         self.copies.leave(partition)
@@ -221,6 +260,16 @@ class Cluster:
         """The queue of a partition is deleted: nobody need lead it."""
         self.leases.release(partition)
         self._settle(now)
+
+    def rest(self, now: Now, partitions: list[PartitionId]) -> bool:
+        """Give up partitions that nobody uses, if all homes have everything; tell whether it was done."""
+        for stream in self.streams:
+            if stream.partition in partitions and (stream.missing_homes() or stream.waiting):
+                return False
+        for partition in partitions:
+            self.leases.release(partition)
+        self._settle(now)
+        return True
 
     def leads_all(self) -> list[PartitionId]:
         """Return the partitions that this node leads."""
@@ -243,7 +292,9 @@ class Cluster:
             if lease is None or not lease.serving or stream.partition in self._draining:
                 continue
             self._fetch_missing(now, stream)
-            if lease.proposal is None:
+            if stream.partition in self._outnumbered:
+                self.hand_over(now, stream.partition, self.me)
+            elif lease.proposal is None:
                 self._move(now, stream, lease.record)
 
     def _move(self, now: Now, stream: Stream, record: HomeSet) -> None:

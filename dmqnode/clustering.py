@@ -16,6 +16,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,14 +29,17 @@ from dmqnode.crossings import Crossings
 from dmqnode.debts import Debts
 from dmqnode.fanout import Fanout
 from dmqnode.frontend import FrontEnd
-from dmqnode.homesets import HomeSet
+from dmqnode.homesets import NO_LEASE, HomeSet
 from dmqnode.hosted import Hosted
 from dmqnode.ids import NodeId, PartitionId, partition_id
+from dmqnode.keys import PartitionKeys
 from dmqnode.leaseclock import LeaseClock, Reading
+from dmqnode.mender import Mender
 from dmqnode.messages import (
     Message,
     Step,
 )
+from dmqnode.overview import Overview
 from dmqnode.partition import Partition
 from dmqnode.pending import Look, Shipment
 from dmqnode.queue import Queue
@@ -43,6 +47,7 @@ from dmqnode.queues import Definition
 from dmqnode.reads import Procedure
 from dmqnode.requests import Requests
 from dmqnode.roster import ROSTER, Roster, Rosters, quorum
+from dmqnode.smallrows import encode_stamp, stamp_key
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
@@ -94,7 +99,7 @@ class Clustering:
             self.hosted,
             silent=silent,
             least=self.least,
-            wanted=self._wanted,
+            wanted=self.wanted,
             reachable=self.reachable,
         )
         self.catalog = Catalog(
@@ -104,11 +109,14 @@ class Clustering:
             least=self.least,
             changed=broker.registry.learn,
         )
+        self.cluster.grants.reform = self._reform
         self.front = FrontEnd(broker, self)
         self.fanout = Fanout(broker, self)
         self.requests = Requests(broker, self)
         self.debts = Debts(broker, self)
+        self.overview = Overview(broker, self)
         self.crossings = Crossings(broker, self)
+        self.mender = Mender(broker, self)
         self.debts.load(now)
 
     # --- what is known -------------------------------------------------------------------------------
@@ -117,7 +125,8 @@ class Clustering:
         """Return W', the copies that a write needs."""
         return quorum(self.rosters.current, self._replicas, self._write_quorum)
 
-    def _wanted(self, partition: PartitionId) -> tuple[NodeId, ...]:
+    def wanted(self, partition: PartitionId) -> tuple[NodeId, ...]:
+        """Return where a partition should be, as placement and the roster have it."""
         return self.rosters.current.homes(partition, min(self._replicas, len(self.rosters.current.members)))
 
     def reachable(self, node: NodeId) -> bool:
@@ -128,7 +137,7 @@ class Clustering:
         """Return a new queue's definition with the homes of its partitions (H5)."""
         homes = []
         for index in range(definition.settings.partitions):
-            wanted = self._wanted(partition_id(definition.id, index))
+            wanted = self.wanted(partition_id(definition.id, index))
             homes.append(wanted)
         return replace(definition, homes=tuple(homes))
 
@@ -137,9 +146,24 @@ class Clustering:
         homes = definition.homes[index] if index < len(definition.homes) else (self.me,)
         return HomeSet.first(homes)
 
+    def _reform(self, partition: PartitionId, record: HomeSet) -> HomeSet:
+        """Return the home set that is left when the roster has given up a majority of one (M4)."""
+        if partition == ROSTER:
+            return record
+        members = self.rosters.current.nodes
+        if record.has_majority([n for n in record.members if n in members]):
+            return record
+        left = tuple(n for n in record.members if n in members) or self.wanted(partition)
+        return HomeSet(record.version + 1, NO_LEASE, left, left, True)
+
     def _roster_changed(self, now: Now, roster: Roster) -> None:
         for node in [n for n in self.linked if roster.find(n) is None]:
-            self.linked.pop(node)
+            self.later(now, 0.0, partial(self._part, node))
+
+    def _part(self, node: NodeId, now: Now) -> None:
+        """A member is none any more."""
+        if self.rosters.current.find(node) is None:
+            self.gone(now, node)
 
     def delivers(self, shard: Queue) -> bool:
         """Tell whether this node may hand out messages of a shard at this moment (L4, P6)."""
@@ -159,6 +183,11 @@ class Clustering:
     def later(self, now: Now, seconds: float, then: Then) -> None:
         """Call `then` in so many seconds."""
         heapq.heappush(self._later, (now.run + seconds, next(self._tie), then))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this node refuses what is new."""
+        return self._broker.stopping
 
     # --- Port ----------------------------------------------------------------------------------------
 
@@ -205,6 +234,7 @@ class Clustering:
         """This node can talk to another, and is heard by it."""
         self.advance(now)
         self.linked[node] = None
+        self.mender.came_back()
         self.catalog.met(node)
         self.rosters.met(node)
         self.settle(now)
@@ -230,6 +260,7 @@ class Clustering:
             or self.rosters.receive(now, sender, message)
             or self.catalog.receive(now, sender, message)
             or self.debts.receive(now, sender, message)
+            or self.overview.receive(now, sender, message)
         )
 
     def settle(self, now: Now) -> None:
@@ -276,6 +307,8 @@ class Clustering:
             return []  # the lease ended meanwhile: nothing of this may be written
         batch.extend(ops)
         number, seq = shipped
+        # Its own copy has followed so far, too, and counts as such for whoever leads next.
+        batch.put(stamp_key(PartitionKeys.of(id_)), encode_stamp(shipped))
         shipment = Shipment(id_, number, seq, collected, tuple(then for _, then in extra))
         self.hosted.shipped(shipment)
         return [shipment]
@@ -288,6 +321,7 @@ class Clustering:
 
     def advance(self, now: Now) -> None:
         """Let the lease clocks go on."""
+        self._broker.now = now
         self._clock.advance(Reading(now.run, now.run, now.wall / 1000))
 
     def tick(self, now: Now) -> None:
@@ -305,6 +339,7 @@ class Clustering:
         self.settle(now)
 
     def _look(self, now: Now) -> None:
+        self.mender.step(now)
         self.rosters.seen(now, self.reachable)
         limit = self._broker.config.dead_after / 2
         self.cluster.grants.isolated = self.rosters.isolated(now, limit)

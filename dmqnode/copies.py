@@ -47,6 +47,7 @@ from dmqnode.port import Port
 from dmqnode.records import BATCH_HEAD, read_batch_head
 from dmqnode.smallrows import (
     Gaps,
+    Stale,
     decode_rows,
     describe,
     encode_gaps,
@@ -54,6 +55,7 @@ from dmqnode.smallrows import (
     encode_stamp,
     gaps_key,
     own_ranges,
+    stale_key,
     stamp_key,
 )
 from storage.ops import WriteBatch
@@ -74,6 +76,8 @@ class Copy:
     aligned: bool = False
     aligning: bool = False
     gaps: Gaps = field(default_factory=dict)
+    stale: Stale = field(default_factory=dict)
+    """What is dead and being deleted."""
     waiting: list[Entry] = field(default_factory=list)
 
 
@@ -112,6 +116,26 @@ class Copies:
         copy = self._copies.get(partition)
         if copy is not None:
             copy.aligned = False
+
+    def delete(self, now: Now, partition: PartitionId, stale: Stale, dead: Stale) -> None:
+        """Delete what died while this copy did not follow; it is on disk that this is to be done.
+
+        Arguments:
+            dead: all that is dead; a batch is deleted once every message of it is.
+        """
+        if not stale:
+            return
+        copy = self._copy(partition)
+        copy.stale = stale
+
+        def deleted(now: Now, result: None) -> None:
+            if copy.stale is stale:
+                copy.stale = {}
+                ops = WriteBatch()
+                ops.delete(stale_key(copy.keys))
+                self._port.write(ops, lambda now: None)
+
+        self._port.read(now, delete_stale(copy.keys, stale, dead, self._port), deleted)
 
     @property
     def lacking(self) -> int:
@@ -169,7 +193,7 @@ class Copies:
         copy.aligned, copy.waiting = False, []
 
         def shown(now: Now, found: dict[bytes, bytes]) -> None:
-            stamp, gaps, rows = split_own(copy.keys, found)
+            stamp, gaps, _, rows = split_own(copy.keys, found)
             copy.gaps = gaps
             self._port.send(
                 sender,
@@ -204,8 +228,7 @@ class Copies:
         def found_own(now: Now, found: dict[bytes, bytes]) -> None:
             if not copy.aligning or copy.lease != number or self._refused(sender, partition, align.n):
                 return
-            _, gaps, own = split_own(copy.keys, found)
-            ops, copy.gaps, stale = align_rows(copy.keys, own, gaps, rows)
+            ops, copy.gaps, stale, dead = align_rows(copy.keys, split_own(copy.keys, found), rows)
             ops.put(stamp_key(copy.keys), encode_stamp((number, align.seq)))
             copy.aligning, copy.aligned = False, True
             encoded = Blob(encode_gaps(copy.gaps))
@@ -214,8 +237,7 @@ class Copies:
             waiting, copy.waiting = copy.waiting, []
             for entry in waiting:
                 self._take_entry(now, sender, entry, sync=True)
-            if stale:
-                self._port.read(now, delete_stale(copy.keys, stale, self._port), lambda now, result: None)
+            self.delete(now, partition, stale, dead)
 
         self._port.boundary(own_ranges(copy.keys), found_own)
 

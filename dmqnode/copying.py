@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cbor2
 
 from dmqnode.errors import ProtocolError
@@ -17,12 +19,14 @@ from dmqnode.smallrows import (
     NO_STAMP,
     Gaps,
     Rows,
+    Stale,
     Stamp,
     decode_gaps,
     decode_stamp,
     describe,
     encode_gaps,
     gaps_key,
+    stale_key,
     stamp_key,
 )
 from storage.ops import WriteBatch
@@ -31,38 +35,56 @@ FILL_BYTES = 512 << 10
 DELETE_ROWS = 1024
 
 
-def split_own(keys: PartitionKeys, found: dict[bytes, bytes]) -> tuple[Stamp, Gaps, Rows]:
-    """Split what `own_ranges` gave into the stamp, the gaps and the small records."""
+class Own(NamedTuple):
+    """What a node keeps of its copy besides the batches."""
+
+    stamp: Stamp
+    gaps: Gaps
+    stale: Stale
+    rows: Rows
+
+
+def split_own(keys: PartitionKeys, found: dict[bytes, bytes]) -> Own:
+    """Split what `own_ranges` gave."""
     size = len(keys.prefix)
-    stamp, gaps = found.get(stamp_key(keys)), found.get(gaps_key(keys))
+    stamp, gaps, stale = (found.get(key(keys)) for key in (stamp_key, gaps_key, stale_key))
     rows = {k[size:]: v for k, v in found.items() if k[size : size + 1] != b"a"}
-    return (
+    return Own(
         NO_STAMP if stamp is None else decode_stamp(stamp),
         {} if gaps is None else decode_gaps(gaps),
+        {} if stale is None else decode_gaps(stale),
         rows,
     )
 
 
-def align_rows(
-    keys: PartitionKeys, own: Rows, own_gaps: Gaps, rows: Rows
-) -> tuple[WriteBatch, Gaps, dict[LogId, RangeSet]]:
-    """Replace a copy's small records by `rows`.
+class Change(NamedTuple):
+    """What makes a copy the one that its leader has."""
 
-    Returns the write, the gaps that the copy has then, and what became dead of what it held.
-    """
+    ops: WriteBatch
+    gaps: Gaps
+    """What it lacks then."""
+    stale: Stale
+    """What died since it followed last: batches of it are to be deleted, once all of each is dead."""
+    dead: Stale
+    """What is dead."""
+
+
+def align_rows(keys: PartitionKeys, own: Own, rows: Rows) -> Change:
+    """Replace a copy's small records by `rows`."""
     ops = WriteBatch()
-    for key in own:
+    for key in own.rows:
         if key not in rows:
             ops.delete(keys.prefix + key)
     for key, record in rows.items():
-        if own.get(key) != record:
+        if own.rows.get(key) != record:
             ops.put(keys.prefix + key, record)
-    before, after = describe(own), describe(rows)
+    before, after = describe(own.rows), describe(rows)
     gaps: Gaps = {}
-    stale: dict[LogId, RangeSet] = {}
+    stale: Stale = {log: RangeSet(died) for log, died in own.stale.items()}
+    all_dead: Stale = {}
     for log in after.logs:
         dead = after.dead.get(log, RangeSet())
-        missing = before.missing_from(log, after.end(log), dead, own_gaps)
+        missing = before.missing_from(log, after.end(log), dead, own.gaps)
         if missing.size:
             gaps[log] = missing
     for log in before.logs:
@@ -71,12 +93,16 @@ def align_rows(
         died = RangeSet() if log in after.logs else RangeSet([(0, held)])
         for low, high in after.dead.get(log, ()):
             died.add(low, min(high, held))
+        all_dead[log] = RangeSet(died)
         for low, high in known:
             died.remove(low, high)
-        if died.size:
-            stale[log] = died
+        for low, high in died:
+            stale.setdefault(log, RangeSet()).add(low, high)
     ops.put(gaps_key(keys), encode_gaps(gaps))
-    return ops, gaps, stale
+    if stale:
+        # Deleting takes long, and this node may stop before it is done.
+        ops.put(stale_key(keys), encode_gaps(stale))
+    return Change(ops, gaps, stale, all_dead)
 
 
 def put_batch(keys: PartitionKeys, log: LogId, batch: BatchRecord, ops: WriteBatch) -> int:
@@ -111,10 +137,11 @@ def read_batches(
     return batches, max(reached, low + 1) if page.more else high
 
 
-def delete_stale(keys: PartitionKeys, stale: dict[LogId, RangeSet], port: Port) -> Procedure[None]:
+def delete_stale(keys: PartitionKeys, stale: Stale, dead: Stale, port: Port) -> Procedure[None]:
     """Delete the batches that died while a copy did not follow."""
-    for log, dead in stale.items():
-        for low, high in dead:
+    for log, died in stale.items():
+        gone = dead.get(log, died)
+        for low, high in died:
             start = keys.batch(log, low)
             while True:
                 page = yield Scan(
@@ -128,7 +155,7 @@ def delete_stale(keys: PartitionKeys, stale: dict[LogId, RangeSet], port: Port) 
                     start = key + b"\x00"
                     first = keys.first_seq(key)
                     due, count = read_batch_head(record)
-                    if dead.covers(first, first + count):
+                    if gone.covers(first, first + count):
                         ops.delete(key)
                         if due:
                             ops.delete(keys.due(due, log, first))

@@ -68,6 +68,7 @@ class Debts:
         """The log that this run writes for a partition (delayed or not), and its end."""
         self._keeping: dict[int, _Keeping] = {}
         self._offered: dict[PartitionId, float] = {}
+        self._offered_to: dict[PartitionId, NodeId] = {}
         self._nonce = 0
         self._next_tick = -math.inf
         self.count = 0
@@ -170,6 +171,7 @@ class Debts:
             case Taken():
                 self._forget(message.partition, message.taken)
                 self._offered.pop(message.partition, None)
+                self._offered_to.pop(message.partition, None)
                 self._offer(now, message.partition)
             case _:
                 return False
@@ -213,11 +215,15 @@ class Debts:
             if clustering.catalog.deleted(QueueId(partition[:8])):
                 self._forget(partition, list(owed))
             return
+        silent = self._offered_to.pop(partition, None)
+        if silent is not None and clustering.leader_of(partition) == silent:
+            del clustering.cluster.leaders[partition]  # it did not answer: it leads no more
         self._offered[partition] = now.run + OFFER_AGAIN
         leader = clustering.me if clustering.cluster.leads(partition) else clustering.leader_of(partition)
         if leader is None or not clustering.reachable(leader):
             clustering.find_leader(now, definition, partition)
             return
+        self._offered_to[partition] = leader
         wanted = list(owed)[:OFFER_BATCHES]
         keys = tuple(_key(partition, log, first) for log, first in wanted)
 
@@ -230,17 +236,19 @@ class Debts:
                     break
                 debts.append(debt)
                 size += len(debt.record)
+            # What comes from now on goes to another log: the leader closes this one once all of it is acked.
+            for delayed in (False, True):
+                self._logs.pop((partition, delayed), None)
             clustering.send(leader, Offer(partition, debts, self._still_owed(partition)))
             clustering.settle(now)
 
         self._broker.reads.start(now, _get(keys), read)
 
     def _still_owed(self, partition: PartitionId) -> list[tuple[LogId, int, bytes]]:
-        """Say of the logs that this node itself wrote what it owes: nothing else of them is anywhere."""
+        """Say of every log what is owed: of those that this node itself wrote nothing else is anywhere."""
         owed: dict[LogId, RangeSet] = {}
         for (log, first), count in self._owed.get(partition, {}).items():
-            if log[:8] == self._clustering.me:
-                owed.setdefault(log, RangeSet()).add(first, first + count)
+            owed.setdefault(log, RangeSet()).add(first, first + count)
         return [(log, ranges.end, ranges.encode()) for log, ranges in owed.items()]
 
 

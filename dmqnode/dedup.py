@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import zlib
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cbor2
 
 from dmqnode.counters import Counters
 from dmqnode.ids import LogId
 from dmqnode.keys import PartitionKeys
+from dmqnode.ranges import RangeSet
 from storage.ops import WriteBatch
 
 WINDOW_MINUTES = 5
@@ -23,6 +24,8 @@ MAX_NAMES = 200_000
 """Dedup ids that one partition remembers; further sends with one are refused until some are forgotten."""
 MAX_UNSETTLED = 4096
 """Sends of one producer whose outcomes it has not said to know; beyond, its next is refused."""
+MAX_TOLD = 64
+"""Ranges of settled sequences that are remembered of one producer."""
 MAX_PRODUCERS = 50_000
 """Producers that one partition remembers; beyond, the one silent longest is forgotten and counted."""
 
@@ -42,13 +45,24 @@ class Placed(NamedTuple):
 class Producer:
     """What is remembered of one producer."""
 
-    __slots__ = ("floor", "minute", "runs")
+    __slots__ = ("floor", "kept", "minute", "runs", "told")
 
     def __init__(self, minute: int) -> None:
         self.minute = minute
         self.floor = 0
         self.runs: dict[int, Runs] = {}
         """Where the send of each sequence not yet settled went."""
+        self.told = RangeSet()
+        """The settled sequences that came here: a stand-in may bring one of them once more."""
+        self.kept: dict[int, Runs] = {}
+        """Where sends went that a stand-in had taken in: another stand-in may have taken in the same."""
+
+    def tell(self, sequence: int) -> None:
+        """The outcome of a send was told; that it came here is remembered."""
+        self.told.add(sequence, sequence + 1)
+        while len(self.told) > MAX_TOLD:
+            low, high = next(iter(self.told))
+            self.told.remove(low, high)
 
 
 class Dedup:
@@ -80,6 +94,11 @@ class Dedup:
         known = self._producers.get(producer)
         return known is not None and sequence < known.floor
 
+    def told(self, producer: bytes, sequence: int) -> bool:
+        """Tell whether a send came here, not by a stand-in, and its outcome was told."""
+        known = self._producers.get(producer)
+        return known is not None and sequence in known.told
+
     def crowded(self, producer: bytes, sequence: int, floor: int) -> bool:
         """Tell whether one more send of `producer` is one too many."""
         known = self._producers.get(producer)
@@ -90,10 +109,16 @@ class Dedup:
     def find(self, producer: bytes, sequence: int) -> Runs | None:
         """Return where the send `sequence` of `producer` went, None if it is new."""
         known = self._producers.get(producer)
-        return None if known is None else known.runs.get(sequence)
+        return None if known is None else known.runs.get(sequence) or known.kept.get(sequence)
 
-    def remember(self, minute: int, producer: bytes, sequence: int, floor: int, runs: Runs) -> None:
-        """Remember a send; forget those below `floor`, whose outcomes the producer knows."""
+    def remember(
+        self, minute: int, producer: bytes, sequence: int, floor: int, runs: Runs, *, kept: bool = False
+    ) -> None:
+        """Remember a send; forget those below `floor`, whose outcomes the producer knows.
+
+        Arguments:
+            kept: a stand-in had taken it in.
+        """
         known = self._producers.pop(producer, None) or Producer(minute)
         self._producers[producer] = known
         known.minute = max(known.minute, minute)
@@ -102,7 +127,13 @@ class Dedup:
             # They come in order, but for repetitions: what is settled stands in front.
             for settled in list(takewhile(lambda n: n < floor, known.runs)):
                 del known.runs[settled]
-        known.runs[sequence] = runs
+                known.tell(settled)
+        if kept:
+            known.kept[sequence] = runs
+            if len(known.kept) > MAX_UNSETTLED:
+                del known.kept[next(iter(known.kept))]
+        else:
+            known.runs[sequence] = runs
         self._dirty[producer] = None
         if len(self._producers) > MAX_PRODUCERS:
             self._forget_oldest()
@@ -159,17 +190,31 @@ class Dedup:
         self._keys.setdefault(minute, set()).add(name)
         found = cbor2.loads(record)
         if name[:1] == _PRODUCER:
-            known = Producer(minute)
-            known.floor = found[0]
-            known.runs = {n: [(LogId(a), b, c) for a, b, c in runs] for n, runs in found[1].items()}
-            self._producers.pop(name[1:], None)
+            known = self._producers.pop(name[1:], None) or Producer(minute)
+            known.minute = minute
             self._producers[name[1:]] = known
+            self._merge(known, found)
             if len(self._producers) > MAX_PRODUCERS:
                 self._forget_oldest()
         else:
             for text, log, seq in found:
                 self._names.pop(text, None)
                 self._names[text] = Placed(LogId(log), seq, minute)
+
+    def _merge(self, known: Producer, found: list[Any]) -> None:
+        """Add what a record says to what is known; the record is the later, and both may be of two leaders."""
+        floor, runs, *rest = found
+        known.floor = max(known.floor, floor)
+        for sequence, places in runs.items():
+            known.runs[sequence] = [(LogId(a), b, c) for a, b, c in places]
+        for low, high in RangeSet.decode(rest[0]) if rest else ():
+            known.told.add(low, high)
+        for sequence, places in rest[1].items() if rest else ():
+            known.kept[sequence] = [(LogId(a), b, c) for a, b, c in places]
+        known.runs = dict(sorted(known.runs.items()))
+        for sequence in list(takewhile(lambda n: n < known.floor, known.runs)):
+            del known.runs[sequence]
+            known.tell(sequence)
 
     def save(self, keys: PartitionKeys, ops: WriteBatch) -> None:
         """Write what changed since the last save."""
@@ -178,7 +223,7 @@ class Dedup:
             name = _PRODUCER + producer
             self._keys.setdefault(known.minute, set()).add(name)
             self.low = min(self.low, known.minute)
-            ops.put(keys.sent(known.minute, name), cbor2.dumps([known.floor, known.runs]))
+            ops.put(keys.sent(known.minute, name), encode_producer(known))
         self._dirty.clear()
         if self._new_names:
             first = self._new_names[0][1]
@@ -193,6 +238,11 @@ class Dedup:
         for minute, name in self._gone:
             ops.delete(keys.sent(minute, name))
         self._gone = []
+
+
+def encode_producer(known: Producer) -> bytes:
+    """Return the record of what is remembered of a producer."""
+    return cbor2.dumps([known.floor, known.runs, known.told.encode(), known.kept])
 
 
 def choose_partition(count: int, key: str | bytes) -> int:

@@ -9,7 +9,7 @@ from dmqnode.batch import MAX_MESSAGES
 from dmqnode.clock import Now
 from dmqnode.effects import Reply
 from dmqnode.errors import DMQError, InvalidRequest, LimitExceeded, Refused, StaleReceipt
-from dmqnode.messages import Ack, Cancelled, Delivered, Extend, Held, Nack, Receive, Settled
+from dmqnode.messages import Ack, Cancelled, Delivered, Done, Extend, Held, Nack, Receive, Settled
 from dmqnode.partition import Partition
 from dmqnode.queue import MAX_WAITERS, Queue, Waiter
 from dmqnode.queues import MAX_DELAY, MAX_VISIBILITY, check_seconds
@@ -54,7 +54,8 @@ class Deliveries:
         Errors: Refused and its kinds.
         """
         queue = self._broker.registry.find(request.queue)
-        if not 1 <= request.max_messages <= MAX_MESSAGES:
+        watch = request.max_messages == 0 and queue.key != queue.name  # between nodes: see `polls`
+        if not watch and not 1 <= request.max_messages <= MAX_MESSAGES:
             raise InvalidRequest(
                 f"max_messages is {request.max_messages}; it must be within 1 and {MAX_MESSAGES}"
             )
@@ -145,7 +146,10 @@ class Deliveries:
         for waiter, delivered in queue.serve(now, broker.new_delivery, self._blocked):
             self._drop(waiter)
             queue.used_at = now.run
-            self._answer(now, waiter, delivered)
+            if delivered is None:
+                broker.reply(waiter.session, waiter.number, Done(1))
+            else:
+                self._answer(now, waiter, delivered)
         queue.fill(now)
         for partition in queue.partitions:
             broker.touched(now, partition)

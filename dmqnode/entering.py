@@ -56,7 +56,12 @@ class Entrance:
         """A second member is to join a node that is alone.  Errors: Refused."""
         if step.kind != "join":
             raise Refused("this node is alone: there is no other member to leave or to be forgotten")
-        self.enter(now, lambda now: self._broker.receive(now, session.id, number, step))
+
+        def again(now: Now) -> None:
+            if session.id in self._broker.sessions:  # else whoever asked has gone meanwhile
+                self._broker.receive(now, session.id, number, step)
+
+        self.enter(now, again)
 
     def enter(self, now: Now, then: Then) -> None:
         """Become one of several, then call `then`."""

@@ -327,6 +327,11 @@ class FrontEnd:
             else:
                 self._clustering.send(ask.where, Withdraw(ticket))
 
+    def end_waits(self, now: Now) -> None:
+        """This node stops: give up every receive that waits at another."""
+        for session, number in list(self._by_client):
+            self.cancel(now, session, number)
+
     def tick(self, now: Now) -> None:
         """Look again for the leaders of what is parked."""
         for ticket in self._due.pop_due(now.run):

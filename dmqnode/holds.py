@@ -129,6 +129,10 @@ class Holds:
         """Tell whether something of a delivery is still out."""
         return delivery in self._by_delivery
 
+    def count(self, delivery: int, log: LogId, low: int, high: int) -> int:
+        """Return how many messages within low … high - 1 of a log a delivery has."""
+        return sum(h.segments.count(log, low, high) for h in self._by_delivery.get(delivery, ()))
+
     def settle(self, delivery: int, log: LogId, low: int, high: int) -> list[Segment]:
         """End the hold of `delivery` on messages of a log; return the segments that it still had."""
         taken: list[Segment] = []

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
-from dmqnode.copying import delete_stale
 from dmqnode.effects import Reply
 from dmqnode.errors import Refused, Unavailable, Unknown
 from dmqnode.frontend import NOT_LEADER
@@ -18,7 +17,7 @@ from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log
-from dmqnode.mending import adopt, fill, filled, gaps_of, give_up, lack, take_debt
+from dmqnode.mending import adopt, await_more, fill, filled, gaps_of, give_up, lack, take_debt
 from dmqnode.messages import Message
 from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord, Offer, Taken
@@ -179,20 +178,23 @@ class Hosted:
             for then in shipment.then:
                 then(now)
 
-        self._clustering.cluster.streams.written(now, partition, number, seq, known)
+        waiting = self._unanswered.get(partition, {}).get(seq)
+        brought = None
+        if waiting is not None and waiting.collected is not None and not waiting.then:
+            brought = tuple((s.log.id, s.first, s.end) for s in waiting.collected.appended)
+        self._clustering.cluster.streams.written(now, partition, number, seq, known, brought)
 
     def adopt(self, now: Now, partition: PartitionId, described: Described, gaps: Gaps) -> None:
         """A home shows what this node may not know."""
         shard = self.shards.get(partition)
         if shard is None:
             return
-        keys = PartitionKeys.of(partition)
         for hosted in shard.partitions:
-            stale = adopt(hosted, described)
+            for log, died in adopt(hosted, described).items():
+                hosted.state.purges += [(log, low, high) for low, high in died]
             self._keep_gaps(hosted)
             self._broker.touched(now, hosted)
-            if stale:
-                self._clustering.read(now, delete_stale(keys, stale, self._clustering), lambda now, _: None)
+            self._broker.registry.delete_purged(now, hosted)
 
     def _keep_gaps(self, hosted: Partition) -> None:
         ops = WriteBatch()
@@ -231,6 +233,7 @@ class Hosted:
         for debt in offer.debts:
             ops.extend(take_debt(now, hosted, debt))
         for log, end, owed in offer.owed:
+            await_more(hosted, log, end)
             if log[: len(sender)] == sender:
                 give_up(hosted, log, end, RangeSet.decode(owed))
         self._keep_gaps(hosted)

@@ -11,6 +11,7 @@
         s                            the partition's state
         t due log-id seq             a delayed batch by when it is due
         u minute …                   what was sent in that minute, to recognise repetitions
+    ff crc key                       a damaged record that the store has set aside
 
 One partition's batches are one contiguous ascending range.  A deleted prefix makes seeks in an LSM
 tree slow, so nobody seeks over one: the dead set says where the living begin, and the fence, which is
@@ -23,7 +24,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE, LogId, PartitionId, QueueId
+from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE, QUEUE_ID_SIZE, LogId, PartitionId, QueueId
 
 IDENTITY = b"n\x00identity"
 QUEUES = b"q"
@@ -31,6 +32,19 @@ QUEUES_END = b"r"
 _U64 = struct.Struct(">Q")
 _U32 = struct.Struct(">I")
 _FENCE = b"\xff" * 8
+
+
+ASIDE = b"\xff"
+ASIDE_END = b"\xff" * 64
+_ASIDE_HEAD = 5
+
+
+def aside_queue(key: bytes) -> QueueId | None:
+    """Return the queue whose definition was set aside under `key`, None if it is something else."""
+    original = key[_ASIDE_HEAD:]
+    if original.startswith(QUEUES) and len(original) == len(QUEUES) + QUEUE_ID_SIZE:
+        return QueueId(original[len(QUEUES) :])
+    return None
 
 
 def queue_key(queue: QueueId) -> bytes:

@@ -7,6 +7,7 @@ that opening costs the same for ten messages and for ten million.
 from __future__ import annotations
 
 from dmqnode.clock import Now
+from dmqnode.errors import ProtocolError
 from dmqnode.ids import LOG_ID_SIZE, LogId
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log, Segment, StoredBatch
@@ -20,6 +21,7 @@ from dmqnode.records import (
     decode_note,
     decode_state,
     encode_log,
+    read_batch_head,
 )
 from storage.ops import WriteBatch
 
@@ -63,6 +65,7 @@ def load(partition: Partition, now: Now) -> Procedure[WriteBatch]:
     partition.logs.clear()
     partition.logs.update((log.id, log) for log in ordered)
     _restore_notes(partition, now, notes)
+    partition.appends.go_on()
     closing = _close_empty(partition)
     for id_ in partition.mended:
         if (mended := partition.logs.get(id_)) is not None:
@@ -137,9 +140,11 @@ def _restore_notes(partition: Partition, now: Now, notes: dict[int, Note]) -> No
 
 
 def _close_empty(partition: Partition) -> WriteBatch:
-    """Fold the logs of earlier runs of which nothing lives to their ends (rule C4)."""
+    """Fold the logs that nobody appends to and of which nothing lives to their ends (rule C4)."""
     ops = WriteBatch()
     for log in list(partition.logs.values()):
+        if partition.appends.goes_on(log):
+            continue
         if log.dead.ranges.covers(0, log.durable) and not any(p[0] == log.id for p in partition.state.purges):
             ops.put(partition.keys.log(log.id), encode_log(log.opened_at, delayed=log.delayed, end=log.end))
             ops.delete(partition.keys.fence(log.id))
@@ -181,20 +186,24 @@ def purge_page(partition: Partition) -> Procedure[None]:
     # The first may begin before; behind a page that was deleted nobody may seek backwards.
     floor = None if partition.purged == (log, low) else keys.batch(log, 0)
     page = yield Scan(keys.batch(log, low), keys.batch(log, high), 512, floor=floor)
+    known = partition.logs.get(log)
     for key, record in page.rows:
+        (due, count), first = _head(record), keys.first_seq(key)
+        low = first + 1
+        if known is not None and not known.dead.ranges.covers(first, first + count):
+            continue
         partition.freed(len(record), key)
-        due, first = _due_of(record), keys.first_seq(key)
         if due:
             partition.freed(0, keys.due(due, log, first))
-        low = first + 1
     partition.purged = (log, low)
     rest = [p for p in partition.state.purges if p != purge]
     partition.state.purges = [(log, low, high), *rest] if page.more else rest
     partition.touch()
 
 
-def _due_of(record: bytes) -> int:
+def _head(record: bytes) -> tuple[int, int]:
+    """Return when a batch is due, and of how many messages it is."""
     try:
-        return decode_batch(record)[1]
-    except Unreadable:
-        return 0
+        return read_batch_head(record)
+    except ProtocolError:
+        return 0, 1

@@ -203,6 +203,18 @@ class SegmentMap:
         segments.insert(at, segment)
         self.size += len(segment)
 
+    def count(self, log: LogId, low: int, high: int) -> int:
+        """Return how many messages within low … high - 1 of a log there are."""
+        if log not in self._logs:
+            return 0
+        lows, segments = self._logs[log]
+        found = 0
+        for segment in segments[max(0, bisect_right(lows, low) - 1) :]:
+            if segment.low >= high:
+                break
+            found += max(0, min(high, segment.high) - max(low, segment.low))
+        return found
+
     def take(self, log: LogId, low: int, high: int) -> list[Segment]:
         """Remove and return what lies within low … high - 1 of a log, cut where needed."""
         if log not in self._logs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dmqnode.clock import Now
 from dmqnode.duetimes import DueBatch
 from dmqnode.ids import LogId
@@ -10,6 +12,7 @@ from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord, Debt
 from dmqnode.ranges import RangeSet
 from dmqnode.records import decode_batch, encode_due, read_batch_head, read_sent_at
+from dmqnode.repeats import sends_in
 from dmqnode.smallrows import Described, Gaps
 from storage.ops import WriteBatch
 
@@ -38,6 +41,7 @@ def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
     Returns what died by it, per log; batches of it may have to be deleted.
     """
     stale: dict[LogId, RangeSet] = {}
+    extra: dict[LogId, RangeSet] = {}
     for log_id, (opened_at, delayed) in described.logs.items():
         if log_id in partition.closed:
             continue
@@ -52,12 +56,41 @@ def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
                 log.dead.add(log.end, end)
             else:
                 log.gaps.add(log.end, end)
+                extra[log_id] = RangeSet([(log.end, end)])
             log.end = log.durable = end
             partition.touch()
         died = _kill(partition, log, described.dead.get(log_id))
         if died.size:
             stale[log_id] = died
+    for log_id, low, high in _repeated(partition, described, extra):
+        _void(partition.logs[log_id], low, high)
     return stale
+
+
+def _repeated(
+    partition: Partition, described: Described, extra: dict[LogId, RangeSet]
+) -> Iterator[tuple[LogId, int, int]]:
+    """Yield which of the messages that only this home shows repeat what is known; remember the others (C5)."""
+    dedup = partition.dedup
+    for minute, sent in sends_in(described.rows) if extra else ():
+        for log, first, count in sent.runs:
+            pieces = extra[log].within(first, first + count) if log in extra else []
+            if not pieces:
+                continue
+            if sent.name is not None:
+                placed = dedup.find_name(sent.name)
+                known = None if placed is None else [(placed.log, placed.seq, 1)]
+                told = False
+            else:
+                known = dedup.find(sent.producer, sent.sequence)
+                told = known is None and dedup.told(sent.producer, sent.sequence)
+            if told or known not in (None, sent.runs):
+                for low, high in pieces:
+                    yield log, low, high
+            elif known is None and sent.name is not None:
+                dedup.remember_name(sent.name, log, first, minute)
+            elif known is None:
+                dedup.remember(minute, sent.producer, sent.sequence, 0, sent.runs)
 
 
 def _kill(partition: Partition, log: Log, dead: RangeSet | None) -> RangeSet:
@@ -143,19 +176,20 @@ def take_debt(now: Now, partition: Partition, debt: Debt) -> WriteBatch:
 
 
 def _known(partition: Partition, debt: Debt) -> bool:
+    """Tell whether a debt repeats another send; not whether the same debt was offered before."""
     if not debt.producer:
         return False
-    try:
-        return partition.dedup.find(debt.producer, debt.sequence) is not None
-    except KeyError:
-        return True  # settled: its outcome was told
+    runs = partition.dedup.find(debt.producer, debt.sequence)
+    if runs is None:
+        return partition.dedup.told(debt.producer, debt.sequence)
+    return all(log != debt.log or not first <= debt.first < first + count for log, first, count in runs)
 
 
 def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) -> None:
     minute = now.wall // 60_000
     if debt.producer:
         runs = [(debt.log, debt.first, count)]
-        partition.dedup.remember(minute, debt.producer, debt.sequence, debt.floor, runs)
+        partition.dedup.remember(minute, debt.producer, debt.sequence, debt.floor, runs, kept=True)
     batch = decode_batch(debt.record)[2]
     if "d" not in batch.metadata:
         return
@@ -163,7 +197,8 @@ def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) 
         name = batch.value("d", i)
         if name is None:
             continue
-        if partition.dedup.find_name(name) is not None:
+        placed = partition.dedup.find_name(name)
+        if placed is not None and (placed.log, placed.seq) != (debt.log, debt.first + i):
             _void(log, debt.first + i, debt.first + i + 1)
         else:
             partition.dedup.remember_name(name, debt.log, debt.first + i, minute)
@@ -172,6 +207,15 @@ def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) 
 def _void(log: Log, low: int, high: int) -> None:
     log.dead.add(low, high)
     log.gaps.remove(low, high)
+
+
+def await_more(partition: Partition, log_id: LogId, end: int) -> None:
+    """A keeper of debts has more of a log, up to `end`: until that is offered the log stays open."""
+    log = partition.logs.get(log_id)
+    if log is not None and end > log.end:
+        log.gaps.add(log.end, end)
+        log.end = log.durable = end
+        partition.touch()
 
 
 def give_up(partition: Partition, log_id: LogId, end: int, owed: RangeSet) -> None:

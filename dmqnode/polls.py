@@ -52,6 +52,8 @@ class Polls:
     def _delivered(self, now: Now, session: int, number: int, request: Receive, answer: Message) -> None:
         if isinstance(answer, Delivered):
             answer = Delivered(request.queue, answer.visibility, answer.parts)
+        elif isinstance(answer, Cancelled) and self._clustering.stopping:
+            answer = Delivered(request.queue, 0.0, [])  # nobody has cancelled it but this node, which stops
         self._fanout.reply(session, number, answer)
 
     def _take_next(
@@ -105,7 +107,7 @@ class Polls:
             state["over"] = True
             self._clustering.front.cancel(now, session, number)
             if isinstance(answer, Cancelled):
-                self._fanout.reply(session, number, answer)
+                self._delivered(now, session, number, request, answer)
             elif something or deadline > now.run:
                 order = [(index + n) % count for n in range(count)] if something else []
                 if order:

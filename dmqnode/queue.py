@@ -73,6 +73,7 @@ class Queue:
         self._reads = reads
         self._woken = woken
         self._turn = 0
+        self._resting: dict[int, dict[bool, tuple[LogId, int]]] = {}
 
     @property
     def name(self) -> str:
@@ -102,6 +103,7 @@ class Queue:
         for index in range(count):
             id_ = partition_id(self.definition.id, self._base + index)
             partition = Partition(id_, self.definition.settings, self._new_log, self._counters)
+            partition.appends.resting = self._resting.pop(index, {})
             self.partitions.append(partition)
             self.readers.append(ReadAhead(partition, self._reads, lambda: self._woken(self)))
         for partition in self.partitions:
@@ -135,6 +137,14 @@ class Queue:
         if self.opening or any(r.busy for r in self.readers):
             return False
         return not any(p.unsaved or p.holds.unsaved or p.writing or p.exhausted for p in self.partitions)
+
+    def rest(self) -> None:
+        """Close while nobody uses it; remember the logs of this run, to append to them when it is used again.
+
+        Each opening would begin logs of its own otherwise, and of every log a record stays for ever.
+        """
+        self._resting = {n: p.appends.rest() for n, p in enumerate(self.partitions)}
+        self.close()
 
     def close(self) -> None:
         """Forget the partitions, be they open or being opened."""
@@ -238,12 +248,21 @@ class Queue:
 
     def serve(
         self, now: Now, new_delivery: Callable[[], int], blocked: Set[int] = frozenset()
-    ) -> Iterator[tuple[Waiter, Delivered]]:
-        """Give what is ready to those who wait, first come, first served, except to `blocked` sessions."""
+    ) -> Iterator[tuple[Waiter, Delivered | None]]:
+        """Give what is ready to those who wait, first come, first served, except to `blocked` sessions.
+
+        Those who only watch are given None, that something is ready.
+        """
         while not self.definition.settings.paused:
             waiter = next((w for w in self.waiters if w.session not in blocked), None)
             if waiter is None:
                 return
+            if not waiter.request.max_messages:
+                if not any(p.ready for p in self.partitions):
+                    return
+                self.waiters.remove(waiter)
+                yield waiter, None
+                continue
             parts = self._take(now, waiter, new_delivery)
             if not parts:
                 return

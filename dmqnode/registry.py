@@ -10,7 +10,7 @@ from dmqnode.clock import Now
 from dmqnode.effects import Compact, Reply
 from dmqnode.errors import InvalidRequest, QueueExists, QueueNotFound, StaleReceipt, Unknown
 from dmqnode.ids import QUEUE_ID_SIZE, PartitionId, QueueId
-from dmqnode.keys import QUEUES, QUEUES_END, queue_key, queue_range
+from dmqnode.keys import ASIDE, ASIDE_END, QUEUES, QUEUES_END, aside_queue, queue_key, queue_range
 from dmqnode.loading import purge_page
 from dmqnode.messages import (
     CreateQueue,
@@ -53,6 +53,8 @@ class Registry:
         self.by_partition: dict[PartitionId, Queue] = {}
         self._by_id: dict[QueueId, Queue] = {}
         self._reclaiming: set[QueueId] = set()
+        self.unreadable: set[QueueId] = set()
+        """Queues whose definitions were damaged: what is on disk of them stays there."""
         self._made = 0
         self.loaded = False
 
@@ -161,7 +163,7 @@ class Registry:
             self._made += 1
             made = identity.boot.to_bytes(4, "big") + self._made.to_bytes(4, "big")
             id_ = QueueId((int.from_bytes(made, "big") ^ spread).to_bytes(QUEUE_ID_SIZE, "big"))
-            if id_ not in self._by_id and id_ not in self._reclaiming:
+            if not any(id_ in taken for taken in (self._by_id, self._reclaiming, self.unreadable)):
                 return id_
 
     def create_default(self, now: Now, name: str, owner: str, done: Safe = lambda now, safe: None) -> Queue:
@@ -180,6 +182,7 @@ class Registry:
         queue = Queue(definition, broker.new_log, broker.counters, broker.reads, broker.wake)
         self.queues[definition.name] = queue
         self._by_id[definition.id] = queue
+        self.unreadable.discard(definition.id)
 
     def _define(self, now: Now, definition: Definition, done: Safe) -> None:
         clustering = self._broker.clustering
@@ -335,20 +338,28 @@ class Registry:
         self._broker.reads.start(now, self._read(), self._read_done)
 
     def _read(self) -> Procedure[list[tuple[bytes, bytes]]]:
-        start, rows = QUEUES, []
-        while True:
+        rows: list[tuple[bytes, bytes]] = []
+        page, start = Rows([], more=True), QUEUES
+        while page.more:
             page = yield Scan(start, QUEUES_END, 4096)
             rows += page.rows
-            if not page.more:
-                return rows
-            if page.rows:
-                start = page.rows[-1][0] + b"\x00"
+            start = page.rows[-1][0] + b"\x00" if page.rows else start
+        # What is damaged has just been set aside, or was at an earlier start.
+        page, start = Rows([], more=True), ASIDE
+        while page.more:
+            page = yield Scan(start, ASIDE_END, 4096)
+            self.unreadable |= {id_ for key, _ in page.rows if (id_ := aside_queue(key)) is not None}
+            start = page.rows[-1][0] + b"\x00" if page.rows else start
+        return rows
 
     def _read_done(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
         for key, record in rows:
             id_ = QueueId(key[len(QUEUES) :])
             definition = decode_definition(id_, record)
+            if self._broker.clustering is not None:
+                self._broker.clustering.catalog.load(id_, record)
             if definition is None:
+                self.unreadable.discard(id_)
                 self._reclaiming.add(id_)
                 self._reclaim(now, id_, queue_range(id_)[0])
             else:

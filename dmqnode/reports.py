@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from dmqnode.answers import EMPTY
 from dmqnode.browse import START, STATES, Cursor, browse, decode_cursor, encode_cursor
 from dmqnode.clock import Now
 from dmqnode.errors import InvalidRequest
-from dmqnode.ids import message_id
+from dmqnode.ids import QueueId, message_id
 from dmqnode.messages import (
     Browse,
     Browsed,
@@ -23,7 +24,7 @@ from dmqnode.messages import (
     QueueList,
     Report,
 )
-from dmqnode.partition import MAX_IN_FLIGHT
+from dmqnode.partition import MAX_IN_FLIGHT, Partition
 from dmqnode.queue import Queue
 from dmqnode.version import VERSION
 
@@ -70,7 +71,7 @@ class Reports:
             case Browse():
                 self._browse(now, session, number, request)
             case NodeStatus():
-                self._reply(session, number, Report(self._status(now)))
+                self._tell_status(now, session, number)
             case Members():
                 self._reply(session, number, Report(self._members()))
             case _:
@@ -132,18 +133,17 @@ class Reports:
     def _explain(self, queue: Queue, info: dict[str, Any]) -> dict[str, Any]:
         holders: list[dict[str, Any]] = []
         clock = self._broker.now.run
-        name = self._broker.config.name
         partitions = []
         blocked = full = 0
-        for index, partition in enumerate(queue.partitions):
+        for partition in queue.partitions:
             ready, delayed, in_flight = partition.counts()
             blocked += partition.ready.groups.blocked
             full += partition.spare <= 0
             partitions.append(
                 {
-                    "index": index,
-                    "leader": name,
-                    "homes": [name],
+                    "index": int.from_bytes(partition.id[8:], "big"),
+                    "leader": self._broker.config.name,
+                    "homes": self._homes(partition),
                     "logs": len(partition.logs),
                     "ready": ready,
                     "delayed": delayed,
@@ -172,12 +172,21 @@ class Reports:
             "partitions": partitions,
         }
 
+    def _homes(self, partition: Partition) -> list[str]:
+        clustering = self._broker.clustering
+        definition = self._broker.registry.definition_of(QueueId(partition.id[:8]))
+        if clustering is None or definition is None:
+            return [self._broker.config.name]
+        first = clustering.first_homes(definition, int.from_bytes(partition.id[8:], "big"))
+        members = clustering.cluster.homes(partition.id, first).members
+        return [clustering.overview.name_of(node) for node in members]
+
     def _reasons(self, info: dict[str, Any], blocked: int, full: int) -> list[str]:
         name, reasons = info["name"], []
         if info["paused"]:
             reasons.append(f"the queue is paused; let it go on with: dmq queue resume {name}")
         if not info["ready"] + info["delayed"] + info["in_flight"]:
-            reasons.append("the queue is empty")
+            reasons.append(EMPTY)
         elif not info["ready"] and info["in_flight"]:
             reasons.append(
                 f"all of the {info['in_flight']} messages that are not delayed are with consumers (holders)"
@@ -204,7 +213,9 @@ class Reports:
         if not 1 <= request.limit <= MAX_LIST:
             raise InvalidRequest(f"limit is {request.limit}; it must be within 1 and {MAX_LIST}")
         registry = self._broker.registry
-        names = sorted(n for n in registry.queues if n.startswith(request.prefix) and n > request.after)
+        names = sorted(
+            n for n in registry.queues if "#" not in n and n.startswith(request.prefix) and n > request.after
+        )
         chosen = [registry.queues[n] for n in names[: request.limit]]
         more = len(names) > request.limit
         if not request.counts:
@@ -254,9 +265,24 @@ class Reports:
 
     # --- the node ------------------------------------------------------------------------------------
 
+    def _tell_status(self, now: Now, session: Session, number: int) -> None:
+        status = self._status(now)
+        clustering = self._broker.clustering
+        if clustering is None:
+            counted = ("partitions", "leaderless", "under_replicated", "hints", "set_aside", "healthy")
+            overview = {"members": 1, "alive": 1, **{name: status[name] for name in counted}}
+            self._reply(session, number, Report({**status, "overview": overview}))
+            return
+        status["homes"] = clustering.overview.homes_here()
+        status["hints"] = clustering.debts.count
+        clustering.overview.ask(
+            now, lambda now, overview: self._reply(session, number, Report({**status, "overview": overview}))
+        )
+
     def _status(self, now: Now) -> dict[str, Any]:
         broker = self._broker
-        around, config, queues = broker.surroundings, broker.config, broker.registry.queues
+        around, config = broker.surroundings, broker.config
+        queues = {name: queue for name, queue in broker.registry.queues.items() if "#" not in name}
         return {
             "name": config.name,
             "node_id": broker.identity.node.hex(),
@@ -275,17 +301,30 @@ class Reports:
             "free_bytes": around.free_disk,
             "set_aside": around.set_aside,
             "partitions": sum(q.definition.settings.partitions for q in queues.values()),
+            "homes": sum(q.definition.settings.partitions for q in queues.values()),
             "leaderless": 0,
             "under_replicated": 0,
             "hints": 0,
-            "healthy": not around.set_aside and not broker.counters.lost,
+            "healthy": not (around.set_aside or broker.counters.lost or broker.registry.unreadable),
             "waiting_receivers": broker.deliveries.waiting,
-            "notices": list(around.notices),
+            "notices": [*around.notices, *self._notices()],
             **{name: getattr(broker.counters, name) for name in broker.counters.__slots__},
         }
 
+    def _notices(self) -> list[str]:
+        unreadable = sorted(id_.hex() for id_ in self._broker.registry.unreadable)
+        if not unreadable:
+            return []
+        return [
+            f"the definitions of {len(unreadable)} queues are damaged ({', '.join(unreadable[:5])}"
+            f"{', …' if len(unreadable) > 5 else ''}): they cannot be used, and their messages stay on disk"
+        ]
+
     def _members(self) -> dict[str, Any]:
         config, around = self._broker.config, self._broker.surroundings
+        seen = {"cluster": config.cluster, "cluster_id": around.cluster.hex()}
+        if self._broker.clustering is not None:
+            return {**seen, "members": self._broker.clustering.overview.members()}
         member = {
             "name": config.name,
             "node_id": self._broker.identity.node.hex(),
@@ -293,5 +332,6 @@ class Reports:
             "state": "alive",
             "zone": config.zone,
             "version": VERSION,
+            "weight": 1.0,
         }
-        return {"cluster": config.cluster, "members": [member]}
+        return {**seen, "members": [member]}

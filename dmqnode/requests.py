@@ -170,9 +170,12 @@ class Requests:
 
     def _refer(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
         """Refuse a request for what this node does not lead.  Errors: Refused, always."""
-        leader = self._clustering.cluster.leaders.get(partition)
-        if leader in (None, self._clustering.me) or not self._clustering.reachable(leader):
-            self._clustering.cluster.want(now, partition, first)
+        cluster = self._clustering.cluster
+        # A home goes by what it has granted: hearsay may lead in a circle, in which nobody ever claims.
+        home = cluster.me in cluster.homes(partition, first).members
+        leader = cluster.holder(partition) if home else cluster.leaders.get(partition)
+        if leader in (None, cluster.me) or not self._clustering.reachable(leader):
+            cluster.want(now, partition, first)
             leader = None
         raise not_leader(leader)
 
@@ -181,10 +184,17 @@ class Requests:
             if error is not None:
                 self._broker.reply(session, number, failed(error))
             else:
-                record = encode(self._clustering.rosters.current)
-                self._broker.reply(session, number, Report({"roster": record}))
+                self._broker.reply(session, number, Report(self._joined(step)))
 
         self._clustering.rosters.step(now, step, done)
+
+    def _joined(self, step: Step) -> dict[str, Any]:
+        fields: dict[str, Any] = {"roster": encode(self._clustering.rosters.current)}
+        if step.kind == "join":
+            around = self._broker.surroundings
+            fields["cluster"] = self._broker.config.cluster
+            fields["cluster_id"], fields["key"] = around.cluster, around.cluster_key
+        return fields
 
     def own_replies(self, replies: Iterable[Reply]) -> list[Reply]:
         """Return the replies for this node's clients; the others are parts of requests, or for peers."""

@@ -265,8 +265,12 @@ class Rosters:
 
 
 def quorum(roster: Roster, replicas: int, write_quorum: int) -> int:
-    """Return W': as many copies as there must be on disk before a write is answered."""
-    return min(write_quorum, replicas, len(roster.members))
+    """Return W': as many copies as there must be on disk before a write is answered.
+
+    A member that is about to leave, whose weight is 0, is no home of anything.
+    """
+    staying = sum(m.weight > 0 for m in roster.members)
+    return max(1, min(write_quorum, replicas, staying))
 
 
 def addresses(members: Iterable[Member]) -> list[str]:

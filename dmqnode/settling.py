@@ -46,15 +46,22 @@ def nack(
     Arguments:
         dead_letter: move them to the dead-letter queue instead, with `reason`.
 
-    Errors: StaleReceipt as for `ack`; Refused when there is no dead-letter queue to move to.
+    A nack cannot be repeated message by message as an ack can, for what was given back is stale.
+    So of a range all are given back or none: whoever is refused can ask again for each.
+
+    Errors: StaleReceipt for a range that the delivery does not have as a whole (any more), none of it is
+    given back then; Refused when there is no dead-letter queue to move to.
     """
     if dead_letter and partition.settings.dead_letter is None:
         raise Refused(
             "this queue has no dead-letter queue; set one with: dmq queue set NAME --dead-letter QUEUE"
         )
+    held = partition.holds.count(delivery, log, low, low + count)
+    if held < count:
+        _stale(partition, delivery, log, low, count, count - held, again=again)
+        return
     segments = partition.holds.settle(delivery, log, low, low + count)
-    nacked = sum(map(len, segments))
-    partition.counters.nacked += nacked
+    partition.counters.nacked += count
     if dead_letter:
         partition.exhaust(segments, reason or "refused by the consumer")
     else:
@@ -66,8 +73,6 @@ def nack(
         if kept:
             partition.holds.delay(now.run + delay if delay > 0 else -math.inf, kept)
             partition.touch()
-    if nacked < count:
-        _stale(partition, delivery, log, low, count, count - nacked, again=again)
 
 
 def extend(

@@ -20,11 +20,14 @@ from dmqnode.ids import LOG_ID_SIZE, LogId, NodeId
 from dmqnode.keys import PartitionKeys
 from dmqnode.ranges import RangeSet
 from dmqnode.records import State, decode_log, decode_state, encode_log, encode_state
+from dmqnode.repeats import Repeats, join_rows
 
 Rows = dict[bytes, bytes]
 """Key behind the partition's prefix -> record."""
 Gaps = dict[LogId, RangeSet]
 """Per log, what lives or may live and is not held."""
+Stale = dict[LogId, RangeSet]
+"""Per log, what is dead and may still be on disk."""
 Stamp = tuple[LeaseNumber, int]
 """Up to which entry of which lease a copy has followed."""
 NO_STAMP: Stamp = (NO_LEASE, 0)
@@ -104,13 +107,23 @@ def merge(shown: Iterable[Shown], mine: Shown) -> tuple[Rows, Gaps]:
     state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
     logs: dict[LogId, tuple[int, bool]] = {}
     closed: dict[LogId, int] = {}
+    repeats, ends, void = Repeats(), dict[LogId, int](), dict[LogId, RangeSet]()
     for copy in copies:
         described = copy.described
         logs.update({k: v for k, v in described.logs.items() if k not in logs})
         closed.update(described.closed)
         for key, record in described.rows.items():
             if key[:1] == b"u":
-                rows.setdefault(key, record)
+                known = rows.setdefault(key, record)
+                if known != record:
+                    rows[key] = join_rows(key, known, record)
+        extra: dict[LogId, RangeSet] = {}
+        for log in described.logs:
+            if (end := described.end(log)) > ends.get(log, 0):
+                extra[log] = RangeSet([(ends.get(log, 0), end)])
+                ends[log] = end
+        for log, low, high in repeats.learn(described.rows, extra):
+            void.setdefault(log, RangeSet()).add(low, high)
         state.due_low = min(state.due_low, described.state.due_low)
         state.sent_low = min(state.sent_low, described.state.sent_low)
         state.purged_at = max(state.purged_at, described.state.purged_at)
@@ -124,7 +137,7 @@ def merge(shown: Iterable[Shown], mine: Shown) -> tuple[Rows, Gaps]:
     for log, (opened_at, delayed) in logs.items():
         if log in closed:
             continue
-        dead = RangeSet()
+        dead = void.get(log, RangeSet())
         for copy in copies:
             for low, high in copy.described.dead.get(log, ()):
                 dead.add(low, high)
@@ -192,6 +205,11 @@ def stamp_key(keys: PartitionKeys) -> bytes:
 def gaps_key(keys: PartitionKeys) -> bytes:
     """Where a node keeps what its copy lacks; not part of what is shipped."""
     return keys.prefix + b"ag"
+
+
+def stale_key(keys: PartitionKeys) -> bytes:
+    """Where a node keeps which dead batches of its copy are still to be deleted; not shipped either."""
+    return keys.prefix + b"ad"
 
 
 def small_ranges(keys: PartitionKeys) -> tuple[tuple[bytes, bytes], ...]:

@@ -10,22 +10,19 @@ it is, because a majority is asked before it serves.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
 
 from dmqnode.clock import Now
 from dmqnode.copying import encode_ops, read_batches
-from dmqnode.homesets import HomeSet, LeaseNumber
+from dmqnode.following import Brought, Follower, Stage, Stream
+from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId
-from dmqnode.keys import PartitionKeys
-from dmqnode.log import Log
 from dmqnode.messages import Blob
 from dmqnode.peer_messages import Align, Aligned, BatchRecord, Entry, Fill, Filled, Inspect, Ship, Shipped
 from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
-from dmqnode.smallrows import Gaps, decode_gaps, encode_rows, small_ranges
+from dmqnode.smallrows import decode_gaps, encode_rows, small_ranges
 from storage.ops import WriteBatch
 
 ASK_AGAIN = 0.5
@@ -34,91 +31,6 @@ FALL_BEHIND = 64 << 20
 """Bytes shipped and not confirmed beyond which a home must begin again."""
 FILL_AT_ONCE = 8 << 20
 """Bytes of a message range that one Fill may cover; it carries less, as much as one read gives."""
-
-
-class Stage(Enum):
-    """How far a home is with following."""
-
-    ASKED = "asked"
-    SEEN = "seen"
-    ALIGNING = "aligning"
-    FOLLOWING = "following"
-
-
-class Follower:
-    """What the leader knows of one home."""
-
-    __slots__ = (
-        "asked_at",
-        "buffered",
-        "confirmed",
-        "filling",
-        "gaps",
-        "node",
-        "sizes",
-        "stage",
-        "under_way",
-    )
-
-    def __init__(self, node: NodeId) -> None:
-        self.node = node
-        self.stage = Stage.ASKED
-        self.asked_at = float("-inf")
-        self.confirmed = -1
-        self.buffered: list[Entry] | None = None
-        """Entries behind the small records that are being read; None before those are marked."""
-        self.gaps: Gaps = {}
-        self.filling = False
-        self.sizes: deque[tuple[int, int]] = deque()
-        """(seq, bytes) of entries shipped and not confirmed."""
-        self.under_way = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether this home has everything."""
-        return self.stage is Stage.FOLLOWING and not self.gaps
-
-    def begin_again(self) -> None:
-        """This home does not follow: it is to be asked what it holds."""
-        self.stage = Stage.ASKED
-        self.asked_at = float("-inf")
-        self.confirmed = -1
-        self.buffered = None
-        self.filling = False
-        self.sizes.clear()
-        self.under_way = 0
-
-
-class Stream:
-    """One partition that this node leads: its entries, its homes, and who waits for them.
-
-    Arguments:
-        number: of the lease.
-        record: returns the home set that counts now.
-        logs: of the partition.
-    """
-
-    def __init__(
-        self,
-        partition: PartitionId,
-        number: LeaseNumber,
-        record: Callable[[], HomeSet],
-        logs: dict[LogId, Log],
-    ) -> None:
-        self.partition = partition
-        self.keys = PartitionKeys.of(partition)
-        self.number = number
-        self.record = record
-        self.logs = logs
-        self.seq = 0
-        self.durable = 0
-        """The last entry that is on this node's disk."""
-        self.followers: dict[NodeId, Follower] = {}
-        self.waiting: deque[tuple[int, Then]] = deque()
-
-    def missing_homes(self) -> list[NodeId]:
-        """Return the homes that do not have everything."""
-        return [f.node for f in self.followers.values() if not f.complete]
 
 
 class Streams:
@@ -163,7 +75,7 @@ class Streams:
     def close(self, partition: PartitionId) -> list[Then]:
         """Lead no more; return what waited for copies and will not be known to be there."""
         stream = self._streams.pop(partition, None)
-        return [] if stream is None else [then for _, then in stream.waiting]
+        return [] if stream is None else [then for _, _, then in stream.waiting]
 
     def refresh(self, stream: Stream, learners: Iterable[NodeId] = ()) -> None:
         """Follow the home set: `learners` are to hold copies before they become homes."""
@@ -214,21 +126,29 @@ class Streams:
         for (node, sync), entries in outbox.items():
             self._port.send(node, Ship(sync, entries))
 
-    def written(self, now: Now, partition: PartitionId, number: LeaseNumber, seq: int, then: Then) -> bool:
+    def written(
+        self,
+        now: Now,
+        partition: PartitionId,
+        number: LeaseNumber,
+        seq: int,
+        then: Then,
+        brought: Brought = None,
+    ) -> bool:
         """Entry `seq` is on this disk: call `then` once it is on enough others; False: not led any more."""
         stream = self._streams.get(partition)
         if stream is None or stream.number != number:
             return False
         stream.durable = max(stream.durable, seq)
-        stream.waiting.append((seq, then))
+        stream.waiting.append((seq, brought, then))
         self._complete(now, stream)
         return True
 
     def _complete(self, now: Now, stream: Stream) -> None:
         while stream.waiting:
-            seq, then = stream.waiting[0]
+            seq, brought, then = stream.waiting[0]
             have = [self._me] if stream.durable >= seq else []
-            have += [f.node for f in stream.followers.values() if f.confirmed >= seq]
+            have += [f.node for f in stream.followers.values() if f.has(seq, brought)]
             if not stream.record().has_quorum(have, self._least()):
                 return
             stream.waiting.popleft()
@@ -279,6 +199,7 @@ class Streams:
         follower.stage = Stage.FOLLOWING
         follower.gaps = decode_gaps(aligned.gaps)
         follower.confirmed = max(follower.confirmed, aligned.seq)
+        follower.aligned_at = aligned.seq
         self._complete(now, stream)
         self._fill(now, stream, follower)
 
@@ -346,7 +267,14 @@ class Streams:
         self._port.read(now, read_batches(stream.keys, log, low, high), read)
 
     def _next_gap(self, stream: Stream, follower: Follower) -> tuple[LogId, int, int] | None:
-        """Return a range that a home lacks and this node holds; forget those that are dead."""
+        """Return a range that a home lacks and this node holds; forget those that are dead.
+
+        What somebody waits for comes first.
+        """
+        for _, brought, _ in stream.waiting:
+            for log_id, low, high in brought or ():
+                if log_id in follower.gaps and follower.gaps[log_id].overlap(low, high):
+                    return log_id, low, high
         for log_id in list(follower.gaps):
             log, missing = stream.logs.get(log_id), follower.gaps[log_id]
             if log is None:
@@ -377,6 +305,7 @@ class Streams:
             missing.remove(filled.low, filled.high)
             if not missing.size:
                 del follower.gaps[filled.log]
+            self._complete(now, stream)
         self._fill(now, stream, follower)
 
 

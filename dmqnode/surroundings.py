@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dmqnode.ids import NodeId
 from dmqnode.queue import Queue
 
 
@@ -29,4 +31,12 @@ class Surroundings:
     connections: int = 0
     address: str = ""
     pid: int = 0
+    cluster: bytes = b""
+    """The cluster's id."""
+    cluster_key: bytes = b""
+    """What members prove to one another that they know."""
+    releases: Callable[[], dict[NodeId, str]] = dict
+    """Returns which release each linked member runs."""
+    left: bool = False
+    """The node is no member any more."""
     notices: list[str] = field(default_factory=list)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from dmqnode.clock import Now
 from dmqnode.copies import Copies
-from dmqnode.copying import align_rows, delete_stale, split_own
+from dmqnode.copying import Own, align_rows, split_own
+from dmqnode.following import Stream
 from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.hosting import Hosting
 from dmqnode.ids import LogId, NodeId, PartitionId
@@ -29,7 +30,7 @@ from dmqnode.smallrows import (
     own_ranges,
     stamp_key,
 )
-from dmqnode.streams import ASK_AGAIN, Stream, Streams
+from dmqnode.streams import ASK_AGAIN, Streams
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class _Takeover:
     keys: PartitionKeys
     asked_at: float
     shown: dict[NodeId, Shown] = field(default_factory=dict)
+    own: Own | None = None
     merging: bool = False
 
 
@@ -74,13 +76,13 @@ class Takeovers:
         takeover = _Takeover(number, record, keys, now.run)
         self._under_way[partition] = takeover
 
-        def own(now: Now, found: dict[bytes, bytes]) -> None:
-            stamp, gaps, rows = split_own(keys, found)
+        def read(now: Now, found: dict[bytes, bytes]) -> None:
+            takeover.own = own = split_own(keys, found)
             if self._under_way.get(partition) is takeover:
-                takeover.shown[self._me] = Shown(stamp, describe(rows), gaps)
+                takeover.shown[self._me] = Shown(own.stamp, describe(own.rows), own.gaps)
                 self._see(now, partition, takeover)
 
-        self._port.boundary(own_ranges(keys), own)
+        self._port.boundary(own_ranges(keys), read)
         self._ask(partition, takeover)
 
     def _ask(self, partition: PartitionId, takeover: _Takeover) -> None:
@@ -116,14 +118,14 @@ class Takeovers:
 
     def _see(self, now: Now, partition: PartitionId, takeover: _Takeover) -> None:
         """With a majority, this node among it, merge what was shown."""
-        if takeover.merging or self._me not in takeover.shown:
+        if takeover.merging or takeover.own is None:
             return
         if not takeover.record.has_majority(takeover.shown):
             return
         takeover.merging = True
         mine = takeover.shown[self._me]
         rows, _ = merge(takeover.shown.values(), mine)
-        ops, gaps, stale = align_rows(takeover.keys, mine.described.rows, mine.gaps, rows)
+        ops, gaps, stale, dead = align_rows(takeover.keys, takeover.own, rows)
         ops.put(stamp_key(takeover.keys), encode_stamp((takeover.number, 0)))
 
         def opened(now: Now, logs: dict[LogId, Log]) -> None:
@@ -132,8 +134,7 @@ class Takeovers:
             del self._under_way[partition]
             self._copies.adopt(partition, takeover.number, gaps)
             self._lead(now, partition, takeover, logs)
-            if stale:
-                self._port.read(now, delete_stale(takeover.keys, stale, self._port), lambda now, result: None)
+            self._copies.delete(now, partition, stale, dead)
 
         def written(now: Now) -> None:
             if self._under_way.get(partition) is takeover:

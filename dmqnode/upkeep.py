@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.effects import Compact
+from dmqnode.partition import Partition
 from dmqnode.queue import Queue
 from storage.ops import WriteBatch
 
@@ -21,6 +22,8 @@ MAX_OPEN = 2000
 """Queues beyond which idle ones are closed at once, least recently used first."""
 COMPACT_BYTES = 64 << 20
 """Deleted bytes from which on a partition's range is compacted."""
+COMPACT_WHEN_SHORT = 1 << 20
+"""The same while the disk is short of space: sends wait for it."""
 
 
 class Upkeep:
@@ -44,6 +47,7 @@ class Upkeep:
         for n, queue in enumerate(opened):
             if (n + self._round) % SWEEP_EVERY == 0:
                 self._sweep(now, queue)
+        self._make_room(opened)
         self._shrink(opened)
         self._close(now, opened)
         self._visit_closed(now)
@@ -54,9 +58,23 @@ class Upkeep:
         for partition in queue.partitions:
             partition.dedup.sweep(now.wall // 60_000)
             if partition.deleted_bytes > max(COMPACT_BYTES, partition.state.bytes):
-                partition.deleted_bytes = 0
-                broker.compactions.append(Compact(partition.keys.prefix, partition.keys.prefix + b"\xff"))
+                self._compact(partition)
             broker.touched(now, partition)
+
+    def _compact(self, partition: Partition) -> None:
+        partition.deleted_bytes = 0
+        prefix = partition.keys.prefix
+        self._broker.compactions.append(Compact(prefix, prefix + b"\xff"))
+
+    def _make_room(self, opened: list[Queue]) -> None:
+        """While the disk is short of space: compact where most was deleted, one partition at a time."""
+        around, config = self._broker.surroundings, self._broker.config
+        if around.free_disk >= config.disk_reserve or self._broker.compactions:
+            return
+        partitions = (p for queue in opened for p in queue.partitions)
+        most = max(partitions, key=lambda p: p.deleted_bytes, default=None)
+        if most is not None and most.deleted_bytes >= COMPACT_WHEN_SHORT:
+            self._compact(most)
 
     def _expire(self, now: Now, queue: Queue) -> None:
         """Drop what is too old, for nobody may ever ask for it: a page at a time, on disk before the next."""
@@ -97,16 +115,23 @@ class Upkeep:
         for queue in sorted(opened, key=lambda q: q.used_at):
             if excess <= 0 and now.run - queue.used_at < CLOSE_AFTER:
                 return
-            if queue.idle:
+            if not queue.idle:
+                continue
+            if self._broker.clustering is not None:
+                excess -= self._broker.clustering.cluster.rest(now, [p.id for p in queue.partitions])
+            else:
                 excess -= 1
                 for partition in queue.partitions:
                     self._broker.forget(partition)
-                queue.close()
+                queue.rest()
 
     def _visit_closed(self, now: Now) -> None:
         """Open one queue that nobody uses, so that time passes for it, too."""
         queues = self._broker.registry.queues
         if self._round % 5:
+            return
+        if self._broker.clustering is not None:
+            self._broker.clustering.mender.came_back()  # looks at every partition, a few at a time
             return
         if not self._visit:
             self._visit = list(queues)

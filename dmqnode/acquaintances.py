@@ -1,0 +1,81 @@
+"""Which peers are who they say: members, of this cluster, in a run that nobody else is in (rule I2).
+
+A node remembers the boot number and the nonce of the last run that it met of each member.  A lower boot
+number, or another nonce with the same, is a restored backup or a copied data directory: what it would write
+under its id was written before, by the run that it does not know of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dmqnode.greetings import PeerHello
+from dmqnode.ids import NODE_ID_SIZE, NodeId
+from dmqnode.messages import Failed
+from dmqnode.roster import Roster
+
+AMNESIA = "amnesia"
+"""The code for a peer whose data directory is older than what it has told before."""
+TWICE = "twice"
+"""The code for a peer whose id another live process has."""
+UNKNOWN = "not-a-member"
+"""The code for a peer that the roster does not list."""
+
+
+class Acquaintances:
+    """The other members, as this node has met them.
+
+    Arguments:
+        me: this node.
+        roster: returns the roster as this node has it.
+        met: (boot, nonce) by node, from the disk.
+    """
+
+    def __init__(self, me: NodeId, roster: Callable[[], Roster], met: dict[NodeId, tuple[int, int]]) -> None:
+        self._me = me
+        self._roster = roster
+        self.met = dict(met)
+
+    def judge(self, hello: PeerHello, live: tuple[int, int] | None) -> Failed | None:
+        """Return why a peer is sent away, None if it is welcome.
+
+        Arguments:
+            live: (boot, nonce) of the process of this id that is connected now.
+        """
+        node = NodeId(hello.node)
+        if len(node) != NODE_ID_SIZE or node == self._me:
+            return Failed(TWICE, "another process with the same data runs already; stop one of them", True)
+        if self._roster().find(node) is None:
+            return Failed(
+                UNKNOWN,
+                f"node {hello.name} ({node.hex()}) is no member here; if it was forgotten, start it again "
+                "with an empty data directory and --join",
+                True,
+            )
+        run = (hello.boot, hello.nonce)
+        if live is not None and live != run and live[0] <= hello.boot:
+            return Failed(
+                TWICE,
+                f"another process of node {hello.name} ({node.hex()}) is alive; stop one of them",
+                True,
+            )
+        known = self.met.get(node)
+        if known is not None and known != run and hello.boot <= known[0]:
+            return Failed(
+                AMNESIA,
+                f"node {hello.name} ({node.hex()}) was met in run {known[0]}, and now says that this is run "
+                f"{hello.boot}: its data directory is an old backup or a copy; move it away, start with an "
+                "empty one and --join",
+                False,
+            )
+        return None
+
+    def meet(self, hello: PeerHello) -> bool:
+        """Remember the run of a peer that is welcome; tell whether that is news, to be kept on disk."""
+        node, run = NodeId(hello.node), (hello.boot, hello.nonce)
+        if self.met.get(node) == run:
+            return False
+        self.met[node] = run
+        for gone in [n for n in self.met if self._roster().find(n) is None]:
+            del self.met[gone]
+        return True

@@ -1,0 +1,226 @@
+"""A node's life in its cluster: links to the others, what travels on them, going in and out."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import cbor2
+import trio
+
+from dmqnode.acquaintances import Acquaintances
+from dmqnode.clustering import Clustering
+from dmqnode.entering import Entrance
+from dmqnode.errors import DMQError
+from dmqnode.grants import LEASE
+from dmqnode.ids import NodeId
+from dmqnode.logs import say, say_rarely
+from dmqnode.membership import ACQUAINTANCES, Membership, encode_acquaintances
+from dmqnode.messages import Failed, Hello, Message, Report, Step
+from dmqnode.peerlink import Self
+from dmqnode.peers import Peers, Stream
+from dmqnode.roster import Member
+from dmqnode.version import VERSION
+from storage.ops import WriteBatch
+
+if TYPE_CHECKING:
+    from dmqnode.node import Node
+
+HAND_OVER = 2.0
+"""Seconds that a stopping node gives the others to take over what it leads."""
+LOOK = 0.02
+STEP_AGAIN = 1.0
+"""Seconds between two attempts to tell the cluster where this node is now."""
+
+
+class CannotBelong(DMQError):
+    """The cluster does not take this node."""
+
+    code = "cannot-start"
+
+
+class Own:
+    """The session of the node's own requests."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.asked = 0
+        self.answers: dict[int, Message] = {}
+        self.came = trio.Event()
+
+    def send(self, number: int, message: Message) -> None:
+        """Take an answer."""
+        self.answers[number] = message
+
+    def flush(self) -> None:
+        """Answers have come."""
+        self.came.set()
+
+
+class Belonging:
+    """What makes a node one of several, or able to become one.
+
+    Arguments:
+        node: whose it is.
+        membership: as read from its disk.
+        me: how it is to be listed.
+    """
+
+    def __init__(self, node: Node, membership: Membership, me: Member) -> None:
+        self._node = node
+        self._me = me
+        self._broker = node.broker
+        self._ended = False
+        assert membership.roster is not None
+        identity, roster = membership.identity, membership.roster
+        rng = random.Random(secrets.randbits(64))
+        silent = LEASE if identity.boot > 1 else 0.0
+        broker = node.broker
+        around = broker.surroundings
+        around.cluster, around.cluster_key = membership.cluster, membership.key
+        if membership.several:
+            clustering = Clustering(broker, roster, rng, node.now(), silent=silent)
+            for partition, record in membership.promises:
+                clustering.cluster.grants.load(partition, record)
+            broker.clustering = clustering
+        else:
+            broker.entrance = Entrance(broker, roster, rng, silent=silent)
+        acquaintances = Acquaintances(
+            identity.node, lambda: self._clustering.rosters.current, membership.acquaintances
+        )
+        self.peers = Peers(
+            self,
+            Self(
+                identity.node,
+                identity.boot,
+                identity.nonce,
+                membership.cluster,
+                membership.name,
+                membership.key,
+                me.name,
+                me.address,
+                VERSION,
+            ),
+            acquaintances,
+        )
+        self._own = Own()
+
+    @property
+    def _clustering(self) -> Clustering:
+        clustering = self._broker.clustering
+        assert clustering is not None
+        return clustering
+
+    # --- what the node calls -------------------------------------------------------------------------
+
+    def tell(self, services: trio.Nursery) -> None:
+        """Send what the cores want sent, and follow the roster."""
+        clustering = self._broker.clustering
+        if clustering is None or self._ended:
+            return
+        for node, message in clustering.take_sent():
+            self.peers.send(node, message)
+        self.peers.flush()
+        roster = clustering.rosters.current
+        if self.peers.follow(roster, services):
+            self._broker.surroundings.releases = self.peers.releases
+            if roster.find(self._me.node) is None:
+                self._left()
+
+    def _left(self) -> None:
+        say("this node is no member of the cluster any more", name=self._me.name)
+        around = self._broker.surroundings
+        around.left = True
+        self._node.stop()
+
+    async def settle_in(self) -> None:
+        """Tell the cluster where this node is, if that is not what the roster says."""
+        clustering = self._broker.clustering
+        while clustering is not None:
+            listed = clustering.rosters.current.find(self._me.node)
+            if listed is None or listed._replace(weight=self._me.weight) == self._me:
+                return
+            member = cbor2.dumps(list(self._me._replace(weight=listed.weight)))
+            answer = await self.ask(Step("join", member, False))
+            if not isinstance(answer, Report):
+                say_rarely("cannot tell the cluster where this node is", why=_why(answer))
+                await trio.sleep(STEP_AGAIN)
+
+    async def ask(self, message: Message) -> Message:
+        """Have one of the node's own requests answered; one at a time."""
+        own = self._own
+        if not own.number:
+            own.number = self._broker.open_session(Hello(1, 1, "node itself", "", [], 1 << 24))
+            self._node.answer_to(own.number, own)
+        own.asked += 1
+        number = own.asked
+        self._node.receive(own.number, [(number, message)])
+        while number not in own.answers:
+            own.came = trio.Event()
+            await own.came.wait()
+        return own.answers.pop(number)
+
+    async def hand_over(self) -> None:
+        """Let others lead what this node leads, as far as there is somebody, within a bounded time."""
+        clustering = self._broker.clustering
+        if clustering is None:
+            return
+        with trio.move_on_after(HAND_OVER):
+            while [p for p in clustering.cluster.leads_all() if clustering.cluster.successor(p) is not None]:
+                clustering.stop(self._node.now())
+                self._node.perform()
+                await trio.sleep(LOOK)
+
+    def end_waits(self) -> None:
+        """Give up what this node's clients wait for at other nodes."""
+        if self._broker.clustering is not None:
+            self._broker.clustering.front.end_waits(self._node.now())
+
+    def end(self) -> None:
+        """Say nothing more; what comes is not heard."""
+        self._ended = True
+
+    # --- what links call -----------------------------------------------------------------------------
+
+    def met(self, node: NodeId) -> None:
+        """A link is up."""
+        self._do(lambda: self._clustering.met(self._node.now(), node))
+
+    def gone(self, node: NodeId) -> None:
+        """A link is down."""
+        self._do(lambda: self._clustering.gone(self._node.now(), node))
+
+    def heard(self, node: NodeId, messages: list[Message]) -> None:
+        """A peer tells something.  Errors: ProtocolError."""
+
+        def hear() -> None:
+            for message in messages:
+                self._clustering.hear(self._node.now(), node, message)
+
+        self._do(hear)
+
+    def _do(self, step: Callable[[], None]) -> None:
+        if not self._ended:
+            step()
+            self._node.perform()
+
+    def remember(self, met: dict[NodeId, tuple[int, int]]) -> None:
+        """Keep which runs of the others were met (I2)."""
+        ops = WriteBatch()
+        ops.put(ACQUAINTANCES, encode_acquaintances(met))
+        self._broker.write_meta(ops, lambda now: None)
+        self._node.perform()
+
+    def expel(self, why: str) -> None:
+        """The others do not take this node: it must not go on."""
+        self._node.give_up(CannotBelong(f"this node cannot serve: {why}"))
+
+    async def accept(self, stream: Stream, head: bytes) -> None:
+        """Serve a connection that a peer has dialled."""
+        await self.peers.accept(stream, head)
+
+
+def _why(answer: Message) -> str:
+    return answer.message if isinstance(answer, Failed) else type(answer).__name__

@@ -1,0 +1,63 @@
+"""Messages with which members greet one another, and tell how they are: tags 114 to 127."""
+
+from __future__ import annotations
+
+from dmqnode.messages import Message
+
+# --- how the cluster is ----------------------------------------------------------------------------------
+
+
+class WantState(Message, tag=114):
+    """Asks a node what it leads and how that is."""
+
+    nonce: int
+
+
+class StateIs(Message, tag=115):
+    """Answers WantState: partitions led (their ids in a row), of those the ones with too few copies, debts
+    kept, records set aside, and whether the node finds itself healthy."""
+
+    nonce: int
+    led: bytes
+    under_replicated: bytes
+    hints: int
+    set_aside: int
+    healthy: bool
+
+
+# --- the greeting of two members (rules I2, I3) ----------------------------------------------------------
+
+
+class PeerChallenge(Message, tag=120):
+    """The first frame of the side that was dialled: the versions it speaks, and a nonce."""
+
+    lowest: int
+    highest: int
+    nonce: bytes
+
+
+class PeerHello(Message, tag=121):
+    """Answers PeerChallenge: who dials, whom it means to reach, and a proof that it knows the key."""
+
+    version: int
+    node: bytes
+    boot: int
+    nonce: int
+    cluster: bytes
+    cluster_name: str
+    name: str
+    address: str
+    release: str
+    wanted: bytes
+    challenge: bytes
+    proof: bytes
+
+
+class PeerWelcome(Message, tag=122):
+    """Answers PeerHello: who was reached, and its proof."""
+
+    node: bytes
+    boot: int
+    nonce: int
+    release: str
+    proof: bytes

@@ -1,0 +1,291 @@
+"""How a node comes to belong to a cluster when it starts (rule I3).
+
+    the data directory knows a cluster      goes on in it, whatever --join says
+    empty, without --join                   founds a cluster, of itself
+    empty, with --join                      asks the seeds in turn, for ever; meanwhile it listens, and says
+                                            that it has no cluster yet
+
+Of nodes that are all empty and all have the same seeds one founds: the first of them by address, once a
+majority is there.  The others then join it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+import trio
+
+from dmqnode import roster as rosters
+from dmqnode.config import NodeConfig, host_port
+from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST, ClientConnection, ServerConnection
+from dmqnode.doors import Door
+from dmqnode.errors import DMQError, ProtocolError
+from dmqnode.introduction import reason
+from dmqnode.logs import say, say_rarely
+from dmqnode.membership import Membership, found, join, read_membership
+from dmqnode.messages import Failed, Hello, Members, Message, NodeStatus, Report, Step, Welcome
+from dmqnode.roster import Member
+from dmqnode.tokens import Tokens
+from dmqnode.version import VERSION
+from dmqnode.wire import MAX_FRAME
+from storage.store import Store
+
+NO_CLUSTER = "no-cluster"
+"""The code of a node that waits for a cluster to join."""
+ASK_TIMEOUT = 5.0
+"""Seconds that one seed has to answer."""
+LOOK_TIMEOUT = 1.0
+"""Seconds that a seed has to say of which cluster it is, to a node that has one."""
+AGAIN = (0.1, 0.4)
+"""Seconds between two rounds of asking the seeds, drawn from this range."""
+MAX_WAITING = 1000
+"""Connections to a node that has no cluster yet."""
+
+
+class CannotJoin(DMQError):
+    """The cluster does not take this node, or it belongs to another."""
+
+    code = "cannot-start"
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """One node's way into a cluster.
+
+    Arguments:
+        me: how the node is to be listed.
+        token: to show to the seeds.
+    """
+
+    config: NodeConfig
+    store: Store
+    listeners: Sequence[Door]
+    membership: Membership
+    me: Member
+    token: str | None
+
+    async def settle(self) -> Membership:
+        """Return the node's membership once it has one; may wait for ever.
+
+        Errors: CannotJoin.
+        """
+        known, name = self.membership, self.config.cluster
+        seeds = [a for a in dict.fromkeys(self.config.join) if a != self.me.address]
+        if known.name not in ("", name):
+            raise CannotJoin(
+                f"the data directory {self.config.data} belongs to cluster {known.name}, not {name}; "
+                f"give --cluster {known.name}, or another --data"
+            )
+        if known.several:
+            assert known.roster is not None
+            if known.roster.find(known.identity.node) is None:
+                raise CannotJoin(
+                    f"this node has left its cluster, or was forgotten; start with an empty data directory "
+                    f"instead of {self.config.data}, and --join"
+                )
+            return known
+        if known.roster is None and not known.used and seeds:
+            return await self._join(seeds)
+        await self._look(seeds)
+        return await trio.to_thread.run_sync(found, self.store, known, name, self.me)
+
+    async def _look(self, seeds: list[str]) -> None:
+        """Refuse to go on alone where a seed is of another cluster.  Errors: CannotJoin."""
+        for seed in seeds:
+            answer = await self._ask(seed, Members(), LOOK_TIMEOUT)
+            if isinstance(answer, Report) and answer.fields.get("cluster_id") not in (
+                None,
+                self.membership.cluster.hex(),
+            ):
+                raise CannotJoin(
+                    f"{seed} is of another cluster than the data in {self.config.data}; "
+                    "start with an empty data directory to join it"
+                )
+
+    async def _join(self, seeds: list[str]) -> Membership:
+        all_seeds = sorted({*seeds, self.me.address}, key=host_port)
+        say("looking for a cluster to join", seeds=",".join(seeds))
+        answer: tuple[str, Report] | None = None
+        async with trio.open_nursery() as nursery:
+            room = WaitingRoom(self.config, all_seeds, self.me.name)
+            for listener in self.listeners:
+                nursery.start_soon(room.accept, listener, nursery)
+            while True:
+                answer, there = await self._ask_all(seeds, all_seeds)
+                if answer is not None:
+                    break
+                if 2 * len(there) > len(all_seeds) and self.me.address == all_seeds[0]:
+                    break
+                await trio.sleep(random.uniform(*AGAIN))
+            nursery.cancel_scope.cancel()
+        if answer is not None:
+            return await self._joined(*answer)
+        name = self.config.cluster
+        say("founding a cluster: no seed has one", cluster=name)
+        return await trio.to_thread.run_sync(found, self.store, self.membership, name, self.me)
+
+    async def _ask_all(
+        self, seeds: list[str], all_seeds: list[str]
+    ) -> tuple[tuple[str, Report] | None, set[str]]:
+        """Ask the seeds in turn; return the answer of one that let this node in, and which are there without
+        a cluster, this one included, and have the same seeds.
+
+        Errors: CannotJoin.
+        """
+        there = {self.me.address}
+        member = Step("join", cbor2.dumps(list(self.me)), False)
+        for seed in seeds:
+            answer = await self._ask(seed, member, ASK_TIMEOUT)
+            if isinstance(answer, Report):
+                return (seed, answer), there
+            if answer.code == NO_CLUSTER:
+                waiting = await self._ask(seed, Members(), LOOK_TIMEOUT)
+                if isinstance(waiting, Report) and waiting.fields.get("seeds") == all_seeds:
+                    there.add(seed)
+            elif not answer.retryable:
+                raise CannotJoin(f"{seed} does not let this node in: {answer.message}")
+            say_rarely("cannot join yet", seed=seed, why=answer.message)
+        return None, there
+
+    async def _joined(self, seed: str, answer: Report) -> Membership:
+        fields = answer.fields
+        try:
+            roster = rosters.decode(fields["roster"])
+            cluster, key = fields["cluster_id"], fields["key"]
+        except (KeyError, TypeError, ProtocolError) as error:
+            raise CannotJoin(f"{seed} answers what this release cannot read: {error}") from None
+        say("joined a cluster", cluster=self.config.cluster, seed=seed, members=len(roster.members))
+
+        def write() -> Membership:
+            name = self.config.cluster
+            return join(self.store, self.membership, cluster=cluster, name=name, key=key, roster=roster)
+
+        return await trio.to_thread.run_sync(write)
+
+    async def _ask(self, seed: str, request: Message, seconds: float) -> Report | Failed:
+        """Ask a seed one thing; a Failed that may be retried stands for no answer."""
+        try:
+            with trio.fail_after(seconds):
+                return await self._converse(seed, request)
+        except trio.TooSlowError:
+            why = "no answer in time"
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            why = "the connection broke"
+        except (DMQError, OSError) as error:
+            why = reason(error) if isinstance(error, OSError) else str(error)
+        return Failed("unavailable", why, True)
+
+    async def _converse(self, seed: str, request: Message) -> Report | Failed:
+        hello = Hello(
+            PROTOCOL_LOWEST, PROTOCOL_HIGHEST, f"node {self.me.name}", "", [], MAX_FRAME, self.token
+        )
+        connection = ClientConnection(hello, trio.current_time())
+        asked = False
+        async with await trio.open_tcp_stream(*host_port(seed)) as stream:
+            while True:
+                if connection.welcome is not None and not asked:
+                    if connection.welcome.cluster != self.config.cluster:
+                        return self._of_other_name(seed, connection.welcome)
+                    connection.request(request)
+                    asked = True
+                data = connection.data_to_send()
+                if data:
+                    await stream.send_all(data)
+                data = bytes(await stream.receive_some(1 << 20))
+                if not data:
+                    return Failed("unavailable", "it closed the connection", True)
+                for number, message in connection.receive_data(trio.current_time(), data):
+                    if isinstance(message, Failed):
+                        return message
+                    if number and isinstance(message, Report):
+                        return message
+
+    def _of_other_name(self, seed: str, welcome: Welcome) -> Failed:
+        return Failed(
+            "other-cluster",
+            f"it is of cluster {welcome.cluster}, not {self.config.cluster}; "
+            f"give --cluster {welcome.cluster}, or join another node",
+            False,
+        )
+
+
+class WaitingRoom:
+    """Answers at the doors of a node that has no cluster yet: it says so.
+
+    Arguments:
+        seeds: all of them in order, the node itself among them.
+    """
+
+    def __init__(self, config: NodeConfig, seeds: list[str], name: str) -> None:
+        self._config = config
+        self._seeds = seeds
+        self._name = name
+        self._room = trio.CapacityLimiter(MAX_WAITING)
+
+    async def accept(self, listener: Door, nursery: trio.Nursery) -> None:
+        """Answer whoever comes; ends when cancelled."""
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                say_rarely("cannot accept a connection", why=error.strerror)
+                await trio.sleep(0.1)
+                continue
+            nursery.start_soon(self._serve, stream)
+
+    async def _serve(self, stream: trio.abc.HalfCloseableStream) -> None:
+        connection = ServerConnection(self._welcome, 1 << 20, trio.current_time())
+        async with self._room, stream:
+            try:
+                while not connection.closed:
+                    data = None
+                    with trio.move_on_at(connection.next_deadline()):
+                        data = await stream.receive_some(1 << 16)
+                    if data is None:
+                        connection.tick(trio.current_time())
+                    elif not data:
+                        return
+                    else:
+                        self._answer(connection, bytes(data))
+                    with trio.fail_after(10):
+                        await stream.send_all(connection.data_to_send())
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                return
+
+    def _answer(self, connection: ServerConnection, data: bytes) -> None:
+        try:
+            for number, message in connection.receive_data(trio.current_time(), data):
+                connection.send(number, self._answer_to(message))
+        except ProtocolError as error:
+            connection.failure_to_send(error)
+
+    def _welcome(self, hello: Hello) -> Welcome:
+        config = self._config
+        return Welcome(1, config.cluster, config.name, [], 1 << 20, 1 << 20, config.keepalive)
+
+    def _answer_to(self, request: Message) -> Message:
+        fields: dict[str, Any] = {"cluster": self._config.cluster}
+        match request:
+            case Members():
+                return Report({**fields, "members": [], "seeds": self._seeds})
+            case NodeStatus():
+                return Report({**fields, "name": self._name, "version": VERSION, "serving": False})
+            case _:
+                return Failed(NO_CLUSTER, "this node has no cluster yet: it waits for its seeds", True)
+
+
+async def settle(
+    config: NodeConfig, store: Store, listeners: Sequence[Door], advertise: str, tokens: Tokens | None
+) -> Membership:
+    """Read or make a node's membership; wait for a cluster to join if that is what it is to do.
+
+    Errors: CannotJoin.
+    """
+    membership = await trio.to_thread.run_sync(read_membership, store)
+    me = Member(membership.identity.node, config.name, advertise, config.zone)
+    token = tokens.first if tokens is not None else None
+    return await Joining(config, store, listeners, membership, me, token).settle()

@@ -1,0 +1,81 @@
+"""Partitions that nobody uses are put in order, too: moved where they belong, compared when a home is back.
+
+A partition is led when somebody asks for it.  One that nobody asks for, but whose home set is not what the
+roster wants, or one of whose homes was away, is claimed by the first of its homes that answers; as its
+leader that one does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dmqnode.clock import Now
+from dmqnode.ids import PartitionId, partition_id
+from dmqnode.queues import Definition
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+
+LOOK_AT = 1000
+"""Partitions looked at in one step."""
+CLAIM_AT_ONCE = 50
+"""Partitions claimed in one step; moves and comparisons cost those that are in use."""
+
+
+class Mender:
+    """Walks over all partitions, again and again, a few at a time."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+        self._walk: Iterator[tuple[Definition, int]] = iter(())
+        self._compare_all = True
+        """Whether this walk claims also what seems to be in order: a home came back before it began."""
+        self._came_back = False
+
+    def came_back(self) -> None:
+        """A node is there again: what it holds may be behind."""
+        self._came_back = True
+
+    def step(self, now: Now) -> None:
+        """Look at the next partitions."""
+        claimed = 0
+        for _ in range(LOOK_AT):
+            found = next(self._walk, None)
+            if found is None:
+                self._walk = self._all()
+                self._compare_all, self._came_back = self._came_back, False
+                return
+            claimed += self._mend(now, *found)
+            if claimed >= CLAIM_AT_ONCE:
+                return
+
+    def _all(self) -> Iterator[tuple[Definition, int]]:
+        queues = self._broker.registry.queues
+        for name in list(queues):
+            queue = queues.get(name)
+            if queue is not None and "#" not in name:
+                for index in range(queue.definition.settings.partitions):
+                    yield queue.definition, index
+
+    def _mend(self, now: Now, definition: Definition, index: int) -> bool:
+        """Claim one partition if that is this node's to do."""
+        clustering = self._clustering
+        partition = partition_id(definition.id, index)
+        record = clustering.cluster.homes(partition, clustering.first_homes(definition, index))
+        if clustering.me not in record.members or self._led(partition):
+            return False
+        wanted = clustering.wanted(partition)
+        in_order = record.committed and set(record.new) == set(wanted)
+        if in_order and not self._compare_all:
+            return False
+        if next((n for n in record.members if clustering.reachable(n)), None) != clustering.me:
+            return False
+        clustering.cluster.want(now, partition, record)
+        return True
+
+    def _led(self, partition: PartitionId) -> bool:
+        leader = self._clustering.leader_of(partition)
+        return leader is not None and self._clustering.reachable(leader)

@@ -1,0 +1,117 @@
+"""What copies of a partition say of recent sends, and which messages of one copy only repeat those of another.
+
+A send whose outcome a client did not learn may lie in two logs: in that of a leader that could not tell
+anybody any more, and, repeated, in that of the next, or of whoever stood in.  Of the two the one survives
+that the copy which followed furthest knows; the other dies before anybody is given it (C5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import cbor2
+
+from dmqnode.dedup import Runs
+from dmqnode.errors import ProtocolError
+from dmqnode.ids import LogId
+from dmqnode.ranges import RangeSet
+
+_NAME = 5
+"""Where in the key of a row its name begins: behind u and the minute."""
+
+
+class Known(NamedTuple):
+    """One send that a copy remembers: by its producer and sequence, or by a dedup id."""
+
+    producer: bytes
+    sequence: int
+    name: str | None
+    runs: Runs
+
+
+def sends_in(rows: Mapping[bytes, bytes]) -> Iterator[tuple[int, Known]]:
+    """Yield what small records say of sends: (minute, send).  Errors: ProtocolError."""
+    for key, record in rows.items():
+        if key[:1] != b"u":
+            continue
+        minute, name = int.from_bytes(key[1:_NAME], "big"), key[_NAME:]
+        if name[:1] == b"p":
+            _, runs, _, kept = read_producer(record)
+            for sequence, places in (*runs.items(), *kept.items()):
+                yield minute, Known(name[1:], sequence, None, places)
+        else:
+            for text, log, seq in _loaded(record):
+                yield minute, Known(b"", 0, text, [(LogId(bytes(log)), seq, 1)])
+
+
+class Repeats:
+    """The sends that some copies know, to be asked which messages of further copies are repetitions."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[bytes, int, str | None], Runs] = {}
+        self._told: dict[bytes, RangeSet] = {}
+
+    def learn(
+        self, rows: Mapping[bytes, bytes], extra: Mapping[LogId, RangeSet]
+    ) -> list[tuple[LogId, int, int]]:
+        """Take in what one more copy says.
+
+        Arguments:
+            rows: its small records.
+            extra: messages that it has and those before it did not know.
+
+        Returns which of `extra` repeat what the others have.  Errors: ProtocolError.
+        """
+        void: list[tuple[LogId, int, int]] = []
+        for _, sent in sends_in(rows):
+            told = sent.name is None and sent.sequence in self._told.get(sent.producer, RangeSet())
+            known = self._runs.setdefault((sent.producer, sent.sequence, sent.name), sent.runs)
+            if known != sent.runs or (told and known is sent.runs):
+                for log, first, count in sent.runs:
+                    pieces = extra[log].within(first, first + count) if log in extra else []
+                    void += [(log, low, high) for low, high in pieces]
+        for key, record in rows.items():
+            if key[:1] == b"u" and key[_NAME : _NAME + 1] == b"p":
+                known_told = self._told.setdefault(key[_NAME + 1 :], RangeSet())
+                for low, high in read_producer(record)[2]:
+                    known_told.add(low, high)
+        return void
+
+
+def read_producer(record: bytes) -> tuple[int, dict[int, Runs], RangeSet, dict[int, Runs]]:
+    """Read a producer's row: floor, where unsettled sends went, which others were told, which were kept.
+
+    Errors: ProtocolError.
+    """
+    try:
+        floor, found, *rest = _loaded(record)
+        told = RangeSet.decode(rest[0]) if rest else RangeSet()
+        return floor, _runs(found), told, _runs(rest[1]) if rest else {}
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ProtocolError(f"what a copy says of a producer cannot be read: {error}") from error
+
+
+def _runs(found: dict[int, list[Any]]) -> dict[int, Runs]:
+    return {n: [(LogId(bytes(a)), b, c) for a, b, c in places] for n, places in found.items()}
+
+
+def _loaded(record: bytes) -> Any:
+    try:
+        return cbor2.loads(record)
+    except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
+        raise ProtocolError(f"what a copy says of recent sends is not CBOR: {error}") from error
+
+
+def join_rows(key: bytes, a: bytes, b: bytes) -> bytes:
+    """Return one row of what two copies say under a key; where both know a send, `a` holds.
+
+    Errors: ProtocolError.
+    """
+    if key[_NAME : _NAME + 1] != b"p":
+        return a
+    floor_a, runs_a, told_a, kept_a = read_producer(a)
+    floor_b, runs_b, told_b, kept_b = read_producer(b)
+    for low, high in told_b:
+        told_a.add(low, high)
+    return cbor2.dumps([max(floor_a, floor_b), {**runs_b, **runs_a}, told_a.encode(), {**kept_b, **kept_a}])

@@ -1,0 +1,104 @@
+"""Ending deliveries: what is named as failed is exactly what failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dmqnode.errors import PartlyFailed
+from dmqnode.messages import Ack, Extend, Message, Nack, Receive, SetQueue, Settled
+from dmqnode.questions import Question, ack, extend, nack
+from dmqnode.received import Received, unpack
+from tests.dmqnode.world import World
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.create(visibility=30)
+    return world
+
+
+def taken(world: World, count: int = 5) -> list[Received]:
+    """Send `count` messages in one batch; receive them in one delivery."""
+    world.send(*[b"%d" % n for n in range(count)])
+    answer = world.ask(Receive("q", 100, 1 << 20, 0.0, None))
+    return unpack(Received, None, "q", answer.parts)  # type: ignore[union-attr]
+
+
+def put(world: World, question: Question[None]) -> list[int]:
+    """Have a node answer what a client asks; return which messages are said to have failed."""
+    answer: Any = None
+    try:
+        while True:
+            answer = world.ask(question.send(answer))
+    except StopIteration:
+        return []
+    except PartlyFailed as error:
+        return [n for n, _ in error.failures]
+
+
+@pytest.mark.parametrize("dead_letter", [False, True])
+def test_a_nack_of_a_range_names_the_messages_that_were_settled_before(
+    world: World, dead_letter: bool
+) -> None:
+    world.ask(SetQueue("q", {"max_attempts": 9, "dead_letter": "dead"}))
+    messages = taken(world)
+    assert put(world, ack(messages[1])) == []
+    assert put(world, nack(messages, 0.0, dead_letter, "why")) == [1]
+    there = world.bodies(queue="dead" if dead_letter else "q")
+    assert sorted(there) == [b"0", b"2", b"3", b"4"]
+    assert world.broker.counters.nacked == 4
+
+
+def test_an_ack_and_an_extend_of_a_range_name_them_too(world: World) -> None:
+    messages = taken(world)
+    put(world, nack(messages[3], 60.0, False, ""))
+    assert put(world, extend(messages, 100)) == [3]
+    assert put(world, ack(messages)) == [3]
+    assert world.broker.counters.acked == 4
+
+
+def test_a_range_is_given_back_as_a_whole_or_not_at_all(world: World) -> None:
+    messages = taken(world)
+    put(world, ack(messages[4]))
+    origin = messages[0].origin
+    answer = world.ask(Nack([(origin.partition, origin.delivery, origin.log, 0, 5)], 0.0, False, ""))
+    assert isinstance(answer, Settled)
+    ((index, code, why),) = answer.failed
+    assert (index, code) == (0, "stale-receipt")
+    assert "1 of 5 messages" in why
+    assert world.figures() == (0, 0, 4)
+
+
+def held(message: Received, low: int, count: int) -> list[Any]:
+    origin = message.origin
+    return [(origin.partition, origin.delivery, origin.log, low, count)]
+
+
+@pytest.mark.parametrize(
+    ("settle", "says"),
+    [
+        (lambda world, m: world.ask(Ack(held(m, 0, 1))), "already acked"),
+        (lambda world, m: world.ask(Nack(held(m, 0, 1), 0.0, False, "")), "no longer held by this delivery"),
+        (lambda world, m: world.pass_time(31), "its visibility ended"),
+    ],
+)
+def test_a_stale_receipt_says_why(world: World, settle: Any, says: str) -> None:
+    message = taken(world)[0]
+    settle(world, message)
+    requests: list[Message] = [
+        Ack(held(message, 0, 1)), Nack(held(message, 0, 1), 0.0, False, ""), Extend(held(message, 0, 1), 9.0)
+    ]  # fmt: skip
+    for request in requests:
+        answer = world.ask(request)
+        assert isinstance(answer, Settled)
+        assert says in answer.failed[0][2]
+
+
+def test_a_repeated_ack_takes_what_is_dead_for_done(world: World) -> None:
+    message = taken(world)[0]
+    assert world.ask(Ack(held(message, 0, 5))) == Settled([])
+    assert world.ask(Ack(held(message, 0, 5), True)) == Settled([])
+    assert world.ask(Ack(held(message, 0, 5))) != Settled([])

@@ -1,0 +1,103 @@
+"""What happens now and then: queues are closed and opened again, space is given back."""
+
+from __future__ import annotations
+
+import pytest
+
+from dmqnode import upkeep
+from dmqnode.messages import Failed, Stored
+from tests.dmqnode.world import World
+
+
+def logs_on_disk(world: World) -> int:
+    return sum(row.key[11:12] == b"l" for row in world.store.scan(b"p", b"q", limit=100_000).rows)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.create()
+    return world
+
+
+def idle(world: World) -> None:
+    """Let time pass until the queue is closed."""
+    queue = world.broker.registry.queues["q"]
+    world.pass_time(upkeep.CLOSE_AFTER)
+    for _ in range(60):
+        if not queue.open:
+            return
+        world.pass_time(upkeep.PERIOD)
+    raise AssertionError("the queue stays open")
+
+
+def test_a_queue_that_is_closed_and_used_again_goes_on_with_its_logs(world: World) -> None:
+    ids = []
+    for n in range(6):
+        ids += world.send(b"%d" % n)
+        ids += world.send(b"late %d" % n, delay=1.0)
+        world.pass_time(2.0)
+        if n % 2:
+            world.ack(world.receive(100))
+        idle(world)
+    assert logs_on_disk(world) == 2
+    assert len(set(ids)) == len(ids)
+    assert world.bodies(100) == []
+    more = [world.send(b"x")[0] for _ in range(3)]
+    assert not set(more) & set(ids)
+    world.crash()
+    assert world.bodies(100) == [b"x"] * 3
+
+
+def test_what_lives_in_a_log_that_is_gone_on_with_is_delivered_in_order(world: World) -> None:
+    for n in range(4):
+        world.send(b"%d" % n)
+        idle(world)
+    assert world.bodies() == [b"0", b"1", b"2", b"3"]
+
+
+def test_a_restart_begins_logs_of_its_own(world: World) -> None:
+    (first,) = world.send(b"a")
+    idle(world)
+    world.restart()
+    (second,) = world.send(b"b")
+    assert first[0] != second[0]
+    assert world.bodies() + world.bodies() == [b"a", b"b"]
+
+
+def test_a_log_whose_end_is_not_certain_is_not_gone_on_with(world: World) -> None:
+    (first,) = world.send(b"a")
+    state = world.partition().keys.state()
+    idle(world)
+    world.store._records[state] = world.store._records[state][:-1] + b"?"
+    (second,) = world.send(b"b")
+    assert first[0] != second[0] or second[1] > first[1]
+    assert world.bodies() == [b"a", b"b"]
+
+
+def test_a_full_disk_is_compacted_soon(world: World) -> None:
+    for _ in range(4):
+        world.send(*[b"x" * 10_000] * 50)
+    world.ack(world.receive(1000))
+    world.ack(world.receive(1000))
+    world.broker.surroundings.free_disk = 1
+    answer = world.ask(world.send_request([b"x"]))
+    assert isinstance(answer, Failed)
+    assert answer.code == "disk-full"
+    world.pass_time(upkeep.PERIOD + 0.1)
+    (compact,) = world.broker.compactions
+    assert compact.start == world.partition().keys.prefix
+    world.pass_time(5.0)
+    assert len(world.broker.compactions) == 1, "one at a time"
+    world.broker.compactions.clear()
+    world.pass_time(5.0)
+    assert not world.broker.compactions, "nothing more was deleted"
+    world.broker.surroundings.free_disk = 1 << 40
+    assert isinstance(world.ask(world.send_request([b"x"])), Stored)
+
+
+def test_with_room_on_the_disk_little_is_not_compacted(world: World) -> None:
+    world.send(*[b"x" * 10_000] * 200)
+    world.ack(world.receive(1000))
+    world.pass_time(2 * upkeep.SWEEP_EVERY)
+    assert not world.broker.compactions
