@@ -1,7 +1,7 @@
 """What one write that must be on disk costs here, without any queue: python benchmarks/fsync.py [DIR]
 
-Appends 4 KiB to a file and calls fdatasync, again and again; prints percentiles in milliseconds. A message that
-is sent by itself cannot be stored sooner.
+Appends 4 KiB to a file and calls fdatasync, again and again; prints percentiles in milliseconds. A message
+that is sent by itself cannot be stored sooner.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def fdatasync_seconds(directory: Path, count: int = 1000) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="How long fdatasync takes.")
-    parser.add_argument("directory", nargs="?", default=tempfile.gettempdir(), type=Path, help="where to write")
+    parser.add_argument(
+        "directory", nargs="?", default=tempfile.gettempdir(), type=Path, help="where to write"
+    )
     parser.add_argument("--count", type=int, default=1000, help="writes (1000)")
     args = parser.parse_args()
     taken = fdatasync_seconds(args.directory, args.count)
