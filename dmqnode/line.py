@@ -95,21 +95,16 @@ class Line:
 
     async def send(self, key: LaneKey, body: bytes, columns: Columns) -> str:
         """Send one message; return its id."""
-        waiter = Waiter() if self._free else await self._waiter()
+        waiter = await self._waiter() if self._core.full or self.closed else Waiter()
         self._begin(waiter, self._core.send(trio.current_time(), key, body, columns, waiter))
         id_: str = await self.wait(waiter)
         return id_
 
     async def ack(self, held: Held) -> None:
         """Ack one message, together with others that wait."""
-        waiter = Waiter() if self._free else await self._waiter()
+        waiter = await self._waiter() if self._core.full or self.closed else Waiter()
         self._begin(waiter, self._core.ack(trio.current_time(), held, waiter))
         await self.wait(waiter)
-
-    @property
-    def _free(self) -> bool:
-        """Whether a call may begin at once; asked where a coroutine more would be felt."""
-        return not (self._core.full or self.closed)
 
     async def _waiter(self) -> Waiter:
         while self._core.full:
