@@ -156,6 +156,7 @@ class Node:
 
         with trio.move_on_after(STOP_GRACE):
             await self._until(finished)
+        self.belonging.let_go()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
