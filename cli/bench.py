@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -123,6 +123,7 @@ class _Bench:
         self._names = names
         self._given = given
         self._signal = 0
+        self._refused = False
 
     async def run(self) -> int:
         """Run; return the exit code."""
@@ -175,21 +176,32 @@ class _Bench:
     @asynccontextmanager
     async def _queue(self) -> AsyncIterator[None]:
         """Make the queue if it is not there, and delete it then."""
-        import trio
-
         plan = self._plan
         async with plan.connect() as client:
             made = not self._given or await self._missing(client)
-            if made:
-                await client.create_queue(plan.queue)
             try:
+                if made:
+                    await self._make(client)
                 yield
             finally:
-                if made:
-                    with trio.move_on_after(PARTING, shield=True) as scope:
-                        await client.delete_queue(plan.queue)
-                    if scope.cancelled_caught:
-                        note(self._shared, f'queue "{plan.queue}" could not be deleted in time')
+                if made and not self._refused:
+                    await self._delete(client)
+
+    async def _make(self, client: dmqnode.Client) -> None:
+        try:
+            await client.create_queue(self._plan.queue)
+        except DMQError:
+            # Where we are told to leave instead, it may be there.
+            self._refused = True
+            raise
+
+    async def _delete(self, client: dmqnode.Client) -> None:
+        import trio
+
+        with trio.move_on_after(PARTING, shield=True) as scope, suppress(QueueNotFound):
+            await client.delete_queue(self._plan.queue)
+        if scope.cancelled_caught:
+            note(self._shared, f'queue "{self._plan.queue}" could not be deleted in time')
 
     async def _missing(self, client: dmqnode.Client) -> bool:
         """Whether the given queue is not there.  Errors: UsageError if it is, and has messages."""

@@ -67,10 +67,11 @@ async def _single(plan: Plan, name: str, tasks: int) -> Measured:
     async with plan.connect() as client, _measuring(plan, name, "message", latencies) as found:
 
         async def send() -> None:
+            queue, clock, add = plan.queue, time.perf_counter, latencies.add
             for _ in quota.pieces(1):
-                begun = time.perf_counter()
-                await client.send(plan.queue, body)
-                latencies.add(time.perf_counter() - begun)
+                begun = clock()
+                await client.send(queue, body)
+                add(clock() - begun)
 
         await together([send] * tasks)
         found.messages = quota.taken

@@ -17,6 +17,7 @@ KEYS = {
     "node": (
         "data",
         "listen",
+        "advertise",
         "join",
         "name",
         "zone",

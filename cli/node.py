@@ -183,7 +183,7 @@ def leave(ctx: typer.Context) -> None:
     """Move the copies of a node away, then let it leave the cluster for good, and stop.
 
     \b
-      dmq --node 10.0.0.3:7367 node leave
+      dmq node leave --node 10.0.0.3:7367
     """
     shared = options.shared(ctx)
     with shared.client() as client:

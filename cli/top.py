@@ -104,7 +104,7 @@ class Look:
             f"node {node['name']} {node['address']}, up {format_duration(node['uptime_seconds'])}: "
             f"memory {format_size(node['memory_bytes'])} of {format_size(node['memory_limit'])}, "
             f"store {format_size(node['store_bytes'])}, free {format_size(node['free_bytes'])}, "
-            f"{node['connections']} connections",
+            f"{node['connections']} connection{'s' if node['connections'] != 1 else ''}",
             f"each second: {rates['sent']:,.0f} sent, {rates['delivered']:,.0f} delivered, "
             f"{rates['acked']:,.0f} acked, {rates['synced_writes']:,.0f} synced writes",
             *([self.trouble] if self.trouble else []),
