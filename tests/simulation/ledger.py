@@ -242,7 +242,10 @@ class Ledger:
 
     def _check_hold(self, host: Host, message: Sent) -> None:
         hold, now = message.hold, self._world.now
-        if hold is None or now >= hold.until - 0.001:
+        if hold is None:
+            return
+        # Another leader knows the end of a delivery by the wall clock, and clocks differ.
+        if now >= hold.until - (0.001 if hold.leader == host.me else MARGIN / 2):
             return
         self.counts["duplicated"] += 1
         if not self._excused(hold):

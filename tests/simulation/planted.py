@@ -1,0 +1,160 @@
+"""Bugs of one line, planted in the real cores: each takes away something that the promises rest on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dmqnode import copies, hosted, takeover
+from dmqnode.clock import Now
+from dmqnode.copies import Copies
+from dmqnode.deliveries import Deliveries
+from dmqnode.following import Follower, Stream
+from dmqnode.homesets import HomeSet
+from dmqnode.ranges import RangeSet
+from dmqnode.streams import Streams
+from dmqnode.takeover import Takeovers
+from tests.simulation.host import Host
+
+Patch = pytest.MonkeyPatch
+
+
+def answers_before_the_quorum(patch: Patch) -> None:
+    def complete(self: Streams, now: Now, stream: Stream) -> None:
+        while stream.waiting and stream.durable >= stream.waiting[0].seq:
+            stream.waiting.popleft().then(now)
+
+    patch.setattr(Streams, "_complete", complete)
+
+
+def answers_before_the_disk(patch: Patch) -> None:
+    original = Host._write
+
+    def write(self: Host, pending: Any) -> None:
+        pending.sync = False
+        original(self, pending)
+
+    patch.setattr(Host, "_write", write)
+
+
+def a_home_that_lacks_messages_counts(patch: Patch) -> None:
+    patch.setattr(Follower, "has", lambda self, waiting: self.confirmed >= waiting.seq)
+
+
+def dead_sets_are_not_united(patch: Patch) -> None:
+    original = takeover.merge
+
+    def merge(shown: Any, mine: Any) -> Any:
+        # Of the dead sets only that of one copy counts, not of the one that knows most.
+        copies_ = sorted(shown, key=lambda c: c.stamp)
+        for copy in copies_[1:]:
+            copy.described.dead.clear()
+        return original(copies_, mine)
+
+    patch.setattr(takeover, "merge", merge)
+
+
+def gaps_are_forgotten(patch: Patch) -> None:
+    original = copies.align_rows
+
+    def align_rows(keys: Any, own: Any, rows: Any) -> Any:
+        return original(keys, own, rows)._replace(gaps={})
+
+    patch.setattr(copies, "align_rows", align_rows)
+
+
+def the_gaps_of_a_new_leader_are_forgotten(patch: Patch) -> None:
+    original = takeover.align_rows
+
+    def align_rows(keys: Any, own: Any, rows: Any) -> Any:
+        return original(keys, own, rows)._replace(gaps={})
+
+    patch.setattr(takeover, "align_rows", align_rows)
+
+
+def late_writes_are_taken(patch: Patch) -> None:
+    """Rule L6 left out: a home takes what an earlier leader sends."""
+    patch.setattr(Copies, "_refused", lambda self, sender, partition, n: False)
+
+
+def entries_are_taken_out_of_turn(patch: Patch) -> None:
+    original = Copies._take_entry
+
+    def take_entry(self: Copies, now: Now, sender: Any, entry: Any, *, sync: bool) -> None:
+        copy = self._copies.get(entry.partition)
+        if copy is not None and copy.aligned and entry.seq > copy.seq:
+            copy.seq = entry.seq - 1
+        original(self, now, sender, entry, sync=sync)
+
+    def gone(self: Streams, node: Any) -> None:
+        """What was under way when a link broke is forgotten, and the next entry sent all the same."""
+
+    patch.setattr(Copies, "_take_entry", take_entry)
+    patch.setattr(Streams, "gone", gone)
+
+
+def serves_with_its_own_copy_only(patch: Patch) -> None:
+    original = Takeovers._see
+
+    def see(self: Takeovers, now: Now, partition: Any, taking: Any) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(HomeSet, "has_majority", lambda self, nodes: True)
+            original(self, now, partition, taking)
+
+    patch.setattr(Takeovers, "_see", see)
+
+
+def recent_sends_are_not_merged(patch: Patch) -> None:
+    original = takeover.merge
+
+    def merge(shown: Any, mine: Any) -> Any:
+        rows, gaps = original(shown, mine)
+        return {k: v for k, v in rows.items() if k[:1] != b"u"}, gaps
+
+    patch.setattr(takeover, "merge", merge)
+
+
+def nobody_looks_whether_a_send_was_repeated(patch: Patch) -> None:
+    from dmqnode import mending, smallrows
+
+    patch.setattr(smallrows.Repeats, "learn", lambda self, rows, extra: [])
+    patch.setattr(mending, "_repeated", lambda partition, described, extra: iter(()))
+
+
+def followers_do_not_hear_what_their_leader_lacks(patch: Patch) -> None:
+    from dmqnode.partition import Partition
+
+    patch.setattr(Partition, "take_lacks", lambda self: {})
+
+
+def a_node_delivers_without_a_lease(patch: Patch) -> None:
+    from dmqnode.cluster import Cluster
+
+    patch.setattr(Cluster, "leads", lambda self, partition: self.leases._held.get(partition) is not None)
+    patch.setattr(Cluster, "_lose", lambda self, now, partition: None)
+
+
+def notes_are_not_written(patch: Patch) -> None:
+    from dmqnode.holds import Holds
+
+    def save(self: Holds, now: Now, keys: Any, ops: Any) -> None:
+        self._unsaved.clear()
+
+    patch.setattr(Holds, "save", save)
+
+
+def debts_are_forgotten_at_once(patch: Patch) -> None:
+    from dmqnode.debts import Debts
+
+    original = Debts._offer
+
+    def offer(self: Debts, now: Now, partition: Any) -> None:
+        if self._clustering.leader_of(partition) is not None:
+            self._forget(partition, list(self._owed.get(partition, ())))
+        original(self, now, partition)
+
+    patch.setattr(Debts, "_offer", offer)
+
+
+UNUSED = (hosted, Deliveries, RangeSet)
