@@ -62,12 +62,13 @@ MODULES = {
             groups holds keys loading log moves partition queue queues ranges readahead reads ready records
             entering expiry numbering pending registry reports sends settling surroundings upkeep
 
+            acquaintances repeats following greetings overview peerlink
             answers catalog cluster clustering copies copying crossings debts fanout frontend grants
             homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
             mending peer_messages placement polls port renewals requests roster shards smallrows streams takeover
         """,
         # Act: sockets, disks, signals, files.
-        "shell": "disk doors logs node process resources session tokens",
+        "shell": "belonging disk doors joining logs membership node peers process resources session tokens",
     },
     "gossip": {
         "core": """

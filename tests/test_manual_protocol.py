@@ -13,22 +13,39 @@ import pytest
 from dmqnode import (
     batch,
     broker,
+    catalog,
+    cluster,
+    clustering,
     connection,
+    copies,
+    copying,
+    debts,
     dedup,
     deliveries,
     duetimes,
     errors,
+    frontend,
+    grants,
     greetings,
     homesets,
+    hybridclock,
     ids,
+    lease_states,
+    leases,
+    mender,
     messages,
+    overview,
     partition,
     peer_messages,
+    peerlink,
+    peers,
     queue,
     queues,
     reports,
+    roster,
     sends,
     session,
+    streams,
     upkeep,
     wire,
 )
@@ -201,7 +218,10 @@ def test_every_field_of_a_report_is_described_and_no_other() -> None:
         for section in PROTOCOL.section(title):
             described |= set(re.findall(r"(?:^\.|^\.It |, )Va (\w+)", "\n".join(section.lines), re.MULTILINE))
     known = (
-        literal_keys(reports) | set(Counters.__slots__) | {*queues.SETTING_NAMES, "id", "owner", "created_at"}
+        literal_keys(reports)
+        | literal_keys(overview)
+        | set(Counters.__slots__)
+        | {*queues.SETTING_NAMES, "id", "owner", "created_at"}
     )
     assert sorted(described - {"user"}) == sorted(known)
 
@@ -229,14 +249,25 @@ BOUNDS = {
             partition.MAX_IN_FLIGHT,
             queue.MAX_WAITERS,
         ),
+        *(copies.MAX_WAITING, peerlink.GREETING, f"{peerlink.PEER_FRAME // MIB} MiB"),
+        *(f"{peerlink.SILENCE:g} seconds", f"{peers.PATIENCE:g} seconds", f"{peers.OUTBOX_LIMIT // MIB} MiB"),
         *(
             f"{wire.MAX_FRAME // MIB} MiB",
             f"{queues.MAX_DELAY / 86400:g} days",
             f"{queues.MAX_BODY // MIB} MiB",
         ),
     ],
+    "dmq-guarantees.7": [frontend.STAND_IN_AFTER],
     "dmq-internals.7": [
         *(f"{sends.MAX_UNSTORED // MIB} MiB", f"{session.OUTBOX_LIMIT // MIB} MiB"),
+        *(grants.LEASE, lease_states.HELD, leases.RENEW_EVERY, *leases.BACK_OFF, homesets.MAX_HOMES),
+        *(cluster.DRAIN_TIMEOUT, clustering.SETTLED),
+        *(f"{streams.FALL_BEHIND // MIB} MiB", f"{peers.OUTBOX_LIMIT // MIB} MiB"),
+        *(f"{copying.FILL_BYTES >> 10} KiB", f"{debts.OFFER_BYTES >> 10} KiB", debts.OFFER_BATCHES),
+        *(f"{frontend.PATIENCE:g} seconds", f"{frontend.STAND_IN_AFTER:g} seconds", debts.MAX_DEBTS),
+        *(f"{frontend.RETRY * 1000:g} ms", frontend.MAX_PARKED, mender.LOOK_AT, mender.CLAIM_AT_ONCE),
+        *(f"{catalog.COMPARE_EVERY:g} seconds", f"{catalog.SPREAD_TIMEOUT:g} seconds", roster.MAX_MEMBERS),
+        *(f"{hybridclock.MAX_AHEAD // 1000} seconds", dedup.MAX_NAMES, dedup.MAX_PRODUCERS),
         *(partition.MAX_IN_FLIGHT, duetimes.MAX_CACHED, upkeep.MAX_OPEN, batch.MAX_MESSAGES),
         f"{broker.NOTES_LINGER * 1000:g} ms",
     ],
@@ -245,13 +276,15 @@ BOUNDS = {
 
 @pytest.mark.parametrize(("name", "bound"), [(name, b) for name, bounds in BOUNDS.items() for b in bounds])
 def test_bounds_are_the_ones_that_are_described(name: str, bound: float | str) -> None:
-    text = bound if isinstance(bound, str) else str(int(bound))
+    text = bound if isinstance(bound, str) else f"{bound:.12g}"
     words = " ".join(line for section in page(name).sections for line in section.lines)
     assert re.search(rf"(?<!\d){re.escape(text)}(?!\d)", words) is not None, f"{name} does not say {text}"
 
 
 def test_the_magic_is_the_one_that_is_described() -> None:
     assert f".Ql {wire.MAGIC.hex(' ')}\n" in PROTOCOL.source
+    assert f".Ql {peerlink.PEER_MAGIC.hex(' ')}\n" in PROTOCOL.source
+    assert f"this page specifies version {peerlink.PEER_HIGHEST}." in " ".join(PROTOCOL.source.split())
     assert f"version {connection.PROTOCOL_HIGHEST} of the protocol" in PROTOCOL.source
 
 
