@@ -53,12 +53,6 @@ class Acquaintances:
                 True,
             )
         run = (hello.boot, hello.nonce)
-        if live is not None and live != run and live[0] <= hello.boot:
-            return Failed(
-                TWICE,
-                f"another process of node {hello.name} ({node.hex()}) is alive; stop one of them",
-                True,
-            )
         known = self.met.get(node)
         if known is not None and known != run and hello.boot <= known[0]:
             return Failed(
@@ -67,6 +61,12 @@ class Acquaintances:
                 f"{hello.boot}: its data directory is an old backup or a copy; move it away, start with an "
                 "empty one and --join",
                 False,
+            )
+        if live is not None and live != run:
+            return Failed(
+                TWICE,
+                f"another process of node {hello.name} ({node.hex()}) is alive; stop one of them",
+                True,
             )
         return None
 

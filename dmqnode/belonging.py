@@ -168,10 +168,19 @@ class Belonging:
         if clustering is None:
             return
         with trio.move_on_after(HAND_OVER):
-            while [p for p in clustering.cluster.leads_all() if clustering.cluster.successor(p) is not None]:
+            while clustering.linked and clustering.cluster.leads_all():
                 clustering.stop(self._node.now())
                 self._node.perform()
                 await trio.sleep(LOOK)
+
+    def let_go(self) -> None:
+        """Give up what nobody could take over, so that nobody waits for the leases to end by themselves."""
+        clustering = self._broker.clustering
+        if clustering is not None:
+            for partition in clustering.cluster.leads_all():
+                clustering.cluster.abandon(self._node.now(), partition)
+            clustering.settle(self._node.now())
+            self._node.perform()
 
     def end_waits(self) -> None:
         """Give up what this node's clients wait for at other nodes."""

@@ -42,6 +42,10 @@ from dmqnode.takeover import Takeovers
 TICK = 0.25
 """Seconds between two looks at what should be done again."""
 ROUNDING = 1e-4
+DRAIN_TIMEOUT = 1.0
+"""Seconds after which what is handed over is given up even if not everything is on the homes."""
+BELIEVE = 1.0
+"""Seconds for which this node does not claim what a home has said to have granted to another."""
 REPAIR_EVERY = 1.0
 """Seconds between two looks at homes and gaps."""
 
@@ -80,6 +84,8 @@ class Cluster:
         self._hosting = hosting
         self._wanted = wanted
         self._reachable = reachable
+        self.may_lead = reachable
+        """Whether a node answers, and has for so long that it is not silent after a start (L1)."""
         self.grants = Grants(me, clock.slow + silent, self._ready)
         self.leases = Leases(me, self.grants, rng, self._mark)
         self.copies = Copies(self.grants, port)
@@ -97,7 +103,10 @@ class Cluster:
         """Who led each partition when last heard of."""
         self._next_tick = -math.inf
         self._next_repair = -math.inf
-        self._draining: dict[PartitionId, None] = {}
+        self._draining: dict[PartitionId, tuple[NodeId, float]] = {}
+        """To whom what is led here is being handed over, and until when at the latest."""
+        self._told: dict[PartitionId, tuple[NodeId, float]] = {}
+        """Who holds a lease as the homes say that have granted it, and until when to believe it."""
         self._outnumbered: dict[PartitionId, None] = {}
         """Partitions led here of which a home has promised a higher lease number."""
         self._fetching: dict[PartitionId, float] = {}
@@ -123,11 +132,12 @@ class Cluster:
         return first if promise is None or first.newer_than(promise.record) else promise.record
 
     def holder(self, partition: PartitionId) -> NodeId | None:
-        """Return to whom this node itself has granted a lease that runs, None if it knows of none."""
+        """Return to whom this node, or another home that said so, has granted a lease that runs."""
         promise = self.grants.find(partition)
-        if promise is None or promise.holder == NOBODY or promise.until <= self._clock.slow:
-            return None
-        return promise.holder
+        if promise is not None and promise.holder != NOBODY and promise.until > self._clock.slow:
+            return promise.holder
+        told = self._told.get(partition)
+        return told[0] if told is not None and told[1] > self._clock.fast else None
 
     def want(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
         """Somebody asks for a partition that nobody is known to lead: claim it, if this is a home."""
@@ -180,22 +190,31 @@ class Cluster:
             case Fill():
                 stream = self.streams.find(message.partition, message.n)
                 if stream is not None:
-                    self._fetching.pop(message.partition, None)
-                    self._hosting.take_in(
-                        now, message.partition, message.log, message.low, message.high, message.batches
-                    )
-                    self._fetch_missing(now, stream)
+                    self._take_in(now, stream, message)
                 else:
                     self.copies.fill(now, sender, message)
             case _:
                 return False
         return True
 
+    def _take_in(self, now: Now, stream: Stream, fill: Fill) -> None:
+        """What this copy lacked has come; ask for more once it is in, or, if it was nothing, in a while."""
+
+        def brought(now: Now) -> None:
+            self._fetching.pop(fill.partition, None)
+            self._fetch_missing(now, stream)
+
+        self._hosting.take_in(now, fill.partition, fill.log, fill.low, fill.high, fill.batches, brought)
+
     def tick(self, now: Now) -> None:
         """Do what is due."""
         self.leases.tick(self._clock.fast)
         if now.run >= self._next_tick:
             self._next_tick = now.run + TICK
+            for partition in [p for p, (_, end) in self._draining.items() if now.run >= end]:
+                self._drained(now, partition)
+            for partition in [p for p, (_, end) in self._told.items() if self._clock.fast >= end]:
+                del self._told[partition]
             self.takeovers.tick(now)
             self.streams.tick(now, self._reachable)
         if now.run >= self._next_repair:
@@ -239,6 +258,7 @@ class Cluster:
                     case Denial():
                         if effect.holder not in (NOBODY, self.me):
                             self.leaders[effect.partition] = effect.holder
+                            self._told[effect.partition] = (effect.holder, self._clock.fast + BELIEVE)
                     case HomesChanged():
                         self._homes_changed(now, effect.partition, effect.record)
 
@@ -280,7 +300,7 @@ class Cluster:
         for stream in self.streams:
             if stream.partition == partition:
                 complete = {f.node for f in stream.followers.values() if f.complete}
-                return next((n for n in stream.record().new if n in complete), None)
+                return next((n for n in stream.record().new if n in complete and self.may_lead(n)), None)
         return None
 
     # --- moving --------------------------------------------------------------------------------------
@@ -306,22 +326,24 @@ class Cluster:
                 self.leases.propose(self._clock.fast, stream.partition, wanted)
             return
         preferred = wanted[0]
-        if preferred != self.me and preferred in complete and self._reachable(preferred):
+        if preferred != self.me and preferred in complete and self.may_lead(preferred):
             self.hand_over(now, stream.partition, preferred)
 
     def hand_over(self, now: Now, partition: PartitionId, successor: NodeId) -> None:
         """Let `successor` lead, with the deliveries (N2)."""
         if partition in self._draining:
             return
-        self._draining[partition] = None
+        self._draining[partition] = (successor, now.run + DRAIN_TIMEOUT)
+        self._hosting.drain(now, partition, lambda now: self._drained(now, partition))
 
-        def drained(now: Now) -> None:
-            if self._draining.pop(partition, partition) is None:
-                self.leases.release(partition, successor)
-                self.leaders[partition] = successor
-                self._settle(now)
-
-        self._hosting.drain(now, partition, drained)
+    def _drained(self, now: Now, partition: PartitionId) -> None:
+        """Everything is on the homes, or cannot get there: what is not there is unknown."""
+        found = self._draining.pop(partition, None)
+        if found is not None:
+            successor, _ = found
+            self.leases.release(partition, successor)
+            self.leaders[partition] = successor
+            self._settle(now)
 
     def _homes_changed(self, now: Now, partition: PartitionId, record: HomeSet) -> None:
         self.streams.homes_changed(now, partition)

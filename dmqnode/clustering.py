@@ -28,6 +28,7 @@ from dmqnode.cluster import Cluster
 from dmqnode.crossings import Crossings
 from dmqnode.debts import Debts
 from dmqnode.fanout import Fanout
+from dmqnode.following import Ranges
 from dmqnode.frontend import FrontEnd
 from dmqnode.homesets import NO_LEASE, HomeSet
 from dmqnode.hosted import Hosted
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Then = Callable[[Now], None]
+SETTLED = 2.5
+"""Seconds after which a node that came back grants again, and may lead: a little over a lease."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at who answers."""
 MAX_ROUNDS = 100_000
@@ -79,11 +82,11 @@ class Clustering:
         config = broker.config
         self._replicas, self._write_quorum = config.replicas, config.write_quorum
         self._clock = LeaseClock(Reading(now.run, now.run, now.wall / 1000))
-        self.linked: dict[NodeId, None] = {}
-        """Nodes that this one can talk to."""
+        self.linked: dict[NodeId, float] = {}
+        """Nodes that this one can talk to, since when."""
         self._sent: list[tuple[NodeId, Message]] = []
         self._loop: deque[Message] = deque()
-        self._entries: dict[PartitionId, list[tuple[WriteBatch, Then]]] = {}
+        self._entries: dict[PartitionId, list[tuple[WriteBatch, Then, Ranges]]] = {}
         self._look_at = now.run
         self._later: list[tuple[float, int, Then]] = []
         self._tie = count()
@@ -110,6 +113,7 @@ class Clustering:
             changed=broker.registry.learn,
         )
         self.cluster.grants.reform = self._reform
+        self.cluster.may_lead = self._settled
         self.front = FrontEnd(broker, self)
         self.fanout = Fanout(broker, self)
         self.requests = Requests(broker, self)
@@ -184,6 +188,11 @@ class Clustering:
         """Call `then` in so many seconds."""
         heapq.heappush(self._later, (now.run + seconds, next(self._tie), then))
 
+    def _settled(self, node: NodeId) -> bool:
+        """Tell whether a node answers, and has for longer than it may be silent after a start (L1)."""
+        since = self.linked.get(node)
+        return since is not None and self._broker.now.run - since >= SETTLED
+
     @property
     def stopping(self) -> bool:
         """Whether this node refuses what is new."""
@@ -220,11 +229,17 @@ class Clustering:
         sent, self._sent = self._sent, []
         return sent
 
-    def replicate(self, now: Now, partition: PartitionId, ops: WriteBatch, then: Then) -> bool:
-        """Write to a partition led here; `then` is called once enough homes have it.  False: not led."""
+    def replicate(
+        self, now: Now, partition: PartitionId, ops: WriteBatch, then: Then, brought: Ranges = ()
+    ) -> bool:
+        """Write to a partition led here; `then` is called once enough homes have it.  False: not led.
+
+        Arguments:
+            brought: messages that `ops` writes.
+        """
         if not self.cluster.leads(partition):
             return False
-        self._entries.setdefault(partition, []).append((ops, then))
+        self._entries.setdefault(partition, []).append((ops, then, brought))
         self._broker.write_meta(WriteBatch(), lambda now: None)
         return True
 
@@ -233,7 +248,7 @@ class Clustering:
     def met(self, now: Now, node: NodeId) -> None:
         """This node can talk to another, and is heard by it."""
         self.advance(now)
-        self.linked[node] = None
+        self.linked[node] = now.run
         self.mender.came_back()
         self.catalog.met(node)
         self.rosters.met(node)
@@ -241,7 +256,7 @@ class Clustering:
 
     def gone(self, now: Now, node: NodeId) -> None:
         """The connection to a node broke; what was under way may be lost."""
-        if self.linked.pop(node, node) is None:
+        if self.linked.pop(node, None) is not None:
             self.advance(now)
             self.cluster.gone(now, node)
             self.front.gone(now, node)
@@ -294,22 +309,24 @@ class Clustering:
         self,
         id_: PartitionId,
         ops: WriteBatch,
-        extra: list[tuple[WriteBatch, Then]],
+        extra: list[tuple[WriteBatch, Then, Ranges]],
         batch: WriteBatch,
         collected: Any,
         *,
         sync: bool,
     ) -> list[Shipment]:
-        for more, _ in extra:
+        for more, _, _ in extra:
             ops.extend(more)
-        shipped = self.cluster.streams.collected(id_, ops, sync=sync)
+        lacks = {} if collected is None else collected.partition.take_lacks()
+        shipped = self.cluster.streams.collected(id_, ops, sync=sync, lacks=lacks)
         if shipped is None:
             return []  # the lease ended meanwhile: nothing of this may be written
         batch.extend(ops)
         number, seq = shipped
+        brought = tuple(b for _, _, ranges in extra for b in ranges)
         # Its own copy has followed so far, too, and counts as such for whoever leads next.
         batch.put(stamp_key(PartitionKeys.of(id_)), encode_stamp(shipped))
-        shipment = Shipment(id_, number, seq, collected, tuple(then for _, then in extra))
+        shipment = Shipment(id_, number, seq, collected, tuple(then for _, then, _ in extra), brought)
         self.hosted.shipped(shipment)
         return [shipment]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from dmqnode.clock import Now
 from dmqnode.copying import (
+    LACK,
     align_rows,
     decode_ops,
     delete_all,
@@ -44,6 +45,7 @@ from dmqnode.peer_messages import (
     Unaligned,
 )
 from dmqnode.port import Port
+from dmqnode.ranges import RangeSet
 from dmqnode.records import BATCH_HEAD, read_batch_head
 from dmqnode.smallrows import (
     Gaps,
@@ -274,6 +276,12 @@ class Copies:
         for key, record in decode_ops(data):
             if record is None:
                 ops.delete(copy.keys.prefix + key)
+                continue
+            if key[:1] == LACK:
+                missing = copy.gaps.setdefault(LogId(key[1:]), RangeSet())
+                for low, high in RangeSet.decode(record):
+                    missing.add(low, high)
+                ops.put(gaps_key(copy.keys), encode_gaps(copy.gaps))
                 continue
             ops.put(copy.keys.prefix + key, record)
             if copy.gaps and key[:1] == b"b" and len(record) > BATCH_HEAD:

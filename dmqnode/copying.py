@@ -33,6 +33,8 @@ from storage.ops import WriteBatch
 
 FILL_BYTES = 512 << 10
 DELETE_ROWS = 1024
+LACK = b"a"
+"""In an entry: what follows is a log, of which the record says what nobody who follows has."""
 
 
 class Own(NamedTuple):
@@ -180,10 +182,11 @@ def delete_all(keys: PartitionKeys, port: Port) -> Procedure[None]:
             return
 
 
-def encode_ops(keys: PartitionKeys, ops: WriteBatch) -> bytes:
-    """Return writes of one partition as they travel."""
+def encode_ops(keys: PartitionKeys, ops: WriteBatch, lacks: Gaps) -> bytes:
+    """Return writes of one partition as they travel, and what the receiver lacks from then on."""
     size = len(keys.prefix)
-    return cbor2.dumps([[key[size:], record] for key, record in ops])
+    pairs = [[LACK + log, missing.encode()] for log, missing in lacks.items()]
+    return cbor2.dumps(pairs + [[key[size:], record] for key, record in ops])
 
 
 def decode_ops(data: bytes) -> list[tuple[bytes, bytes | None]]:
@@ -194,7 +197,7 @@ def decode_ops(data: bytes) -> list[tuple[bytes, bytes | None]]:
     except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
         raise ProtocolError(f"an entry is not CBOR: {error}") from error
     if not all(
-        type(k) is bytes and k[:1] in b"bdlmnstu" and k and (v is None or type(v) is bytes) for k, v in out
+        type(k) is bytes and k[:1] in b"abdlmnstu" and k and (v is None or type(v) is bytes) for k, v in out
     ):
         raise ProtocolError("an entry is not a list of keys and records")
     return out

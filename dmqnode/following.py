@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId
@@ -15,8 +15,26 @@ from dmqnode.peer_messages import Entry
 from dmqnode.port import Then
 from dmqnode.smallrows import Gaps
 
-Brought: TypeAlias = "tuple[tuple[LogId, int, int], ...] | None"
-"""The messages (log, low, high) that an entry brought; None: not known."""
+Ranges: TypeAlias = "tuple[tuple[LogId, int, int], ...]"
+"""Messages: (log, low, high)."""
+
+
+class Waiting(NamedTuple):
+    """Something that waits until enough homes have entry `seq`, and the messages that it is about.
+
+    `brought` are those that the entry itself wrote, `relied` those that were sent before: a repeated send is
+    answered as the first was, but the first may not have come far.
+    """
+
+    seq: int
+    then: Then
+    brought: Ranges
+    relied: Ranges
+
+    @property
+    def about(self) -> Ranges:
+        """All its messages."""
+        return self.brought + self.relied
 
 
 class Stage(Enum):
@@ -64,15 +82,12 @@ class Follower:
         """Whether this home has everything."""
         return self.stage is Stage.FOLLOWING and not self.gaps
 
-    def has(self, seq: int, brought: Brought) -> bool:
-        """Tell whether entry `seq`, and the batches that it brought, are on this home's disk."""
-        if self.confirmed < seq:
+    def has(self, waiting: Waiting) -> bool:
+        """Tell whether an entry, and the messages that it is about, are on this home's disk."""
+        if self.confirmed < waiting.seq:
             return False
-        if seq > self.aligned_at or not self.gaps:
-            return True
-        if brought is None:
-            return False
-        return not any(log in self.gaps and self.gaps[log].overlap(low, high) for log, low, high in brought)
+        about = waiting.about if waiting.seq <= self.aligned_at else waiting.relied
+        return not any(log in self.gaps and self.gaps[log].overlap(low, high) for log, low, high in about)
 
     def begin_again(self) -> None:
         """This home does not follow: it is to be asked what it holds."""
@@ -110,7 +125,14 @@ class Stream:
         self.durable = 0
         """The last entry that is on this node's disk."""
         self.followers: dict[NodeId, Follower] = {}
-        self.waiting: deque[tuple[int, Brought, Then]] = deque()
+        self.waiting: deque[Waiting] = deque()
+
+    def has(self, waiting: Waiting) -> bool:
+        """Tell whether an entry, and the messages that it is about, are on this node's disk."""
+        if self.durable < waiting.seq:
+            return False
+        logs = ((self.logs.get(log), low, high) for log, low, high in waiting.relied)
+        return not any(log is not None and log.gaps.overlap(low, high) for log, low, high in logs)
 
     def missing_homes(self) -> list[NodeId]:
         """Return the homes that do not have everything."""

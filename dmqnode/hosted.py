@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from dmqnode.clock import Now
 from dmqnode.effects import Reply
 from dmqnode.errors import Refused, Unavailable, Unknown
+from dmqnode.following import Ranges
 from dmqnode.frontend import NOT_LEADER
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log
 from dmqnode.mending import adopt, await_more, fill, filled, gaps_of, give_up, lack, take_debt
-from dmqnode.messages import Message
+from dmqnode.messages import Message, Stored
 from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord, Offer, Taken
 from dmqnode.pending import Shipment
@@ -27,6 +28,7 @@ from dmqnode.queue import Queue
 from dmqnode.queues import Definition
 from dmqnode.ranges import RangeSet
 from dmqnode.reads import Get, Procedure, Rows
+from dmqnode.records import read_batch_head
 from dmqnode.roster import RECORD, ROSTER
 from dmqnode.shards import renamed, shard_name
 from dmqnode.smallrows import Described, Gaps, encode_gaps, gaps_key
@@ -178,11 +180,9 @@ class Hosted:
             for then in shipment.then:
                 then(now)
 
-        waiting = self._unanswered.get(partition, {}).get(seq)
-        brought = None
-        if waiting is not None and waiting.collected is not None and not waiting.then:
-            brought = tuple((s.log.id, s.first, s.end) for s in waiting.collected.appended)
-        self._clustering.cluster.streams.written(now, partition, number, seq, known, brought)
+        shipment = self._unanswered.get(partition, {}).get(seq)
+        brought, relied = ((), ()) if shipment is None else _messages_of(shipment)
+        self._clustering.cluster.streams.written(now, partition, number, seq, known, brought, relied)
 
     def adopt(self, now: Now, partition: PartitionId, described: Described, gaps: Gaps) -> None:
         """A home shows what this node may not know."""
@@ -202,9 +202,16 @@ class Hosted:
         self._broker.write_meta(ops, lambda now: None)
 
     def take_in(
-        self, now: Now, partition: PartitionId, log: LogId, low: int, high: int, batches: list[BatchRecord]
+        self,
+        now: Now,
+        partition: PartitionId,
+        log: LogId,
+        low: int,
+        high: int,
+        batches: list[BatchRecord],
+        then: Then,
     ) -> None:
-        """A home sent batches that were lacking."""
+        """A home sent batches that were lacking; call `then` once they are in, unless there is none."""
         shard = self.shards.get(partition)
         if shard is None:
             return
@@ -218,9 +225,12 @@ class Hosted:
                 self._keep_gaps(hosted)
                 self._broker.touched(now, hosted)
                 self._broker.deliveries.serve(now, shard)
+                self._clustering.cluster.streams.look_again(now, partition)
+                then(now)
 
             if len(ops):
-                self._clustering.replicate(now, partition, ops, brought)
+                ranges = tuple((log, b.first, b.first + read_batch_head(b.record)[1]) for b in batches)
+                self._clustering.replicate(now, partition, ops, brought, ranges)
 
     def take_debts(self, now: Now, sender: NodeId, offer: Offer) -> None:
         """A node hands over what it took in while nobody led; it may forget it once the homes have it."""
@@ -246,9 +256,11 @@ class Hosted:
                 self._keep_gaps(hosted)
                 self._broker.touched(now, hosted)
                 self._broker.deliveries.serve(now, shard)
+                self._clustering.cluster.streams.look_again(now, partition)
             self._clustering.send(sender, Taken(partition, [(d.log, d.first) for d in offer.debts]))
 
-        self._clustering.replicate(now, partition, ops, brought)
+        ranges = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in offer.debts)
+        self._clustering.replicate(now, partition, ops, brought, ranges)
 
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy led here lacks."""
@@ -276,6 +288,21 @@ class Hosted:
     def forwarded(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in what belongs to requests that travel between nodes."""
         return self._clustering.front.receive(now, sender, message)
+
+
+def _messages_of(shipment: Shipment) -> tuple[Ranges, Ranges]:
+    """Return which messages a write group brought, and which others its answers speak of."""
+    if shipment.collected is None:
+        return shipment.brought, ()
+    appended = tuple((s.log.id, s.first, s.end) for s in shipment.collected.appended)
+    answers = (reply.message for reply in shipment.collected.then)
+    relied = [
+        (log, first, first + count)
+        for answer in answers
+        if isinstance(answer, Stored) and answer.duplicates
+        for log, first, count in answer.runs
+    ]
+    return shipment.brought + appended, tuple(relied)
 
 
 def not_leader(leader: NodeId | None) -> Refused:

@@ -39,9 +39,16 @@ class Hosting(Protocol):
         """A home shows what this node, which leads, may not know: take it in."""
 
     def take_in(
-        self, now: Now, partition: PartitionId, log: LogId, low: int, high: int, batches: list[BatchRecord]
+        self,
+        now: Now,
+        partition: PartitionId,
+        log: LogId,
+        low: int,
+        high: int,
+        batches: list[BatchRecord],
+        then: Then,
     ) -> None:
-        """A home sent batches that this node, which leads, lacked."""
+        """A home sent batches that this node, which leads, lacked; call `then` once they are in."""
 
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy of a partition led here lacks."""

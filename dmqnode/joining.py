@@ -24,7 +24,6 @@ from dmqnode.config import NodeConfig, host_port
 from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST, ClientConnection, ServerConnection
 from dmqnode.doors import Door
 from dmqnode.errors import DMQError, ProtocolError
-from dmqnode.introduction import reason
 from dmqnode.logs import say, say_rarely
 from dmqnode.membership import Membership, found, join, read_membership
 from dmqnode.messages import Failed, Hello, Members, Message, NodeStatus, Report, Step, Welcome
@@ -176,7 +175,7 @@ class Joining:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             why = "the connection broke"
         except (DMQError, OSError) as error:
-            why = reason(error) if isinstance(error, OSError) else str(error)
+            why = str(getattr(error, "strerror", None) or error)
         return Failed("unavailable", why, True)
 
     async def _converse(self, seed: str, request: Message) -> Report | Failed:

@@ -55,7 +55,8 @@ def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
                 # Never answered "stored": that needs a majority, and one was asked before this node led (F2).
                 log.dead.add(log.end, end)
             else:
-                log.gaps.add(log.end, end)
+                partition.lack(log, end)
+                partition.arriving = min(partition.arriving, described.state.due_low)
                 extra[log_id] = RangeSet([(log.end, end)])
             log.end = log.durable = end
             partition.touch()
@@ -119,6 +120,7 @@ def fill(partition: Partition, log_id: LogId, batches: list[BatchRecord]) -> Wri
             continue
         ops.put(partition.keys.batch(log_id, batch.first), batch.record)
         if due:
+            partition.arriving = min(partition.arriving, due)
             value = encode_due(count, read_sent_at(batch.record), len(batch.record))
             ops.put(partition.keys.due(due, log_id, batch.first), value)
     return ops
@@ -165,7 +167,7 @@ def take_debt(now: Now, partition: Partition, debt: Debt) -> WriteBatch:
     if end <= log.end and not log.gaps.overlap(debt.first, end):
         return WriteBatch()
     if end > log.end:
-        log.gaps.add(log.end, end)
+        partition.lack(log, end)
         log.end = log.durable = end
     partition.touch()
     if read_sent_at(debt.record) <= partition.state.purged_at or _known(partition, debt):
@@ -213,7 +215,7 @@ def await_more(partition: Partition, log_id: LogId, end: int) -> None:
     """A keeper of debts has more of a log, up to `end`: until that is offered the log stays open."""
     log = partition.logs.get(log_id)
     if log is not None and end > log.end:
-        log.gaps.add(log.end, end)
+        partition.lack(log, end)
         log.end = log.durable = end
         partition.touch()
 

@@ -35,8 +35,6 @@ MAX_IN_FLIGHT = 120_000
 """Messages of one partition that may be with consumers, or nacked and waiting, or being moved, at once."""
 MAX_DUE = 100_000
 """Segments whose delay ended that one partition keeps in memory; the others wait on disk."""
-
-
 PART_SIZE = 80
 """Bytes that a part takes in a frame, besides its batch."""
 
@@ -77,9 +75,12 @@ class Partition:
         self.due = DueTimes()
         self.undue = 0
         """Delayed messages whose time has not come."""
+        self.arriving = math.inf
+        """When the first of the delayed messages is due that other homes brought."""
         self.exhausted = Exhausted()
         """Messages for the dead-letter queue."""
         self.appends = Appends(self.keys, self.logs, self.dedup, new_log)
+        self._lacks: dict[LogId, RangeSet] = {}
         self._deletes: list[bytes] = []
         self._then: list[Reply] = []
         self._state_changed = False
@@ -101,6 +102,16 @@ class Partition:
         self.logs[log.id] = log
         self.appends.reopen(log)
         self.touch()
+
+    def lack(self, log: Log, end: int) -> None:
+        """A log goes up to `end`, and what is new of it is not here; the homes that follow lack it, too."""
+        log.gaps.add(log.end, end)
+        self._lacks.setdefault(log.id, RangeSet()).add(log.end, end)
+
+    def take_lacks(self) -> dict[LogId, RangeSet]:
+        """Return, once, what this copy has got to know that it lacks."""
+        lacks, self._lacks = self._lacks, {}
+        return lacks
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -346,7 +357,9 @@ class Partition:
 
     def _due_low(self, soonest: float) -> int:
         """Return the time before which no living batch is due: where a start begins to read."""
-        low = min(self.due.low(), self._came_due.low(), soonest)
+        low = min(self.due.low(), self._came_due.low(), soonest, self.arriving)
+        if any(log.delayed and log.gaps.size for log in self.logs.values()):
+            low = min(low, self.state.due_low)  # nobody here knows when what is lacking is due
         return self.state.due_low if low == math.inf else int(low)
 
     def written(self, collected: Collected) -> bool:

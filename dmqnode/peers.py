@@ -17,7 +17,6 @@ from dmqnode.config import host_port
 from dmqnode.errors import ProtocolError, UsageError
 from dmqnode.greetings import PeerHello
 from dmqnode.ids import NodeId
-from dmqnode.introduction import reason
 from dmqnode.logs import say, say_rarely
 from dmqnode.messages import Failed, Message
 from dmqnode.peerlink import OTHER_CLUSTER, SILENCE, Incoming, Outgoing, Self
@@ -194,7 +193,7 @@ class Peers:
         except UsageError as error:
             return str(error)
         except OSError as error:
-            return reason(error)
+            return str(error.strerror or error)
         outgoing = Outgoing(self._me, peer.member.node, os.urandom(CHALLENGE_SIZE), trio.current_time())
         peer.rest, peer.leaving = b"", 0
         peer.outgoing, peer.stream = outgoing, stream

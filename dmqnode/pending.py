@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dmqnode.clock import Now
 from dmqnode.homesets import LeaseNumber
-from dmqnode.ids import PartitionId
+from dmqnode.ids import LogId, PartitionId
 from dmqnode.partition import Collected
 from storage.ops import WriteBatch
 
@@ -22,6 +22,8 @@ class Shipment(NamedTuple):
     collected: Collected | None
     then: tuple[Callable[[Now], None], ...]
     """Called once enough homes have the entry."""
+    brought: tuple[tuple[LogId, int, int], ...] = ()
+    """Messages (log, low, high) that it writes besides those collected."""
 
 
 @dataclass(slots=True)

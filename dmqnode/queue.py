@@ -187,7 +187,7 @@ class Queue:
             if settings.ordering == "fifo":
                 raise InvalidRequest("a fifo queue has one delay for all its messages; set it on the queue")
             if not 0 <= delay <= MAX_DELAY:
-                raise InvalidRequest(f"a delay of {delay:g} s is outside 0 s and 366 days")
+                raise InvalidRequest(f"a delay of {delay:,.0f} s is outside 0 s and 366 days")
         pieces = self._split(request, batch)
         for index in pieces if not moved else ():
             self._check_dedup(self.partitions[index].dedup, request, batch)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dmqnode.clock import Now
 from dmqnode.copying import encode_ops, read_batches
-from dmqnode.following import Brought, Follower, Stage, Stream
+from dmqnode.following import Follower, Ranges, Stage, Stream, Waiting
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.messages import Blob
@@ -22,7 +22,7 @@ from dmqnode.peer_messages import Align, Aligned, BatchRecord, Entry, Fill, Fill
 from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
-from dmqnode.smallrows import decode_gaps, encode_rows, small_ranges
+from dmqnode.smallrows import Gaps, decode_gaps, encode_rows, small_ranges
 from storage.ops import WriteBatch
 
 ASK_AGAIN = 0.5
@@ -75,7 +75,7 @@ class Streams:
     def close(self, partition: PartitionId) -> list[Then]:
         """Lead no more; return what waited for copies and will not be known to be there."""
         stream = self._streams.pop(partition, None)
-        return [] if stream is None else [then for _, _, then in stream.waiting]
+        return [] if stream is None else [w.then for w in stream.waiting]
 
     def refresh(self, stream: Stream, learners: Iterable[NodeId] = ()) -> None:
         """Follow the home set: `learners` are to hold copies before they become homes."""
@@ -90,9 +90,12 @@ class Streams:
     # --- shipping ------------------------------------------------------------------------------------
 
     def collected(
-        self, partition: PartitionId, ops: WriteBatch, *, sync: bool
+        self, partition: PartitionId, ops: WriteBatch, *, sync: bool, lacks: Gaps
     ) -> tuple[LeaseNumber, int] | None:
         """Ship what a write group changes in a partition.
+
+        Arguments:
+            lacks: messages that belong to the partition from now on, and that nobody has who follows.
 
         Returns the lease and the number of the entry in it; None if this node leads no more.
         """
@@ -102,7 +105,7 @@ class Streams:
         stream.seq += 1
         if not stream.followers:
             return stream.number, stream.seq
-        entry = Entry(partition, stream.number.n, stream.seq, Blob(encode_ops(stream.keys, ops)))
+        entry = Entry(partition, stream.number.n, stream.seq, Blob(encode_ops(stream.keys, ops, lacks)))
         for follower in stream.followers.values():
             if follower.buffered is not None:
                 follower.buffered.append(entry)
@@ -133,26 +136,33 @@ class Streams:
         number: LeaseNumber,
         seq: int,
         then: Then,
-        brought: Brought = None,
+        brought: Ranges = (),
+        relied: Ranges = (),
     ) -> bool:
         """Entry `seq` is on this disk: call `then` once it is on enough others; False: not led any more."""
         stream = self._streams.get(partition)
         if stream is None or stream.number != number:
             return False
         stream.durable = max(stream.durable, seq)
-        stream.waiting.append((seq, brought, then))
+        stream.waiting.append(Waiting(seq, then, brought, relied))
         self._complete(now, stream)
         return True
 
     def _complete(self, now: Now, stream: Stream) -> None:
         while stream.waiting:
-            seq, brought, then = stream.waiting[0]
-            have = [self._me] if stream.durable >= seq else []
-            have += [f.node for f in stream.followers.values() if f.has(seq, brought)]
+            waiting = stream.waiting[0]
+            have = [self._me] if stream.has(waiting) else []
+            have += [f.node for f in stream.followers.values() if f.has(waiting)]
             if not stream.record().has_quorum(have, self._least()):
                 return
             stream.waiting.popleft()
-            then(now)
+            waiting.then(now)
+
+    def look_again(self, now: Now, partition: PartitionId) -> None:
+        """This copy has got what it lacked: what relied on that may be complete."""
+        stream = self._streams.get(partition)
+        if stream is not None:
+            self._complete(now, stream)
 
     def homes_changed(self, now: Now, partition: PartitionId) -> None:
         """The home set that counts is another: what waits may be complete."""
@@ -271,8 +281,8 @@ class Streams:
 
         What somebody waits for comes first.
         """
-        for _, brought, _ in stream.waiting:
-            for log_id, low, high in brought or ():
+        for waiting in stream.waiting:
+            for log_id, low, high in waiting.about if stream.has(waiting) else ():
                 if log_id in follower.gaps and follower.gaps[log_id].overlap(low, high):
                     return log_id, low, high
         for log_id in list(follower.gaps):

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dmqnode import partition as partitions
-from dmqnode.batch import encode
+from dmqnode.batch import Batch, encode, encode_rows
 from dmqnode.messages import (
-    Ack,
     Browse,
-    CreateQueue,
     DeleteQueue,
     Delivered,
     Done,
     Failed,
-    Nack,
     PurgeQueue,
     Receive,
     Redrive,
     Send,
     SetQueue,
-    Settled,
     Stored,
 )
 from tests.dmqnode.world import World, got
@@ -88,7 +86,12 @@ def test_too_many_attributes_are_refused(world: World) -> None:
     assert "65 attributes" in answer.message
 
 
-def test_a_great_many_messages_are_buried_in_steps() -> None:
+def test_a_great_many_messages_are_buried_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def encoded(rows: list[Any]) -> Batch:
+        assert len(rows) <= 1024, "one step has as many as it likes"
+        return encode_rows(rows)
+
+    monkeypatch.setattr("dmqnode.moves.encode_rows", encoded)
     world = World()
     world.create(max_attempts=1, dead_letter="dead", visibility=5.0)
     for _ in range(3):
@@ -110,99 +113,6 @@ def test_a_producer_that_settles_nothing_is_refused(world: World, monkeypatch: p
     assert isinstance(answer, Failed)
     assert answer.code == "limit"
     assert isinstance(world.ask(world.send_request([b"y"], floor=3)), Stored)
-
-
-# --- deletion while things are under way -----------------------------------------------------------------
-
-
-def test_a_send_that_a_deletion_overtakes_is_refused_and_not_counted(world: World) -> None:
-    world.hold_writes = True
-    sent = world.request(world.send_request([b"x" * 1000]))
-    deleted = world.request(DeleteQueue("q"))
-    world.hold_writes = False
-    world.run()
-    answer = world.replies[sent]
-    assert isinstance(answer, Failed)
-    assert answer.code == "queue-not-found"
-    assert world.replies[deleted] == Done(1)
-    assert world.broker.sends.unstored == 0
-
-
-def test_what_waits_for_a_queue_to_open_is_refused_when_it_is_deleted(world: World) -> None:
-    world.restart()
-    numbers = [
-        world.request(Receive("q", 1, 100, 20.0, None)),
-        world.request(world.send_request([b"x"])),
-        world.request(Redrive("q", "r", 10)) if world.create("r") else 0,
-        world.request(PurgeQueue("q")),
-        world.request(Browse("q", "ready", 1, 100, None)),
-    ]
-    world.ask(DeleteQueue("q"))
-    for number in numbers:
-        answer = world.replies[number]
-        assert isinstance(answer, Failed | Delivered | Stored | Done) or answer
-    assert not world.broker.registry.by_partition
-    assert world.broker.deliveries.waiting == 0
-
-
-def test_nothing_of_a_deleted_queue_is_written_any_more(world: World) -> None:
-    world.send(b"a", b"b")
-    held = world.receive(1)
-    number = world.request(Receive("q", 5, 100, 20.0, None))
-    world.request(DeleteQueue("q"))
-    world.request(Ack([held[0].held]))  # type: ignore[list-item]
-    world.run()
-    world.pass_time(60.0)
-    assert not world.store.scan(b"p", b"q", limit=10).rows
-    assert number in world.replies
-
-
-def test_an_undelivered_answer_of_a_queue_that_was_made_again_is_dropped(world: World) -> None:
-    world.ask(DeleteQueue("q"))
-    world.create(partitions=3)
-    for n in range(20):
-        world.send(b"x", producer=b"%16d" % n)
-    answer = world.ask(Receive("q", 100, 10_000, 0.0, None))
-    assert isinstance(answer, Delivered)
-    world.ask(DeleteQueue("q"))
-    world.create(partitions=1)
-    world.broker.undelivered(world.now(), answer)
-    world.run()
-    assert world.figures() == (0, 0, 0)
-
-
-def test_a_queue_is_not_its_own_dead_letter_queue(world: World) -> None:
-    for message in (
-        SetQueue("q", {"max_attempts": 1, "dead_letter": "q"}),
-        CreateQueue("z", {"max_attempts": 1, "dead_letter": "z"}, False),
-    ):
-        answer = world.ask(message)
-        assert isinstance(answer, Failed)
-        assert "its own dead-letter queue" in answer.message
-
-
-def test_a_dead_letter_queue_that_is_deleted_is_made_again(world: World) -> None:
-    world.ask(SetQueue("q", {"max_attempts": 1, "dead_letter": "dead"}))
-    world.ask(DeleteQueue("dead"))
-    world.send(b"a")
-    assert world.nack(world.receive()) == Settled([])
-    assert world.bodies(queue="dead") == [b"a"]
-
-
-def test_a_nack_to_the_dead_letter_queue_is_answered_once_it_is_there(world: World) -> None:
-    world.ask(SetQueue("q", {"max_attempts": 3, "dead_letter": "dead"}))
-    world.send(b"a")
-    held = world.receive()
-    world.hold_writes = True
-    number = world.request(Nack([held[0].held], 0.0, True, "bad"))  # type: ignore[list-item]
-    world.run()
-    assert number not in world.replies
-    world.hold_writes = False
-    world.run()
-    assert world.replies[number] == Settled([])
-    world.crash()
-    assert world.bodies(queue="dead") == [b"a"]
-    assert world.bodies() == []
 
 
 # --- time ------------------------------------------------------------------------------------------------

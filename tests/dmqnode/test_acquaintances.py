@@ -1,0 +1,67 @@
+"""Who is let in as a member: known, of one process, and not older than it was (I2)."""
+
+from __future__ import annotations
+
+from dmqnode.acquaintances import AMNESIA, TWICE, UNKNOWN, Acquaintances
+from dmqnode.greetings import PeerHello
+from dmqnode.ids import NodeId
+from dmqnode.roster import Member, Roster
+
+ME, OTHER, STRANGER = NodeId(b"meeeeeee"), NodeId(b"otherrrr"), NodeId(b"stranger")
+ROSTER = Roster(2, (Member(ME, "me", "h:1"), Member(OTHER, "other", "h:2")))
+
+
+def hello(boot: int, nonce: int = 7, node: NodeId = OTHER) -> PeerHello:
+    return PeerHello(1, node, boot, nonce, b"c", "dmq", "other", "h:2", "0.1", ME, b"1", b"proof")
+
+
+def known(roster: Roster = ROSTER) -> Acquaintances:
+    return Acquaintances(ME, lambda: roster, {})
+
+
+def code(acquaintances: Acquaintances, greeting: PeerHello, live: tuple[int, int] | None = None) -> str:
+    failed = acquaintances.judge(greeting, live)
+    return failed.code if failed is not None else ""
+
+
+def test_a_member_is_welcome_again_and_again() -> None:
+    met = known()
+    assert code(met, hello(3)) == ""
+    assert met.meet(hello(3))
+    assert code(met, hello(3)) == ""
+    assert not met.meet(hello(3)), "nothing new to write"
+    assert code(met, hello(4, 8)) == ""
+    assert met.meet(hello(4, 8))
+
+
+def test_a_stranger_is_not() -> None:
+    assert code(known(), hello(1, node=STRANGER)) == UNKNOWN
+
+
+def test_a_restored_backup_is_not() -> None:
+    met = known()
+    met.meet(hello(5))
+    assert code(met, hello(4)) == AMNESIA
+
+
+def test_a_copied_directory_is_not() -> None:
+    met = known()
+    met.meet(hello(5, 1))
+    assert code(met, hello(5, 2)) == AMNESIA
+
+
+def test_a_second_process_is_not_while_the_first_is_alive() -> None:
+    met = known()
+    met.meet(hello(5, 1))
+    assert code(met, hello(6, 2), live=(5, 1)) == TWICE
+    assert code(met, hello(6, 2)) == ""
+
+
+def test_ones_own_id_is_somebody_elses() -> None:
+    assert code(known(), hello(9, node=ME)) == TWICE
+
+
+def test_who_is_no_member_any_more_is_forgotten() -> None:
+    met = Acquaintances(ME, lambda: ROSTER, {STRANGER: (1, 1)})
+    met.meet(hello(2))
+    assert met.met == {OTHER: (2, 7)}

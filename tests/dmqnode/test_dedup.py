@@ -1,0 +1,92 @@
+"""Recognising what was sent before: as long as is promised, over a restart too, and within bounds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmqnode.counters import Counters
+from dmqnode.dedup import WINDOW_MINUTES, Dedup, choose_partition, join_runs
+from dmqnode.ids import LogId, PartitionId
+from dmqnode.keys import PartitionKeys
+from storage.memory import MemoryStore
+from storage.ops import WriteBatch
+
+LOG = LogId(b"L" * 20)
+KEYS = PartitionKeys.of(PartitionId(b"P" * 10))
+
+
+def reloaded(dedup: Dedup, store: MemoryStore) -> Dedup:
+    """Save, and load what is on disk as a start does."""
+    ops = WriteBatch()
+    dedup.save(KEYS, ops)
+    store.write(ops, sync=True)
+    found = Dedup(Counters())
+    found.low = dedup.low
+    for row in store.scan(*KEYS.sent_range(dedup.low), limit=100_000).rows:
+        found.load(*KEYS.read_sent(row.key), row.value)
+    return found
+
+
+@given(
+    sends=st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from([b"p", b"q"]), st.sampled_from("abc")), max_size=30
+    )
+)
+def test_what_came_within_the_window_is_known_over_restarts(sends: list[tuple[int, bytes, str]]) -> None:
+    dedup, store, minute = Dedup(Counters()), MemoryStore(), 100
+    sequences: dict[tuple[bytes, int], tuple[int, int]] = {}
+    names: dict[str, tuple[int, int]] = {}
+    for n, (passed, producer, name) in enumerate(sends):
+        minute += passed
+        dedup.sweep(minute)
+        dedup.remember(minute, producer, n, 0, [(LOG, n, 1)])
+        sequences[producer, n] = (n, minute)
+        known = dedup.find_name(name)
+        if name in names and names[name][1] >= minute - WINDOW_MINUTES:
+            assert known is not None
+            assert known.seq == names[name][0]
+        elif known is None:
+            dedup.remember_name(name, LOG, n, minute)
+            names[name] = (n, minute)
+        saved = reloaded(dedup, store)
+        dedup = saved if n % 3 == 0 else dedup
+    for (producer, sequence), (seq, sent) in sequences.items():
+        if sent >= minute - WINDOW_MINUTES:
+            assert dedup.find(producer, sequence) == [(LOG, seq, 1)]
+    dedup.sweep(minute + WINDOW_MINUTES + 1)
+    assert len(dedup) == 0
+    reloaded(dedup, store)
+    assert not store.scan(*KEYS.sent_range(0), limit=10).rows
+
+
+def test_what_the_producer_knows_is_forgotten_and_its_repetition_refused() -> None:
+    dedup = Dedup(Counters())
+    for n in range(1, 6):
+        dedup.remember(1, b"p", n, max(0, n - 2), [(LOG, n, 1)])
+    assert dedup.find(b"p", 2) is None
+    assert dedup.settled(b"p", 2)
+    assert dedup.find(b"p", 3) == [(LOG, 3, 1)]
+    assert not dedup.settled(b"p", 3)
+
+
+def test_of_too_many_producers_the_one_silent_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmqnode.dedup.MAX_PRODUCERS", 2)
+    counters = Counters()
+    dedup = Dedup(counters)
+    for producer in (b"a", b"b", b"a", b"c"):
+        dedup.remember(1, producer, 1, 0, [(LOG, 0, 1)])
+    assert [dedup.find(p, 1) is not None for p in (b"a", b"b", b"c")] == [True, False, True]
+    assert counters.forgotten == 1
+
+
+def test_a_key_always_chooses_the_same_partition() -> None:
+    assert [choose_partition(16, key) for key in ("", "a", b"a", "ä")] == [0, 3, 3, 3]
+    assert {choose_partition(4, str(n)) for n in range(100)} == {0, 1, 2, 3}
+
+
+@given(st.lists(st.tuples(st.sampled_from([LOG, LogId(b"M" * 20)]), st.integers(0, 5)), max_size=20))
+def test_runs_say_the_same_in_the_same_order(places: list[tuple[LogId, int]]) -> None:
+    runs = join_runs(places)
+    assert [(log, first + n) for log, first, count in runs for n in range(count)] == places
