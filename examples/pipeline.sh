@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# SHA-256 of Python's standard library, by four workers, while one of them and the node are killed.
+# SHA-256 of Python's standard library, by four workers and three nodes, while some of them are killed.
 #
 #   files --> four times `dmq receive files --exec` --> digests --> compared with what sha256sum says
 #
 # Every regular file below the standard library's directory is a message on `files`; packages that somebody
 # installed there, in site-packages, are no part of it. A worker runs sha256sum for each and sends
-# `digest  path` to `digests`. In the middle a worker is killed with SIGKILL, then the node.
+# `digest  path` to `digests`. In the middle a worker is killed with SIGKILL, then the node that leads `files`;
+# a fourth node joins, and the killed one is started again on its data. No other command is needed.
 #
 # DMQ_DEMO_LIMIT=N takes only N files. Needs `dmq` and `python` in PATH; `make demo` sees to that.
 
@@ -34,15 +35,17 @@ give_up() {
 command='
     IFS= read -r path
     line=$(sha256sum -- "$path") || exit
-    body=$(printf %s "$line" | base64 -w0)
+    encoding=utf-8
+    case $line in *[!\ -~]*|*[\"\\]*) encoding=base64 line=$(printf %s "$line" | base64 -w0) ;; esac
     {
-        printf "{\"body\":\"%s\",\"encoding\":\"base64\",\"dedup_id\":\"%s\"}\n" "$body" "$DMQ_MESSAGE_ID" >"$PIPES.ask"
+        printf "{\"body\":\"%s\",\"encoding\":\"%s\",\"dedup_id\":\"%s\"}\n" \
+            "$line" "$encoding" "$DMQ_MESSAGE_ID" >"$PIPES.ask"
         read -r id
     } <"$PIPES.told"
 '
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/dmq-demo.XXXXXX")
-node=
+declare -A nodes=() addresses=()
 declare -a receivers=() senders=()
 
 release() {
@@ -57,8 +60,8 @@ clean_up() {
     trap - EXIT
     trap '' INT TERM HUP
     local pid
-    for pid in "${receivers[@]}" "${senders[@]}" $node; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${receivers[@]}" "${senders[@]}" $node; do
+    for pid in "${receivers[@]}" "${senders[@]}" "${nodes[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${receivers[@]}" "${senders[@]}" "${nodes[@]}"; do
         for _ in {1..100}; do
             release
             kill -0 "$pid" 2>/dev/null || break
@@ -74,16 +77,24 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-start_node() { # address
-    : >"$dir/ready"
-    dmq node start --data "$dir/data" --listen "$1" >"$dir/ready" 2>>"$dir/node.log" &
-    node=$!
-    until grep -q '^ready ' "$dir/ready"; do
-        kill -0 "$node" 2>/dev/null || give_up "the node did not start"
+start_node() { # name, address to listen at, more arguments
+    local name=$1 ready="$dir/$1.ready"
+    : >"$ready"
+    dmq node start --name "$name" --data "$dir/$name" --listen "$2" "${@:3}" >"$ready" 2>>"$dir/$name.log" &
+    nodes[$name]=$!
+    until grep -q '^ready ' "$ready"; do
+        kill -0 "${nodes[$name]}" 2>/dev/null || give_up "node $name did not start"
         sleep 0.05
     done
-    DMQ_NODES=$(awk '{ print $3 }' "$dir/ready")
+    addresses[$name]=$(awk '{ print $3 }' "$ready")
+    # Everybody is told of all nodes, and goes to one that answers.
+    DMQ_NODES=$(IFS=,; echo "${addresses[*]}")
     export DMQ_NODES
+}
+
+leader() { # queue: who leads it
+    dmq --json queue explain "$1" |
+        python -c 'import json, sys; print(json.load(sys.stdin)["partitions"][0]["leader"])'
 }
 
 start_worker() { # number
@@ -137,8 +148,10 @@ if [[ -n $limit ]]; then head -n "$limit" "$dir/all" >"$dir/paths"; else mv "$di
 total=$(wc -l <"$dir/paths")
 shown=$SECONDS
 
-say "a node of our own, with its data in $dir"
-start_node 127.0.0.1:0
+say "three nodes of our own, with their data in $dir"
+start_node one 127.0.0.1:0
+start_node two 127.0.0.1:0 --join "${addresses[one]}"
+start_node three 127.0.0.1:0 --join "${addresses[one]}"
 dmq --quiet queue create files --visibility 5s
 dmq --quiet queue create digests
 
@@ -155,9 +168,16 @@ unset "receivers[0]"
 start_worker $((workers + 1))
 
 wait_until_done $((total / 2))
-say "killing the node (SIGKILL, process $node) and starting it again on its data"
-end_suddenly "$node"
-start_node "$DMQ_NODES"
+victim=$(leader files)
+say "killing the node that leads 'files', $victim (SIGKILL, process ${nodes[$victim]}); a fourth joins"
+end_suddenly "${nodes[$victim]}"
+unset "nodes[$victim]"
+for other in "${!nodes[@]}"; do join=${addresses[$other]}; done
+start_node four 127.0.0.1:0 --join "$join"
+
+wait_until_done $((total * 3 / 4))
+say "starting $victim again on its data"
+start_node "$victim" "${addresses[$victim]}"
 
 wait_until_done "$total"
 # A killed worker's last messages come again when their visibility ends; their digests are there already.
@@ -168,6 +188,7 @@ for pid in "${receivers[@]}"; do wait "$pid" || true; done
 
 # --- the comparison --------------------------------------------------------------------------------------
 
+dmq --quiet cluster members >&2
 say "comparing: dmq receive digests --all --lines | sort"
 dmq receive digests --all --lines --quiet | sort >"$dir/received"
 xargs -d '\n' sha256sum -- <"$dir/paths" | sort >"$dir/expected"
