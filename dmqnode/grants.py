@@ -176,6 +176,8 @@ class Grants:
     def on_renew(self, slow: float, sender: NodeId, renew: Renew) -> ToPeer:
         """Renew what this node itself knows to have granted, nothing else (L3)."""
         held = self._held_by.get(sender, PairSet())
+        if self.isolated and sender != self._me:
+            return ToPeer(sender, Renewed(renew.nonce, False, list(held)))
         if not renew.pairs:
             if renew.digest != held.digest:
                 return ToPeer(sender, Renewed(renew.nonce, True, []))

@@ -1,7 +1,7 @@
 """One simulated node: a real broker with a disk in memory, clocks that can be wrong, and many deaths.
 
-    something happens ──> broker ──> answers, messages, reads ──> perhaps dead between two of these
-    write group:  collected ──(dead here: nothing is written)──> written ──(dead here: nobody was told)──> told
+something happens ──> broker ──> answers, messages, reads ──> perhaps dead between two of these
+write group:  collected ──(dead here: nothing is written)──> written ──(dead here: nobody knows)──> told
 """
 
 from __future__ import annotations

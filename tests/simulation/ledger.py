@@ -13,9 +13,8 @@ from dmqnode.batch import parse
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.keys import PartitionKeys
 from dmqnode.messages import Delivered, Part, Stored
-from dmqnode.roster import quorum
-
 from dmqnode.records import decode_batch
+from dmqnode.roster import quorum
 from storage.records import unseal
 from tests.simulation.plan import QueuePlan
 
@@ -43,15 +42,13 @@ class Sent:
         "hold", "id", "ids", "nack_until", "number", "order", "outcome", "producer", "queue", "tries",
     )  # fmt: skip
 
-    def __init__(
-        self, number: int, body: bytes, queue: QueuePlan, producer: str, group: str | None, delay: float | None
-    ):
+    def __init__(self, number: int, body: bytes, queue: QueuePlan, producer: str, group: str | None):
         self.number = number
         self.body = body
         self.queue = queue
         self.producer = producer
         self.group = group
-        self.delay = delay or 0.0
+        self.delay = 0.0
         self.attributes: dict[str, str] = {}
         self.at = 0.0
         self.order = 0
@@ -115,7 +112,8 @@ class Ledger:
         """Make up a message."""
         number = len(self.messages)
         body = b"%06d " % number + self._world.rng.randbytes(self._world.rng.choice((0, 10, 60)))
-        sent = Sent(number, body, queue, producer, group, delay)
+        sent = Sent(number, body, queue, producer, group)
+        sent.delay = delay or 0.0
         self.messages.append(sent)
         if queue.settings.get("ordering") == "fifo":
             self._groups.setdefault((queue.name, producer + (group or "")), []).append(sent)
@@ -155,7 +153,7 @@ class Ledger:
     def _name(self, message: Sent, id_: tuple[LogId, int], *, delivered: bool = False) -> None:
         other = self._by_id.setdefault(id_, message)
         if other is not message:
-            self._break("P3", "wrong", f"id {id_[0].hex()}-{id_[1]} names also message {other.number}", message)
+            self._break("P3", "wrong", f"{id_[0].hex()}-{id_[1]} names also {other.number}", message)
         message.ids[id_] = None
         if not delivered:
             return  # of two copies of a send that was repeated the other may survive
@@ -283,7 +281,7 @@ class Ledger:
 
     # --- what clients do -----------------------------------------------------------------------------
 
-    def received(self, queue: QueuePlan, delivered: Delivered) -> None:
+    def received(self, delivered: Delivered) -> None:
         """A client gets messages."""
         self.counts["received"] += sum(p.count for p in delivered.parts)
 
@@ -397,6 +395,3 @@ def holds(store: MemoryStore, partition: PartitionId, log: LogId, seq: int) -> b
                 return before is not None and unseal(row.key, before) == row.value
         return True
     return False
-
-
-__all__ = ["Broken", "Ledger", "Sent"]

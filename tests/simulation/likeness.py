@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-DEBTS, DEBTS_END = b"h", b"i"
+from dmqnode.debts import DEBTS, DEBTS_END
 from dmqnode.homesets import HomeSet
 from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId
 from dmqnode.keys import PartitionKeys

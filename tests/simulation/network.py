@@ -9,7 +9,7 @@ A block has a direction, so that a partition may be one-way; a slow pair deliver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.ids import NodeId
@@ -189,10 +189,8 @@ class Network:
 
     def _dial(self, pair: tuple[NodeId, NodeId]) -> None:
         old = self._connections.get(pair)
-        if old is not None and not (old.over[pair[0]] and old.over[pair[1]]):
-            # An end that does not know yet that it is broken learns it from the new connection.
-            if not (old.over[pair[0]] or old.over[pair[1]]):
-                return
+        if old is not None and not (old.over[pair[0]] or old.over[pair[1]]):
+            return
         a, b = (self._world.hosts[n] for n in pair)
         if not (a.up and b.up):
             return  # who starts dials
@@ -204,8 +202,9 @@ class Network:
             for end in pair:
                 if not old.over[end]:
                     old.over[end] = True
-                    host = self._world.hosts[end]
-                    host.happen(lambda h=host, o=old.other(end): h.gone(o), old.lives[end])
+                    # An end that does not know yet that it is broken learns it from the new connection.
+                    host, other = self._world.hosts[end], old.other(end)
+                    host.happen(lambda h=host, o=other: h.gone(o), old.lives[end])
         connection = Connection(*pair, {pair[0]: a.life, pair[1]: b.life})
         self._connections[pair] = connection
         self._world.note("met", *pair)
@@ -227,6 +226,3 @@ class Network:
 
 def _pair(a: NodeId, b: NodeId) -> tuple[NodeId, NodeId]:
     return (a, b) if a < b else (b, a)
-
-
-Act = Callable[[], None]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from dmqnode import copies, hosted, takeover
+from dmqnode import copies, takeover
 from dmqnode.clock import Now
 from dmqnode.copies import Copies
-from dmqnode.deliveries import Deliveries
+from dmqnode.debts import Debts
 from dmqnode.following import Follower, Stream
+from dmqnode.holds import Holds
 from dmqnode.homesets import HomeSet
-from dmqnode.ranges import RangeSet
 from dmqnode.streams import Streams
 from dmqnode.takeover import Takeovers
 from tests.simulation.host import Host
@@ -73,11 +73,6 @@ def the_gaps_of_a_new_leader_are_forgotten(patch: Patch) -> None:
     patch.setattr(takeover, "align_rows", align_rows)
 
 
-def late_writes_are_taken(patch: Patch) -> None:
-    """Rule L6 left out: a home takes what an earlier leader sends."""
-    patch.setattr(Copies, "_refused", lambda self, sender, partition, n: False)
-
-
 def entries_are_taken_out_of_turn(patch: Patch) -> None:
     original = Copies._take_entry
 
@@ -115,29 +110,7 @@ def recent_sends_are_not_merged(patch: Patch) -> None:
     patch.setattr(takeover, "merge", merge)
 
 
-def nobody_looks_whether_a_send_was_repeated(patch: Patch) -> None:
-    from dmqnode import mending, smallrows
-
-    patch.setattr(smallrows.Repeats, "learn", lambda self, rows, extra: [])
-    patch.setattr(mending, "_repeated", lambda partition, described, extra: iter(()))
-
-
-def followers_do_not_hear_what_their_leader_lacks(patch: Patch) -> None:
-    from dmqnode.partition import Partition
-
-    patch.setattr(Partition, "take_lacks", lambda self: {})
-
-
-def a_node_delivers_without_a_lease(patch: Patch) -> None:
-    from dmqnode.cluster import Cluster
-
-    patch.setattr(Cluster, "leads", lambda self, partition: self.leases._held.get(partition) is not None)
-    patch.setattr(Cluster, "_lose", lambda self, now, partition: None)
-
-
 def notes_are_not_written(patch: Patch) -> None:
-    from dmqnode.holds import Holds
-
     def save(self: Holds, now: Now, keys: Any, ops: Any) -> None:
         self._unsaved.clear()
 
@@ -145,8 +118,6 @@ def notes_are_not_written(patch: Patch) -> None:
 
 
 def debts_are_forgotten_at_once(patch: Patch) -> None:
-    from dmqnode.debts import Debts
-
     original = Debts._offer
 
     def offer(self: Debts, now: Now, partition: Any) -> None:
@@ -155,6 +126,3 @@ def debts_are_forgotten_at_once(patch: Patch) -> None:
         original(self, now, partition)
 
     patch.setattr(Debts, "_offer", offer)
-
-
-UNUSED = (hosted, Deliveries, RangeSet)

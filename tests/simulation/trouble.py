@@ -94,7 +94,9 @@ class Trouble:
 
     def _isolate(self) -> None:
         node = self._host().me
-        self._cut([(a, b) for a in self._world.hosts for b in self._world.hosts if (a == node) != (b == node)])
+        self._cut(
+            [(a, b) for a in self._world.hosts for b in self._world.hosts if (a == node) != (b == node)]
+        )
 
     def _halves(self) -> None:
         nodes = list(self._world.hosts)

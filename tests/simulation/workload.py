@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from dmqnode.batch import encode, parse
+from dmqnode.batch import encode
 from dmqnode.messages import (
     Ack,
     CreateQueue,
@@ -101,7 +101,7 @@ def consumer(world: World, queue: QueuePlan, *, whole: bool) -> Script:
         if not answer.parts:
             yield 0.02 if wait else 0.1
             continue
-        ledger.received(queue, answer)
+        ledger.received(answer)
         if whole or world.calm:
             yield from _ack(world, answer.parts)
         else:
@@ -140,7 +140,9 @@ def _ack(world: World, parts: list[Part]) -> Script:
         if isinstance(answer, Settled):
             failed = {n: code for n, code, _ in answer.failed}
             world.ledger.acked([p for n, p in enumerate(parts) if n not in failed])
-            parts = [p for n, p in enumerate(parts) if failed.get(n) in ("unavailable", "unknown", "stopping")]
+            parts = [
+                p for n, p in enumerate(parts) if failed.get(n) in ("unavailable", "unknown", "stopping")
+            ]
             if not parts:
                 return
         again = True
@@ -163,8 +165,3 @@ def _extend(world: World, parts: list[Part], seconds: float) -> Script:
     if isinstance(answer, Settled):
         failed = {n for n, _, _ in answer.failed}
         world.ledger.extended([p for n, p in enumerate(parts) if n not in failed], asked + seconds)
-
-
-def bodies(part: Part) -> list[bytes]:
-    """Return the bodies of a part."""
-    return parse(part.batch).bodies()

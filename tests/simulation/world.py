@@ -56,9 +56,7 @@ class World:
         self._digest = blake2b(digest_size=8)
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
-        members = tuple(
-            Member(NodeId(b"node%04d" % n), f"n{n}", f"h{n}:1") for n in range(self.plan.nodes)
-        )
+        members = tuple(Member(NodeId(b"node%04d" % n), f"n{n}", f"h{n}:1") for n in range(self.plan.nodes))
         self.roster = Roster(1, members)
         self.ledger = Ledger(self)
         self.hosts = {m.node: Host(self, m) for m in members}
