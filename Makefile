@@ -1,4 +1,4 @@
-# make demo      run the example pipeline on a node of its own
+# make demo      run the example pipeline on three nodes of its own
 # make test      format, lint, types and tests, in an environment made here (.venv)
 # make torture   the same random tests with many more seeds: make torture SEEDS=1000
 # make bench     throughput and latency on this machine

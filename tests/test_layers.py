@@ -65,7 +65,8 @@ MODULES = {
             acquaintances repeats following greetings overview peerlink
             answers catalog cluster clustering copies copying crossings debts fanout frontend grants
             homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
-            mending peer_messages placement polls port renewals requests roster shards smallrows streams takeover
+            mending peer_messages placement polls port renewals requests roster shards
+            smallrows streams takeover
         """,
         # Act: sockets, disks, signals, files.
         "shell": "belonging disk doors joining logs membership node peers process resources session tokens",
