@@ -54,7 +54,7 @@ class Appends:
         self._current: dict[bool, Log] = {}
         self._opened: list[Log] = []
         self.resting: dict[bool, tuple[LogId, int]] = {}
-        """The logs, by whether delayed, to which this run appended before the partition was closed; how far."""
+        """By whether delayed, the log of this run before the partition was closed, and its end."""
         self.last_due = 0
         """The latest due time given out: what a fifo queue's next message may not undercut."""
 

@@ -85,8 +85,7 @@ class Broker:
         self.sessions: dict[int, Session] = {}
         self.stopping = False
         self._latest = started.run
-        self.now = started
-        """The time of the latest call."""
+        self.now = started  # the time of the latest call
         numbering = Numbering(identity)
         self.new_log = numbering.new_log
         self.new_delivery = numbering.new_delivery

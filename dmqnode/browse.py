@@ -134,8 +134,8 @@ def _held(partition: Partition, state: str, page: _Page, after: Cursor) -> Proce
         scan = Scan(keys.batch(id_, low), keys.batch(id_, low + 1), 1, floor=keys.batch(id_, 0))
         for key, record in (yield scan).rows:
             stored = _read(log, key, record, partition)
-            if stored is None:
-                continue
+            if stored is None or stored.first + stored.batch.count <= low:
+                continue  # damaged, or not held here so far
             for a, b in log.dead.ranges.gaps(low, high):
                 if (top := page.add(stored, a, b, attempt, delivery)) < b:
                     return Cursor(b"h", 0, id_, top)

@@ -25,6 +25,7 @@ from dmqnode.leases import Leases
 from dmqnode.messages import Message
 from dmqnode.peer_messages import (
     Aligned,
+    Claim,
     Denied,
     Dropped,
     Fetch,
@@ -244,7 +245,7 @@ class Cluster:
             for effect in effects:
                 match effect:
                     case ToPeer():
-                        self._port.send(effect.node, effect.message)
+                        self._tell(effect.node, effect.message)
                     case Persist():
                         self._port.write(effect.ops, partial(self._send_all, effect.then))
                     case Acquired():
@@ -261,6 +262,18 @@ class Cluster:
                             self._told[effect.partition] = (effect.holder, self._clock.fast + BELIEVE)
                     case HomesChanged():
                         self._homes_changed(now, effect.partition, effect.record)
+
+    def _tell(self, node: NodeId, message: Message) -> None:
+        """Send a message; a claim that reaches nobody is as good as denied, and need not wait for an answer.
+
+        Two homes that each wait for the dead third, while neither grants to the other, would otherwise
+        stand in each other's way again and again.
+        """
+        self._port.send(node, message)
+        if isinstance(message, Claim) and not self._reachable(node):
+            fast, slow = self._clock.fast, self._clock.slow
+            denied = Denied(message.partition, message.n, message.nonce, 0, NOBODY, NOBODY)
+            self.leases.receive(fast, slow, node, denied)
 
     def _send_all(self, messages: tuple[ToPeer, ...], now: Now) -> None:
         for node, message in messages:

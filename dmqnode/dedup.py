@@ -202,7 +202,7 @@ class Dedup:
                 self._names[text] = Placed(LogId(log), seq, minute)
 
     def _merge(self, known: Producer, found: list[Any]) -> None:
-        """Add what a record says to what is known; the record is the later, and both may be of two leaders."""
+        """Add what a later record says to what is known; the two may be of two leaders."""
         floor, runs, *rest = found
         known.floor = max(known.floor, floor)
         for sequence, places in runs.items():

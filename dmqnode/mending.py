@@ -43,6 +43,8 @@ def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
     stale: dict[LogId, RangeSet] = {}
     extra: dict[LogId, RangeSet] = {}
     for log_id, (opened_at, delayed) in described.logs.items():
+        if log_id in partition.closed and described.end(log_id) > partition.closed[log_id]:
+            _reopen(partition, log_id, opened_at, delayed=delayed)
         if log_id in partition.closed:
             continue
         log = partition.logs.get(log_id)
@@ -71,7 +73,7 @@ def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
 def _repeated(
     partition: Partition, described: Described, extra: dict[LogId, RangeSet]
 ) -> Iterator[tuple[LogId, int, int]]:
-    """Yield which of the messages that only this home shows repeat what is known; remember the others (C5)."""
+    """Yield which messages that only this home shows repeat what is known; remember the others (C5)."""
     dedup = partition.dedup
     for minute, sent in sends_in(described.rows) if extra else ():
         for log, first, count in sent.runs:
@@ -155,8 +157,10 @@ def take_debt(now: Now, partition: Partition, debt: Debt) -> WriteBatch:
     """
     due, count = read_batch_head(debt.record)
     end = debt.first + count
-    if debt.log in partition.closed:
+    if partition.closed.get(debt.log, 0) >= end:
         return WriteBatch()
+    if debt.log in partition.closed:
+        _reopen(partition, debt.log, now.wall, delayed=due > 0)
     log = partition.logs.get(debt.log)
     if log is None:
         opened_at = max([now.wall, *(g.opened_at + 1 for g in partition.logs.values())])
@@ -204,6 +208,15 @@ def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) 
             _void(log, debt.first + i, debt.first + i + 1)
         else:
             partition.dedup.remember_name(name, debt.log, debt.first + i, minute)
+
+
+def _reopen(partition: Partition, log_id: LogId, opened_at: int, *, delayed: bool) -> None:
+    """A log was closed where all that was known of it was dead; somebody has more of it."""
+    end = partition.closed.pop(log_id)
+    log = Log(log_id, opened_at, delayed=delayed, end=end)
+    log.dead.add(0, end)
+    log.cursor = end
+    partition.add_log(log)
 
 
 def _void(log: Log, low: int, high: int) -> None:

@@ -75,8 +75,7 @@ class Partition:
         self.due = DueTimes()
         self.undue = 0
         """Delayed messages whose time has not come."""
-        self.arriving = math.inf
-        """When the first of the delayed messages is due that other homes brought."""
+        self.arriving = math.inf  # when the first of the delayed messages is due that other homes brought
         self.exhausted = Exhausted()
         """Messages for the dead-letter queue."""
         self.appends = Appends(self.keys, self.logs, self.dedup, new_log)
@@ -85,8 +84,7 @@ class Partition:
         self._then: list[Reply] = []
         self._state_changed = False
         self._came_due = CameDue()
-        self.writing = 0
-        """Write groups under way that this partition is part of."""
+        self.writing = 0  # write groups under way that this partition is part of
         self.replicated = False
         """Whether other homes may hold what this copy lacks: then nothing is given up for lost here."""
         self.tainted = False

@@ -1,4 +1,4 @@
-"""What copies of a partition say of recent sends, and which messages of one copy only repeat those of another.
+"""What copies say of recent sends, and which messages of one copy only repeat those of another.
 
 A send whose outcome a client did not learn may lie in two logs: in that of a leader that could not tell
 anybody any more, and, repeated, in that of the next, or of whoever stood in.  Of the two the one survives

@@ -132,6 +132,10 @@ def merge(shown: Iterable[Shown], mine: Shown) -> tuple[Rows, Gaps]:
     if rosters:
         rows[b"m"] = max(rosters, key=lambda record: int(cbor2.loads(record)[0]))
     gaps: Gaps = {}
+    for log in [g for g, end in closed.items() if g in logs and ends.get(g, 0) > end]:
+        void.setdefault(log, RangeSet()).add(
+            0, closed.pop(log)
+        )  # a stand-in brought more of it: it is open again
     for log, end in closed.items():
         rows[b"l" + log] = encode_log(logs.get(log, (0, False))[0], delayed=False, end=end)
     for log, (opened_at, delayed) in logs.items():
