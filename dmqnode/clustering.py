@@ -30,7 +30,7 @@ from dmqnode.debts import Debts
 from dmqnode.fanout import Fanout
 from dmqnode.following import Ranges
 from dmqnode.frontend import FrontEnd
-from dmqnode.homesets import NO_LEASE, HomeSet
+from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet
 from dmqnode.hosted import Hosted
 from dmqnode.ids import NodeId, PartitionId, partition_id
 from dmqnode.keys import PartitionKeys
@@ -151,14 +151,18 @@ class Clustering:
         return HomeSet.first(homes)
 
     def _reform(self, partition: PartitionId, record: HomeSet) -> HomeSet:
-        """Return the home set that is left when the roster has given up a majority of one (M4)."""
-        if partition == ROSTER:
+        """Return the home set that is left when a majority of one was declared destroyed (M4).
+
+        Those who should be homes now must agree, too: were they homes already, they know a newer record.
+        """
+        roster = self.rosters.current
+        if not roster.destroyed or record.has_majority(
+            [n for n in record.members if n not in roster.destroyed]
+        ):
             return record
-        members = self.rosters.current.nodes
-        if record.has_majority([n for n in record.members if n in members]):
-            return record
-        left = tuple(n for n in record.members if n in members) or self.wanted(partition)
-        return HomeSet(record.version + 1, NO_LEASE, left, left, True)
+        left = [n for n in record.members if roster.find(n) is not None]
+        homes = tuple(dict.fromkeys((*left, *self.wanted(partition))))[:MAX_HOMES]
+        return HomeSet(record.version + 1, NO_LEASE, homes, homes, True)
 
     def _roster_changed(self, now: Now, roster: Roster) -> None:
         for node in [n for n in self.linked if roster.find(n) is None]:

@@ -27,6 +27,7 @@ from dmqnode.messages import (
     Blob,
     Cancel,
     Cancelled,
+    Extend,
     Failed,
     Message,
     Nack,
@@ -52,6 +53,10 @@ RETRY = 0.05
 FIRST_TICKET = 1 << 40
 """Sub-requests are numbered from here, above every number that a client gives."""
 MAX_PARKED = 100_000
+LONGEST = 15.0
+"""Seconds after which a request is not repeated any more, however often its leader was lost."""
+REPEATED = frozenset((Send, Ack, Nack, Extend))
+"""What is recognised when it comes again."""
 
 Then = Callable[[Now, Message], None]
 
@@ -219,7 +224,12 @@ class FrontEnd:
         ):
             self._clustering.cluster.leaders.pop(ask.partition, None)
             self._park(now, ask)
+        elif isinstance(answer, Failed) and answer.code == "unknown" and type(ask.message) in REPEATED:
+            self.again(now, ask)
         else:
+            if ask.risky and isinstance(answer, Failed) and answer.stored == "no":
+                # An earlier attempt may have been stored all the same.
+                answer = Failed("unknown", answer.message, answer.retryable, "unknown")
             if ask.where is not None and ask.where != self._clustering.me:
                 self._clustering.cluster.leaders[ask.partition] = ask.where
             self._end(now, ask, answer)
@@ -246,7 +256,7 @@ class FrontEnd:
                 ask.message = Nack(held, delay, dead_letter, reason, True)
             case _:
                 pass
-        ask.deadline = max(ask.deadline, now.run + PATIENCE / 2)
+        ask.deadline = min(max(ask.deadline, now.run + PATIENCE / 2), ask.asked_at + LONGEST)
         self._park(now, ask)
 
     def lost(self, now: Now, partition: PartitionId) -> None:

@@ -64,7 +64,10 @@ class ReadAhead:
         return all(log.delayed or log.dead.ranges.first_gap(log.cursor) >= log.end for log in logs)
 
     def _next_log(self) -> Log | None:
-        for log in self._partition.logs.values():
+        logs = self._partition.logs.values()
+        if self._partition.settings.ordering == "fifo" and any(log.gaps.size for log in logs):
+            return None  # what is lacking is fetched first: nothing may come out before it
+        for log in logs:
             if not log.delayed and log.cursor < log.durable:
                 return log
         return None

@@ -101,9 +101,16 @@ class Requests:
         def then(now: Now, answer: Message) -> None:
             self._broker.reply(session.id, number, answer)
 
-        self._clustering.front.ask(
-            now, session.id, number, ROSTER, self._clustering.rosters.first, step, then
-        )
+        clustering, gone = self._clustering, NodeId(step.member)
+        if (
+            step.kind == "forget"
+            and step.destroyed
+            and clustering.rosters.cut_off(gone, clustering.reachable)
+        ):
+            clustering.rosters.force(now, gone)
+            self._broker.reply(session.id, number, Report({"roster": encode(clustering.rosters.current)}))
+            return
+        clustering.front.ask(now, session.id, number, ROSTER, clustering.rosters.first, step, then)
 
     def _list(self, now: Now, session: Session, number: int, request: ListQueues) -> None:
         registry = self._broker.registry

@@ -31,6 +31,9 @@ ROSTER_KEY = b"n\x00roster"
 RECORD = b"m"
 """The record's key in the partition, behind its prefix."""
 MAX_MEMBERS = 1000
+MAX_DESTROYED = 64
+FORCED = 1000
+"""What a step that no majority made adds to the version: more than steps that it does not know of."""
 
 Done = Callable[[Now, "Refused | None"], None]
 Replicate = Callable[[Now, PartitionId, WriteBatch, Callable[[Now], None]], bool]
@@ -58,6 +61,8 @@ class Roster(NamedTuple):
     members: tuple[Member, ...]
     founders: tuple[NodeId, ...] = ()
     """The members of the first version: the first homes of the roster's partition (H5); empty: these."""
+    destroyed: tuple[NodeId, ...] = ()
+    """Former members of which somebody said that their copies will not come back (M4)."""
 
     @property
     def first_homes(self) -> tuple[NodeId, ...]:
@@ -81,20 +86,22 @@ class Roster(NamedTuple):
 
 def encode(roster: Roster) -> bytes:
     """Return the record of a roster."""
-    return cbor2.dumps([roster.version, [list(m) for m in roster.members], list(roster.first_homes)])
+    members = [list(m) for m in roster.members]
+    return cbor2.dumps([roster.version, members, list(roster.first_homes), list(roster.destroyed)])
 
 
 def decode(record: bytes) -> Roster:
     """Read what `encode` returned.  Errors: ProtocolError."""
     try:
-        version, found, first = cbor2.loads(record)
+        version, found, first, lost = cbor2.loads(record)
         members = tuple(read_member(m) for m in found)
         founders = tuple(NodeId(bytes(n)) for n in first)
+        destroyed = tuple(NodeId(bytes(n)) for n in lost)
     except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
         raise ProtocolError(f"a roster cannot be read: {error}") from error
     if type(version) is not int or len({m.node for m in members}) != len(members):
         raise ProtocolError("a roster names a member twice, or has no version")
-    return Roster(version, members, founders)
+    return Roster(version, members, founders, destroyed)
 
 
 def read_member(fields: Any) -> Member:
@@ -228,13 +235,32 @@ class Rosters:
                 if m.node != member.node
                 and not (m.name == member.name and m.address == member.address and m.node in self._absent)
             )
-            return Roster(version, (*others, member), self.current.first_homes)
+            destroyed = tuple(n for n in self.current.destroyed if n != member.node)
+            return Roster(version, (*others, member), self.current.first_homes, destroyed)
         gone = NodeId(step.member)
         if self.current.find(gone) is None:
             return None
         if len(members) == 1:
             raise Refused("the last member cannot leave; stop it instead")
-        return Roster(version, tuple(m for m in members if m.node != gone), self.current.first_homes)
+        return self._without(version, gone, destroyed=step.destroyed)
+
+    def _without(self, version: int, gone: NodeId, *, destroyed: bool) -> Roster:
+        left = tuple(m for m in self.current.members if m.node != gone)
+        lost = (*self.current.destroyed, gone) if destroyed else self.current.destroyed
+        return Roster(version, left, self.current.first_homes, lost[-MAX_DESTROYED:])
+
+    def cut_off(self, gone: NodeId, reachable: Callable[[NodeId], bool]) -> bool:
+        """Tell whether no majority of the members answers, `gone` being one of those who do not."""
+        nodes = self.current.nodes
+        answering = [n for n in nodes if reachable(n)]
+        return gone in nodes and gone not in answering and 2 * len(answering) <= len(nodes)
+
+    def force(self, now: Now, gone: NodeId) -> None:
+        """Forget a member without a majority, because somebody says that it is destroyed (M5).
+
+        To be called only where no majority of the members answers.
+        """
+        self.learn(now, self._without(self.current.version + FORCED, gone, destroyed=True))
 
     # --- the absent ----------------------------------------------------------------------------------
 
