@@ -14,6 +14,7 @@ from dmqnode.acquaintances import Acquaintances
 from dmqnode.clustering import Clustering
 from dmqnode.entering import Entrance
 from dmqnode.errors import DMQError
+from dmqnode.gossiping import Gossiping
 from dmqnode.grants import LEASE
 from dmqnode.ids import NodeId
 from dmqnode.logs import say, say_rarely
@@ -90,21 +91,20 @@ class Belonging:
         acquaintances = Acquaintances(
             identity.node, lambda: self._clustering.rosters.current, membership.acquaintances
         )
-        self.peers = Peers(
-            self,
-            Self(
-                identity.node,
-                identity.boot,
-                identity.nonce,
-                membership.cluster,
-                membership.name,
-                membership.key,
-                me.name,
-                me.address,
-                VERSION,
-            ),
-            acquaintances,
+        greeted = Self(
+            identity.node,
+            identity.boot,
+            identity.nonce,
+            membership.cluster,
+            membership.name,
+            membership.key,
+            me.name,
+            me.address,
+            VERSION,
         )
+        self.peers = Peers(self, greeted, acquaintances)
+        self._gossip = Gossiping(greeted, me, self.peers, rng, node.config.join)
+        self._gossips = False
         self._own = Own()
 
     @property
@@ -125,7 +125,12 @@ class Belonging:
         self.peers.flush()
         roster = clustering.rosters.current
         if self.peers.follow(roster, services):
-            self._broker.surroundings.releases = self.peers.releases
+            around = self._broker.surroundings
+            around.releases, around.gossip = self.peers.releases, self._gossip.status
+            self._gossip.follow(roster)
+            if not self._gossips:
+                self._gossips = True
+                services.start_soon(self._gossip.run, around.address)
             if roster.find(self._me.node) is None:
                 self._left()
 
@@ -182,6 +187,10 @@ class Belonging:
             clustering.settle(self._node.now())
             self._node.perform()
 
+    async def farewell(self) -> None:
+        """Tell by gossip that this node stops, or that it has left."""
+        await self._gossip.farewell(left=self._broker.surroundings.left)
+
     def end_waits(self) -> None:
         """Give up what this node's clients wait for at other nodes."""
         if self._broker.clustering is not None:
@@ -196,17 +205,20 @@ class Belonging:
     def met(self, node: NodeId) -> None:
         """A link is up."""
         self._do(lambda: self._clustering.met(self._node.now(), node))
+        self._gossip.met(node)
 
     def gone(self, node: NodeId) -> None:
         """A link is down."""
         self._do(lambda: self._clustering.gone(self._node.now(), node))
+        self._gossip.gone(node)
 
     def heard(self, node: NodeId, messages: list[Message]) -> None:
         """A peer tells something.  Errors: ProtocolError."""
 
         def hear() -> None:
             for message in messages:
-                self._clustering.hear(self._node.now(), node, message)
+                if not self._gossip.hear(node, message):
+                    self._clustering.hear(self._node.now(), node, message)
 
         self._do(hear)
 

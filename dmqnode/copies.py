@@ -192,7 +192,7 @@ class Copies:
         if self._refused(sender, partition, inspect.n):
             return
         copy = self._copy(partition)
-        copy.aligned, copy.waiting = False, []
+        copy.aligned, copy.aligning, copy.waiting = False, False, []
 
         def shown(now: Now, found: dict[bytes, bytes]) -> None:
             stamp, gaps, _, rows = split_own(copy.keys, found)

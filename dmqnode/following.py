@@ -13,6 +13,7 @@ from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log
 from dmqnode.peer_messages import Entry
 from dmqnode.port import Then
+from dmqnode.ranges import RangeSet
 from dmqnode.smallrows import Gaps
 
 Ranges: TypeAlias = "tuple[tuple[LogId, int, int], ...]"
@@ -56,6 +57,7 @@ class Follower:
         "confirmed",
         "filling",
         "gaps",
+        "lacks",
         "node",
         "sizes",
         "stage",
@@ -72,6 +74,8 @@ class Follower:
         self.buffered: list[Entry] | None = None
         """Entries behind the small records that are being read; None before those are marked."""
         self.gaps: Gaps = {}
+        self.lacks: list[Gaps] = []
+        """What entries told it that it lacks, while it is being aligned."""
         self.filling = False
         self.sizes: deque[tuple[int, int]] = deque()
         """(seq, bytes) of entries shipped and not confirmed."""
@@ -81,6 +85,25 @@ class Follower:
     def complete(self) -> bool:
         """Whether this home has everything."""
         return self.stage is Stage.FOLLOWING and not self.gaps
+
+    def lack(self, lacks: Gaps) -> None:
+        """An entry tells this home of messages that nobody has who follows."""
+        if self.stage is not Stage.FOLLOWING:
+            self.lacks.append(lacks)
+            return
+        for log, missing in lacks.items():
+            mine = self.gaps.setdefault(log, RangeSet())
+            for low, high in missing:
+                mine.add(low, high)
+
+    def aligned(self, seq: int, gaps: Gaps) -> None:
+        """This home follows now, and lacks `gaps` besides what later entries told it that it lacks."""
+        self.stage = Stage.FOLLOWING
+        self.gaps = gaps
+        self.confirmed = max(self.confirmed, seq)
+        lacks, self.lacks = self.lacks, []
+        for missing in lacks:
+            self.lack(missing)
 
     def has(self, waiting: Waiting) -> bool:
         """Tell whether an entry, and the messages that it is about, are on this home's disk."""
@@ -95,6 +118,7 @@ class Follower:
         self.asked_at = float("-inf")
         self.confirmed = -1
         self.buffered = None
+        self.lacks = []
         self.filling = False
         self.sizes.clear()
         self.under_way = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmqnode.messages import Message
+from dmqnode.messages import Blob, Message
 
 # --- how the cluster is ----------------------------------------------------------------------------------
 
@@ -23,6 +23,23 @@ class StateIs(Message, tag=115):
     hints: int
     set_aside: int
     healthy: bool
+
+
+# --- who is there, as gossip has it ----------------------------------------------------------------------
+
+
+class GossipAsk(Message, tag=116):
+    """Hands over all that a node knows by gossip, and asks for the same."""
+
+    nonce: int
+    state: Blob
+
+
+class GossipAnswer(Message, tag=117):
+    """Answers GossipAsk: what the other knows, or a refusal."""
+
+    nonce: int
+    state: Blob
 
 
 # --- the greeting of two members (rules I2, I3) ----------------------------------------------------------

@@ -157,6 +157,7 @@ class Node:
         with trio.move_on_after(STOP_GRACE):
             await self._until(finished)
         self.belonging.let_go()
+        await self.belonging.farewell()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():

@@ -156,20 +156,25 @@ class Overview:
         releases = around.releases()
         found = []
         for member in clustering.rosters.current.members:
-            alive = clustering.reachable(member.node)
             release = VERSION if member.node == clustering.me else releases.get(member.node, "")
             found.append(
                 {
                     "name": member.name,
                     "node_id": member.node.hex(),
                     "address": member.address,
-                    "state": "alive" if alive else "dead",
+                    "state": self._state(member.node),
                     "zone": member.zone,
                     "version": release,
                     "weight": member.weight,
                 }
             )
         return found
+
+    def _state(self, node: NodeId) -> str:
+        """Return how a member is to be shown: as gossip and the link agree, suspect where they do not."""
+        by_link = "alive" if self._clustering.reachable(node) else "dead"
+        told = None if node == self._clustering.me else self._broker.surroundings.gossip(node)
+        return by_link if told in (None, by_link) else "suspect"
 
     def name_of(self, node: NodeId) -> str:
         """Return how a node is called, its id if it is no member."""

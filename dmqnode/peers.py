@@ -94,6 +94,13 @@ class Peers:
         """Return which release each linked member runs."""
         return {node: peer.release for node, peer in self._known.items() if peer.up}
 
+    def at(self, address: str) -> NodeId | None:
+        """Return the linked member that is reached at an address, None if there is none."""
+        for node, peer in self._known.items():
+            if peer.up and address in (peer.address, peer.member.address):
+                return node
+        return None
+
     # --- who there is --------------------------------------------------------------------------------
 
     def follow(self, roster: Roster, nursery: trio.Nursery) -> bool:

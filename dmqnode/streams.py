@@ -109,10 +109,12 @@ class Streams:
         for follower in stream.followers.values():
             if follower.buffered is not None:
                 follower.buffered.append(entry)
-                self._count(follower, entry)
             elif follower.stage in (Stage.ALIGNING, Stage.FOLLOWING):
                 self._outbox.setdefault((follower.node, sync), []).append(entry)
-                self._count(follower, entry)
+            else:
+                continue
+            follower.lack(lacks)
+            self._count(follower, entry)
         return stream.number, stream.seq
 
     def _count(self, follower: Follower, entry: Entry) -> None:
@@ -194,6 +196,7 @@ class Streams:
             self._port.send(node, Align(stream.partition, n, at[0], Blob(encode_rows(small))))
             entries, follower.buffered = follower.buffered, None
             follower.stage = Stage.ALIGNING
+            follower.aligned_at = at[0]
             follower.asked_at = now.run
             if entries:
                 self._port.send(node, Ship(True, entries))
@@ -206,10 +209,9 @@ class Streams:
         follower = None if stream is None else stream.followers.get(sender)
         if stream is None or follower is None or follower.stage is not Stage.ALIGNING:
             return
-        follower.stage = Stage.FOLLOWING
-        follower.gaps = decode_gaps(aligned.gaps)
-        follower.confirmed = max(follower.confirmed, aligned.seq)
-        follower.aligned_at = aligned.seq
+        if aligned.seq != follower.aligned_at:
+            return  # an earlier alignment, which was given up
+        follower.aligned(aligned.seq, decode_gaps(aligned.gaps))
         self._complete(now, stream)
         self._fill(now, stream, follower)
 

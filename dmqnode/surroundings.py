@@ -20,6 +20,10 @@ class Session:
     """The queue that each receive under way waits for."""
 
 
+def _unknown(node: NodeId) -> str | None:
+    return None
+
+
 @dataclass(slots=True)
 class Surroundings:
     """What the shell measures and the broker decides by."""
@@ -37,6 +41,8 @@ class Surroundings:
     """What members prove to one another that they know."""
     releases: Callable[[], dict[NodeId, str]] = dict
     """Returns which release each linked member runs."""
+    gossip: Callable[[NodeId], str | None] = _unknown
+    """Returns what gossip says of a member: alive, suspect or dead; None if it knows nothing of it."""
     left: bool = False
     """The node is no member any more."""
     notices: list[str] = field(default_factory=list)

@@ -60,6 +60,10 @@ class Membership:
         self._perform()
         return reply
 
+    def meet(self, address: str) -> None:
+        """Exchange states with an address out of turn: a connection to it came up, say."""
+        self._push_pull(address)
+
     def probe_now(self, node: NodeId) -> None:
         """Look at once whether a member is still there."""
         self.swim.probe_now(trio.current_time(), node)

@@ -140,7 +140,8 @@ def test_what_a_reader_leaves_in_the_pipe_is_not_acked(
     os.close(reading)
     ran = receiver.end()
     assert (ran.code, ran.err) == (0, "")
-    assert counts(queue) == (999, 0, 0)
+    # The one that was read may come again: the reader can be gone before the receiver sees that it read.
+    assert counts(queue) in ((999, 0, 0), (1000, 0, 0))
 
 
 @pytest.mark.slow
