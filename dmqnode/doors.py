@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_QUESTIONS = 16
 """Long answers from the disk that are made at once; who asks more waits."""
+FOR_PEERS = 64
+"""Connections that other nodes may make beyond the limit of those of clients."""
 MAX_REFUSALS = 64
 """Connections beyond the limit that are told so at once; the others are just closed."""
 STALL = 2.0
@@ -78,7 +80,7 @@ class Doors:
 
     async def _serve(self, stream: trio.abc.HalfCloseableStream) -> None:
         around = self._node.broker.surroundings
-        if len(self.sessions) >= self._node.config.max_connections:
+        if len(self.sessions) >= self._node.config.max_connections + self._reserve:
             await self._refuse(stream)
             return
         session = ConnectionSession(self._node, self, stream)
@@ -90,10 +92,23 @@ class Doors:
             self.sessions.discard(session)
             around.connections = len(self.sessions)
 
+    @property
+    def _reserve(self) -> int:
+        """Connections beyond the limit that are let in, for other nodes; clients among them are refused."""
+        return 0 if self._node.broker.clustering is None else FOR_PEERS
+
+    @property
+    def full(self) -> Failed | None:
+        """Return why one more client is refused, None if it is not."""
+        limit = self._node.config.max_connections
+        if len(self.sessions) <= limit:
+            return None
+        return Failed("limit", _too_many(limit), True)
+
     async def _refuse(self, stream: trio.abc.HalfCloseableStream) -> None:
         limit = self._node.config.max_connections
         say_rarely("a connection was refused: there are too many", limit=limit)
-        why = f"this node has {limit} connections, its limit; close some, ask another node, or again later"
+        why = _too_many(limit)
         self._refusing += 1
         try:
             async with stream:
@@ -165,3 +180,7 @@ class Doors:
             buffers.set(session, 0)
             say_rarely("a connection was given up: it held too much memory")
             session.give_up()
+
+
+def _too_many(limit: int) -> str:
+    return f"this node has {limit} connections, its limit; close some, ask another node, or again later"

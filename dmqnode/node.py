@@ -202,6 +202,8 @@ class Node:
                 self._tokens.check(hello.token)
             except NotAuthorized as error:
                 return Failed(error.code, str(error), False)
+        if (full := self.doors.full) is not None:
+            return full
         config = self.config
         return Welcome(1, config.cluster, config.name, [], config.max_frame, config.credit, config.keepalive)
 
