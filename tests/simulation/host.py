@@ -74,6 +74,11 @@ class Host:
 
     # --- living --------------------------------------------------------------------------------------
 
+    @property
+    def runs(self) -> bool:
+        """Whether it does anything now; one that stands still looks at its clocks before it goes on."""
+        return self.up and not self.paused
+
     def start(self) -> None:
         """Begin a life."""
         world, now = self.world, self.now()

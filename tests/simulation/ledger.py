@@ -16,6 +16,7 @@ from dmqnode.messages import Delivered, Part, Stored
 from dmqnode.records import decode_batch
 from dmqnode.roster import quorum
 from storage.records import unseal
+from tests.simulation.likeness import peek
 from tests.simulation.plan import QueuePlan
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ class Ledger:
     def _excused(self, hold: Hold) -> bool:
         """Whether a delivery may have been unknown to later leaders."""
         for begin, end, kind, _ in self._disturbances:
-            if kind in ("power", "eio", "clock") and end >= hold.last - AROUND:
-                return True  # unsynced notes may be lost, however old they are
+            if kind == "clock" or (kind in ("power", "eio") and end >= hold.last - AROUND):
+                return True  # clocks differ from then on; unsynced notes may be lost, however old they are
             if begin - AROUND <= hold.last <= end + AROUND:
                 return True
         return False
@@ -200,7 +201,7 @@ class Ledger:
             if not host.clustering.cluster.leads(part.partition):
                 self._break("P6", "unfenced", f"{host.name} delivers without a lease", None)
             for other in self._world.hosts.values():
-                if other is not host and other.up and other.clustering.cluster.leads(part.partition):
+                if other is not host and other.runs and other.clustering.cluster.leads(part.partition):
                     self._break("P6", "two", f"{host.name} and {other.name} lead", None)
             batch = parse(part.batch)
             for n in range(part.count):
@@ -385,7 +386,9 @@ class Ledger:
 def holds(store: MemoryStore, partition: PartitionId, log: LogId, seq: int) -> bool:
     """Whether a message would survive a power cut on this disk, in its place or as a debt."""
     keys = PartitionKeys.of(partition)
-    found = store.scan(keys.batch(log, 0), keys.batch(log, seq) + b"\x00", limit=1, reverse=True)
+    found = peek(store).scan(keys.batch(log, 0), keys.batch(log, seq) + b"\x00", limit=1, reverse=True)
+    if found.damaged:
+        return True  # it was written, and damaged then
     for row in found.rows:
         if keys.first_seq(row.key) + decode_batch(row.value)[2].count <= seq:
             return False

@@ -39,18 +39,18 @@ def answers_before_the_disk(patch: Patch) -> None:
 
 
 def a_home_that_lacks_messages_counts(patch: Patch) -> None:
-    patch.setattr(Follower, "has", lambda self, waiting: self.confirmed >= waiting.seq)
+    patch.setattr(Follower, "has", lambda self, waiting, under_way=(): self.confirmed >= waiting.seq)
 
 
 def dead_sets_are_not_united(patch: Patch) -> None:
     original = takeover.merge
 
-    def merge(shown: Any, mine: Any) -> Any:
+    def merge(shown: Any, mine: Any, *, sealed: bool) -> Any:
         # Of the dead sets only that of one copy counts, not of the one that knows most.
         copies_ = sorted(shown, key=lambda c: c.stamp)
         for copy in copies_[1:]:
             copy.described.dead.clear()
-        return original(copies_, mine)
+        return original(copies_, mine, sealed=sealed)
 
     patch.setattr(takeover, "merge", merge)
 
@@ -103,8 +103,8 @@ def serves_with_its_own_copy_only(patch: Patch) -> None:
 def recent_sends_are_not_merged(patch: Patch) -> None:
     original = takeover.merge
 
-    def merge(shown: Any, mine: Any) -> Any:
-        rows, gaps = original(shown, mine)
+    def merge(shown: Any, mine: Any, *, sealed: bool) -> Any:
+        rows, gaps = original(shown, mine, sealed=sealed)
         return {k: v for k, v in rows.items() if k[:1] != b"u"}, gaps
 
     patch.setattr(takeover, "merge", merge)

@@ -29,7 +29,7 @@ PLANTED = [
     Planted(planted.gaps_are_forgotten, (0, 16, 21, 25), "P1 P2"),
     Planted(planted.the_gaps_of_a_new_leader_are_forgotten, (5,), "P2"),
     Planted(planted.entries_are_taken_out_of_turn, (3, 11, 17, 25), "P1 P2 P7"),
-    Planted(planted.serves_with_its_own_copy_only, (29,), "P1 P2 P5"),
+    Planted(planted.serves_with_its_own_copy_only, (320, 329, 374), "P1 P2 P5"),
     Planted(planted.recent_sends_are_not_merged, (23, 28, 29, 33), "P10"),
     Planted(planted.notes_are_not_written, (5, 13, 14, 50), "P4"),
     Planted(planted.debts_are_forgotten_at_once, (5, 8, 9, 10), "P2"),

@@ -25,6 +25,13 @@ OTHERS = {
     271: "a dead batch was left on one home",
     159: "looking at what is in flight met a message that is not held here",
     313: "a log was closed while a stand-in had more of it",
+    209: "the leader did not know that a home lacked what a third one showed, and asked it again and again",
+    772: "a repeated send was answered because of a home that lacked it, and the leader did not know that",
+    1163: "delayed messages on their way to the homes were due before where the next leader began to read",
+    1091: "an answer for a node that was gone ended a request of this node that bore the same number",
+    3337: "what an answer relied on was fetched behind what could not be made known before that answer",
+    3422: "a delayed message that was out with a consumer was counted as delayed once it was fetched",
+    1214: "a send kept by stand-ins counted, after a takeover, as one whose outcome had been told",
 }
 
 
