@@ -69,7 +69,9 @@ MODULES = {
             smallrows streams takeover
         """,
         # Act: sockets, disks, signals, files.
-        "shell": "belonging disk doors gossiping joining logs membership node peers process resources session tokens",
+        "shell": """
+            belonging disk doors gossiping joining logs membership node peers process resources session tokens
+        """,
     },
     "gossip": {
         "core": """
