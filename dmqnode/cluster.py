@@ -191,20 +191,23 @@ class Cluster:
             case Fill():
                 stream = self.streams.find(message.partition, message.n)
                 if stream is not None:
-                    self._take_in(now, stream, message)
+                    self._take_in(now, sender, stream, message)
                 else:
                     self.copies.fill(now, sender, message)
             case _:
                 return False
         return True
 
-    def _take_in(self, now: Now, stream: Stream, fill: Fill) -> None:
-        """What this copy lacked has come; ask for more once it is in, or, if it was nothing, in a while."""
+    def _take_in(self, now: Now, sender: NodeId, stream: Stream, fill: Fill) -> None:
+        """What this copy lacked has come; ask on once it is in, or, if it was nothing, somebody else."""
 
         def brought(now: Now) -> None:
             self._fetching.pop(fill.partition, None)
             self._fetch_missing(now, stream)
 
+        if self.streams.on_fill(stream, sender, fill) and not fill.batches:
+            brought(now)
+            return
         self._hosting.take_in(now, fill.partition, fill.log, fill.low, fill.high, fill.batches, brought)
 
     def tick(self, now: Now) -> None:
@@ -372,13 +375,13 @@ class Cluster:
         gaps = self._hosting.missing(stream.partition)
         if not gaps or now.run < self._fetching.get(stream.partition, -math.inf):
             return
-        for log, missing in gaps.items():
-            for low, high in missing:
-                for follower in stream.followers.values():
-                    lacking = follower.gaps.get(log)
-                    if follower.confirmed >= 0 and (lacking is None or lacking.first_gap(low) < high):
-                        start = low if lacking is None else lacking.first_gap(low)
-                        self._fetching[stream.partition] = now.run + 5.0
-                        n = stream.number.n
-                        self._port.send(follower.node, Fetch(stream.partition, n, log, start, high))
-                        return
+        wanted = stream.relied_on(gaps)  # everything else waits until this is here
+        for log, low, high in (*wanted, *((g, a, b) for g, missing in gaps.items() for a, b in missing)):
+            for follower in stream.followers.values():
+                lacking = follower.gaps.get(log)
+                if follower.confirmed >= 0 and (lacking is None or lacking.first_gap(low) < high):
+                    start = low if lacking is None else lacking.first_gap(low)
+                    self._fetching[stream.partition] = now.run + 5.0
+                    n = stream.number.n
+                    self._port.send(follower.node, Fetch(stream.partition, n, log, start, high))
+                    return

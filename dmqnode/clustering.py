@@ -322,12 +322,12 @@ class Clustering:
         for more, _, _ in extra:
             ops.extend(more)
         lacks = {} if collected is None else collected.partition.take_lacks()
-        shipped = self.cluster.streams.collected(id_, ops, sync=sync, lacks=lacks)
+        brought = tuple(b for _, _, ranges in extra for b in ranges)
+        shipped = self.cluster.streams.collected(id_, ops, sync=sync, lacks=lacks, brought=brought)
         if shipped is None:
             return []  # the lease ended meanwhile: nothing of this may be written
         batch.extend(ops)
         number, seq = shipped
-        brought = tuple(b for _, _, ranges in extra for b in ranges)
         # Its own copy has followed so far, too, and counts as such for whoever leads next.
         batch.put(stamp_key(PartitionKeys.of(id_)), encode_stamp(shipped))
         shipment = Shipment(id_, number, seq, collected, tuple(then for _, then, _ in extra), brought)

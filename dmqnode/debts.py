@@ -170,9 +170,10 @@ class Debts:
                 self._clustering.hosted.take_debts(now, sender, message)
             case Taken():
                 self._forget(message.partition, message.taken)
-                self._offered.pop(message.partition, None)
                 self._offered_to.pop(message.partition, None)
-                self._offer(now, message.partition)
+                if message.taken:
+                    self._offered.pop(message.partition, None)
+                    self._offer(now, message.partition)
             case _:
                 return False
         return True

@@ -111,6 +111,14 @@ class Dedup:
         known = self._producers.get(producer)
         return None if known is None else known.runs.get(sequence) or known.kept.get(sequence)
 
+    def forget(self, producer: bytes, sequence: int) -> None:
+        """What a send brought is lost: the same send, once more, is a new one."""
+        known = self._producers.get(producer)
+        if known is not None:
+            known.runs.pop(sequence, None)
+            known.kept.pop(sequence, None)
+            self._dirty[producer] = None
+
     def remember(
         self, minute: int, producer: bytes, sequence: int, floor: int, runs: Runs, *, kept: bool = False
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
@@ -36,6 +36,18 @@ class Waiting(NamedTuple):
     def about(self) -> Ranges:
         """All its messages."""
         return self.brought + self.relied
+
+
+def _lacks(missing: RangeSet | None, log: LogId, low: int, high: int, brought: Iterable[Waiting]) -> bool:
+    """Tell whether some of messages `low` … `high` - 1 are missing, but for those that came since."""
+    if missing is None or not missing.overlap(low, high):
+        return False
+    left = RangeSet(missing.within(low, high))
+    for entry in brought:
+        for other, a, b in entry.brought:
+            if other == log:
+                left.remove(a, b)
+    return left.size > 0
 
 
 class Stage(Enum):
@@ -105,12 +117,23 @@ class Follower:
         for missing in lacks:
             self.lack(missing)
 
-    def has(self, waiting: Waiting) -> bool:
-        """Tell whether an entry, and the messages that it is about, are on this home's disk."""
+    def has(self, waiting: Waiting, under_way: Iterable[Waiting] = ()) -> bool:
+        """Tell whether an entry, and the messages that it is about, are on this home's disk.
+
+        Arguments:
+            under_way: all that waits; what one of those entries brought need not be filled in any more.
+        """
         if self.confirmed < waiting.seq:
             return False
         about = waiting.about if waiting.seq <= self.aligned_at else waiting.relied
-        return not any(log in self.gaps and self.gaps[log].overlap(low, high) for log, low, high in about)
+        if self.holds(about):
+            return True
+        brought = [w for w in under_way if self.aligned_at < w.seq <= self.confirmed]
+        return not any(_lacks(self.gaps.get(log), log, low, high, brought) for log, low, high in about)
+
+    def holds(self, ranges: Ranges) -> bool:
+        """Tell whether this home lacks none of some messages."""
+        return not any(log in self.gaps and self.gaps[log].overlap(low, high) for log, low, high in ranges)
 
     def begin_again(self) -> None:
         """This home does not follow: it is to be asked what it holds."""
@@ -155,8 +178,16 @@ class Stream:
         """Tell whether an entry, and the messages that it is about, are on this node's disk."""
         if self.durable < waiting.seq:
             return False
+        brought = [w for w in self.waiting if w.seq <= self.durable] if waiting.relied else []
         logs = ((self.logs.get(log), low, high) for log, low, high in waiting.relied)
-        return not any(log is not None and log.gaps.overlap(low, high) for log, low, high in logs)
+        return not any(g is not None and _lacks(g.gaps, g.id, low, high, brought) for g, low, high in logs)
+
+    def relied_on(self, gaps: Gaps) -> list[tuple[LogId, int, int]]:
+        """Return what of some gaps those rely on who wait; what entries under way bring is none any more."""
+        relied = [r for w in self.waiting for r in w.relied if r[0] in gaps]
+        brought = [w for w in self.waiting if w.brought]
+        pieces = [(log, a, b) for log, low, high in relied for a, b in gaps[log].within(low, high)]
+        return [(log, a, b) for log, a, b in pieces if _lacks(gaps[log], log, a, b, brought)]
 
     def missing_homes(self) -> list[NodeId]:
         """Return the homes that do not have everything."""

@@ -207,12 +207,16 @@ class FrontEnd:
 
     # --- answers -------------------------------------------------------------------------------------
 
-    def answered(self, now: Now, ticket: int, answer: Message) -> bool:
-        """Take in the answer to a sub-request; tell whether it was one."""
+    def answered(self, now: Now, ticket: int, answer: Message, session: int | None = None) -> bool:
+        """Take in the answer to a sub-request; tell whether it was one.
+
+        Arguments:
+            session: that this node answers; what a node that is gone had asked may bear the same number.
+        """
         if ticket < FIRST_TICKET:
             return False
         ask = self._asks.get(ticket)
-        if ask is None:
+        if ask is None or session not in (None, ask.session):
             return True
         if isinstance(answer, Failed) and answer.code == NOT_LEADER:
             self._learn(ask, answer)

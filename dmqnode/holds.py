@@ -102,6 +102,9 @@ class Holds:
         """Take up what a note said before the restart."""
         self._counter = max(self._counter, note.counter)
         until = now.run_at(note.until) if note.until else float("-inf")
+        if note.remaining:
+            # The wall clock may have been set back meanwhile.
+            until = min(until, now.run + note.remaining / 1000)
         hold = Hold(slot, note.counter, note.delivery, note.holder, until, segments)
         for segment in segments:
             segment.slot = slot
@@ -238,6 +241,7 @@ class Holds:
             if isinstance(known, Hold):
                 until = max(1, now.wall_at(known.until)) if known.until > now.run else 0
                 known = _note(known, until)
+                known.remaining = max(0, until - now.wall)
             ops.put(keys.note(slot), encode_note(known))
             self._saved.add(slot)
         self._unsaved.clear()

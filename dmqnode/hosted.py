@@ -18,10 +18,21 @@ from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log
-from dmqnode.mending import adopt, await_more, fill, filled, gaps_of, give_up, lack, take_debt
+from dmqnode.mending import (
+    adopt,
+    await_more,
+    fill,
+    filled,
+    gaps_of,
+    give_up,
+    give_up_for,
+    lack,
+    repeated,
+    take_debt,
+)
 from dmqnode.messages import Message, Stored
 from dmqnode.partition import Partition
-from dmqnode.peer_messages import BatchRecord, Offer, Taken
+from dmqnode.peer_messages import BatchRecord, Debt, Offer, Taken
 from dmqnode.pending import Shipment
 from dmqnode.port import Then
 from dmqnode.queue import Queue
@@ -93,6 +104,11 @@ class Hosted:
             then(now, hosted.logs)
 
         shard.start_opening(now, opened)
+
+    def sealed(self, partition: PartitionId) -> bool:
+        """Tell whether only its leader takes sends to a partition: what it does not know dies (F2)."""
+        definition = self._broker.registry.definition_of(QueueId(partition[:8]))
+        return definition is not None and definition.settings.ordering == "fifo"
 
     def serve(self, now: Now, partition: PartitionId) -> None:
         """Deliver from now on."""
@@ -233,14 +249,18 @@ class Hosted:
                 self._clustering.replicate(now, partition, ops, brought, ranges)
 
     def take_debts(self, now: Now, sender: NodeId, offer: Offer) -> None:
-        """A node hands over what it took in while nobody led; it may forget it once the homes have it."""
+        """A node hands over what it took in while nobody led; it may forget it once the homes have it.
+
+        What repeats a send that few homes hold so far is not taken before that has come about (C5).
+        """
         partition = offer.partition
         shard = self.shards.get(partition)
         if shard is None or partition not in self._serving or not shard.partitions:
             return  # it is offered again, to whoever leads then
         (hosted,) = shard.partitions
         ops = WriteBatch()
-        for debt in offer.debts:
+        debts = [d for d in offer.debts if self._may_take(hosted, d)]
+        for debt in debts:
             ops.extend(take_debt(now, hosted, debt))
         for log, end, owed in offer.owed:
             await_more(hosted, log, end)
@@ -251,16 +271,27 @@ class Hosted:
 
         def brought(now: Now) -> None:
             if not hosted.gone:
-                for debt in offer.debts:
+                for debt in debts:
                     filled(now, hosted, debt.log, [BatchRecord(debt.first, debt.record)])
                 self._keep_gaps(hosted)
                 self._broker.touched(now, hosted)
                 self._broker.deliveries.serve(now, shard)
                 self._clustering.cluster.streams.look_again(now, partition)
-            self._clustering.send(sender, Taken(partition, [(d.log, d.first) for d in offer.debts]))
+            self._clustering.send(sender, Taken(partition, [(d.log, d.first) for d in debts]))
 
-        ranges = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in offer.debts)
+        ranges = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in debts)
         self._clustering.replicate(now, partition, ops, brought, ranges)
+
+    def _may_take(self, hosted: Partition, debt: Debt) -> bool:
+        """Tell whether what a debt repeats, if it does, is safe, or lost: then the debt stands for it."""
+        ranges = tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
+        streams = self._clustering.cluster.streams
+        if not ranges or streams.spread(hosted.id, ranges):
+            return True
+        if not streams.nowhere(hosted.id, ranges):
+            return False
+        give_up_for(hosted, debt, ranges)
+        return True
 
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy led here lacks."""

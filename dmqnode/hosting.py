@@ -22,6 +22,9 @@ class Hosting(Protocol):
     ) -> None:
         """Load a partition from disk; call `then` with its logs.  It is not served before `serve`."""
 
+    def sealed(self, partition: PartitionId) -> bool:
+        """Tell whether only its leader takes sends to a partition: what it does not know dies (F2)."""
+
     def serve(self, now: Now, partition: PartitionId) -> None:
         """This node holds the lease, and the copy is whole: deliver."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dmqnode.clock import Now
+from dmqnode.dedup import Runs
 from dmqnode.duetimes import DueBatch
+from dmqnode.following import Ranges
 from dmqnode.ids import LogId
 from dmqnode.log import Log
 from dmqnode.partition import Partition
@@ -27,7 +29,9 @@ def lack(partition: Partition, gaps: Gaps) -> None:
             for a, b in log.dead.ranges.gaps(low, min(high, log.durable)):
                 log.gaps.add(a, b)
         if log.delayed:
-            partition.undue = max(0, partition.undue - log.gaps.size)
+            # What a delivery is known of is not counted as delayed any more.
+            untold = log.gaps.size - sum(log.taken.overlap(low, high) for low, high in log.gaps)
+            partition.undue = max(0, partition.undue - untold)
 
 
 def gaps_of(partition: Partition) -> Gaps:
@@ -93,7 +97,7 @@ def _repeated(
             elif known is None and sent.name is not None:
                 dedup.remember_name(sent.name, log, first, minute)
             elif known is None:
-                dedup.remember(minute, sent.producer, sent.sequence, 0, sent.runs)
+                dedup.remember(minute, sent.producer, sent.sequence, 0, sent.runs, kept=sent.kept)
 
 
 def _kill(partition: Partition, log: Log, dead: RangeSet | None) -> RangeSet:
@@ -135,12 +139,13 @@ def filled(now: Now, partition: Partition, log_id: LogId, batches: list[BatchRec
         return
     for batch in batches:
         due, count = read_batch_head(batch.record)
+        out = sum(log.taken.overlap(a, b) for a, b in log.gaps.within(batch.first, batch.first + count))
         live = log.gaps.remove(batch.first, batch.first + count)
         if not live:
             continue
         partition.state.bytes += len(batch.record)
         if due:
-            partition.undue += live
+            partition.undue += live - out
             sent_at = read_sent_at(batch.record)
             partition.due.add(DueBatch(due, log_id, batch.first, count, sent_at, len(batch.record)))
         elif batch.first < log.cursor:
@@ -185,10 +190,19 @@ def _known(partition: Partition, debt: Debt) -> bool:
     """Tell whether a debt repeats another send; not whether the same debt was offered before."""
     if not debt.producer:
         return False
-    runs = partition.dedup.find(debt.producer, debt.sequence)
-    if runs is None:
-        return partition.dedup.told(debt.producer, debt.sequence)
-    return all(log != debt.log or not first <= debt.first < first + count for log, first, count in runs)
+    told = partition.dedup.told(debt.producer, debt.sequence)
+    return bool(repeated(partition, debt)) or (told and not _placed(partition, debt))
+
+
+def repeated(partition: Partition, debt: Debt) -> Runs:
+    """Return where that went which a debt repeats; nothing if it repeats nothing, but itself perhaps."""
+    runs = _placed(partition, debt)
+    mine = any(log == debt.log and first <= debt.first < first + count for log, first, count in runs)
+    return [] if mine else runs
+
+
+def _placed(partition: Partition, debt: Debt) -> Runs:
+    return (partition.dedup.find(debt.producer, debt.sequence) or []) if debt.producer else []
 
 
 def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) -> None:
@@ -231,6 +245,14 @@ def await_more(partition: Partition, log_id: LogId, end: int) -> None:
         partition.lack(log, end)
         log.end = log.durable = end
         partition.touch()
+
+
+def give_up_for(partition: Partition, debt: Debt, lost: Ranges) -> None:
+    """No home has what a debt repeats: that dies, and the debt stands for it."""
+    for log_id, low, high in lost:
+        _void(partition.logs[log_id], low, high)
+    partition.dedup.forget(debt.producer, debt.sequence)
+    partition.touch()
 
 
 def give_up(partition: Partition, log_id: LogId, end: int, owed: RangeSet) -> None:

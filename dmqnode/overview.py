@@ -171,10 +171,11 @@ class Overview:
         return found
 
     def _state(self, node: NodeId) -> str:
-        """Return how a member is to be shown: as gossip and the link agree, suspect where they do not."""
-        by_link = "alive" if self._clustering.reachable(node) else "dead"
-        told = None if node == self._clustering.me else self._broker.surroundings.gossip(node)
-        return by_link if told in (None, by_link) else "suspect"
+        """Return how a member is to be shown: alive while linked, dead if gossip does not know better."""
+        if self._clustering.reachable(node):
+            return "alive"  # It was heard a moment ago; only others, or UDP, may have missed it.
+        told = self._broker.surroundings.gossip(node)
+        return "dead" if told in (None, "dead") else "suspect"
 
     def name_of(self, node: NodeId) -> str:
         """Return how a node is called, its id if it is no member."""

@@ -7,6 +7,7 @@ on disk it keeps until `written`; what it wants to read it asks of `Reads`.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ class Partition:
         self._then: list[Reply] = []
         self._state_changed = False
         self._came_due = CameDue()
-        self.writing = 0  # write groups under way that this partition is part of
+        self.writing: deque[float] = deque()  # per write group under way: when its first is due
         self.replicated = False
         """Whether other homes may hold what this copy lacks: then nothing is given up for lost here."""
         self.tainted = False
@@ -117,9 +118,8 @@ class Partition:
         self, now: Now, batch: Batch, *, delay: float | None, producer: bytes, sequence: int, floor: int
     ) -> tuple[Runs, int]:
         """Take in a send; see `Appends.append`.  To be answered by `after_write` only."""
-        behind = self.settings.ordering == "fifo" and any(
-            g.delayed and g.unsettled for g in self.logs.values()
-        )
+        fifo = self.settings.ordering == "fifo"
+        behind = fifo and any(g.delayed and g.unsettled for g in self.logs.values())
         return self.appends.append(
             now,
             batch,
@@ -276,8 +276,8 @@ class Partition:
     @property
     def idle(self) -> bool:
         """Whether nothing of this partition needs to stay in memory."""
-        writing = self.unsaved or self.holds.unsaved or self.writing
-        return not (writing or self.holds or self.exhausted.messages or self.state.purges)
+        unsaved = self.unsaved or self.holds.unsaved or self.writing
+        return not (unsaved or self.holds or self.exhausted.messages or self.state.purges)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -349,20 +349,20 @@ class Partition:
             self.state.ends = {log.id: log.end for log in self.logs.values()}
             ops.put(self.keys.state(), encode_state(self.state))
         then = self._then
-        self.writing += 1
+        self.writing.append(soonest)
         self._deletes, self._then, self._state_changed = [], [], False
         return Collected(self, appended, then)
 
     def _due_low(self, soonest: float) -> int:
         """Return the time before which no living batch is due: where a start begins to read."""
-        low = min(self.due.low(), self._came_due.low(), soonest, self.arriving)
+        low = min(self.due.low(), self._came_due.low(), soonest, self.arriving, *self.writing)
         if any(log.delayed and log.gaps.size for log in self.logs.values()):
             low = min(low, self.state.due_low)  # nobody here knows when what is lacking is due
         return self.state.due_low if low == math.inf else int(low)
 
     def written(self, collected: Collected) -> bool:
         """What was collected is on disk; return whether something became ready or due."""
-        self.writing -= 1
+        self.writing.popleft()
         for stored in collected.appended:
             log = stored.log
             log.durable = stored.end

@@ -166,6 +166,8 @@ class Note:
     """Hidden until, ms; 0: ready."""
     holder: str
     segments: list[NotedSegment]
+    remaining: int = 0
+    """For how long they were to be hidden when this was written, ms: however clocks are set, not longer."""
 
 
 def encode_note(note: Note) -> bytes:
@@ -178,18 +180,19 @@ def encode_note(note: Note) -> bytes:
         flat += (log, s.first, s.messages, s.size, s.sent_at, s.due, s.low, s.high, s.attempt)
         if s.group is not None:
             groups[n] = s.group
-    return cbor2.dumps([note.counter, note.delivery, note.until, note.holder, list(logs), flat, groups])
+    head = [note.counter, note.delivery, note.until, note.holder]
+    return cbor2.dumps([*head, list(logs), flat, groups, note.remaining])
 
 
 def decode_note(record: bytes) -> Note:
     """Read what `encode_note` wrote."""
     found: list[Any] = cbor2.loads(record)
-    counter, delivery, until, holder, logs, flat, groups = found
+    counter, delivery, until, holder, logs, flat, groups, *rest = found
     segments = [
         NotedSegment._make((LogId(logs[flat[i]]), *flat[i + 1 : i + 9], groups.get(i // 9)))
         for i in range(0, len(flat), 9)
     ]
-    return Note(counter, delivery, until, holder, segments)
+    return Note(counter, delivery, until, holder, segments, rest[0] if rest else 0)
 
 
 def encode_due(count: int, sent_at: int, size: int) -> bytes:

@@ -28,6 +28,8 @@ class Known(NamedTuple):
     sequence: int
     name: str | None
     runs: Runs
+    kept: bool = False
+    """Whether a stand-in had taken it in."""
 
 
 def sends_in(rows: Mapping[bytes, bytes]) -> Iterator[tuple[int, Known]]:
@@ -38,8 +40,10 @@ def sends_in(rows: Mapping[bytes, bytes]) -> Iterator[tuple[int, Known]]:
         minute, name = int.from_bytes(key[1:_NAME], "big"), key[_NAME:]
         if name[:1] == b"p":
             _, runs, _, kept = read_producer(record)
-            for sequence, places in (*runs.items(), *kept.items()):
+            for sequence, places in runs.items():
                 yield minute, Known(name[1:], sequence, None, places)
+            for sequence, places in kept.items():
+                yield minute, Known(name[1:], sequence, None, places, kept=True)
         else:
             for text, log, seq in _loaded(record):
                 yield minute, Known(b"", 0, text, [(LogId(bytes(log)), seq, 1)])

@@ -25,8 +25,9 @@ from dmqnode.messages import (
     Send,
     Step,
 )
+from dmqnode.queues import check_name
 from dmqnode.roster import ROSTER, encode
-from dmqnode.shards import queue_of_shard
+from dmqnode.shards import is_shard, queue_of_shard
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -65,6 +66,9 @@ class Requests:
             self._clustering.settle(now)
             return True
         name = getattr(message, "queue", None)
+        for named in (name, getattr(message, "to", None)):
+            if named is not None and is_shard(named):
+                check_name(named)  # it refuses this one: what serves a partition is not for clients
         if name is not None and self._make_known(now, session, number, message, name, asked=asked):
             self._clustering.settle(now)
             return True
@@ -214,7 +218,7 @@ class Requests:
                 # A peer's numbers may be ours, too: first see whose session it is.
                 if self._clustering.front.answer_peer(reply.session, reply.number, reply.message):
                     continue
-                if not self._clustering.front.answered(now, reply.number, reply.message):
+                if not self._clustering.front.answered(now, reply.number, reply.message, reply.session):
                     mine.append(reply)
             self._clustering.settle(now)
             waiting = self._broker.more_replies()

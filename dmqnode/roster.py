@@ -141,6 +141,7 @@ class Rosters:
         self._replicas = replicas
         self._changed = changed
         self._stepping = False
+        self._answers: Callable[[NodeId], bool] = lambda node: False
         self._absent: dict[NodeId, float] = {}
         """Members that do not answer, since when."""
 
@@ -242,6 +243,8 @@ class Rosters:
             return None
         if len(members) == 1:
             raise Refused("the last member cannot leave; stop it instead")
+        if step.kind == "forget" and gone not in self._absent and self._answers(gone):
+            raise Refused("this member answers; let it leave with: dmq node leave, or stop it first")
         return self._without(version, gone, destroyed=step.destroyed)
 
     def _without(self, version: int, gone: NodeId, *, destroyed: bool) -> Roster:
@@ -266,6 +269,7 @@ class Rosters:
 
     def seen(self, now: Now, answering: Callable[[NodeId], bool]) -> None:
         """Take note of who answers."""
+        self._answers = answering
         for node in self.current.nodes:
             if answering(node):
                 self._absent.pop(node, None)

@@ -12,6 +12,11 @@ def shard_name(queue: str, index: int) -> str:
     return f"{queue}#{index}"
 
 
+def is_shard(name: str) -> bool:
+    """Tell whether a name is of a shard."""
+    return "#" in name
+
+
 def queue_of_shard(name: str) -> str:
     """Return the queue that a shard is of."""
     return name.partition("#")[0]

@@ -93,17 +93,21 @@ class Shown:
     gaps: Gaps
 
 
-def merge(shown: Iterable[Shown], mine: Shown) -> tuple[Rows, Gaps]:
+def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple[Rows, Gaps]:
     """Return the records with which a new leader begins, and what its own copy, `mine`, lacks of them.
 
     Arguments:
         shown: what a majority of the homes showed, `mine` included.
+        sealed: what the copy that followed furthest does not know was never answered "stored", and dies (F2):
+            it would come out behind later messages of its group.
 
     Deliveries (notes) are those of the copy that followed furthest (N1).
     """
     copies = sorted(shown, key=lambda c: c.stamp, reverse=True)
     best = copies[0].described
     rows = {k: v for k, v in best.rows.items() if k[:1] in (b"n", b"u")}
+    # Without its state, which was damaged, that copy does not know where its logs end.
+    sealed = sealed and b"s" in best.rows
     state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
     logs: dict[LogId, tuple[int, bool]] = {}
     closed: dict[LogId, int] = {}
@@ -113,7 +117,7 @@ def merge(shown: Iterable[Shown], mine: Shown) -> tuple[Rows, Gaps]:
         logs.update({k: v for k, v in described.logs.items() if k not in logs})
         closed.update(described.closed)
         for key, record in described.rows.items():
-            if key[:1] == b"u":
+            if key[:1] == b"u" and not sealed:
                 known = rows.setdefault(key, record)
                 if known != record:
                     rows[key] = join_rows(key, known, record)
@@ -146,6 +150,8 @@ def merge(shown: Iterable[Shown], mine: Shown) -> tuple[Rows, Gaps]:
             for low, high in copy.described.dead.get(log, ()):
                 dead.add(low, high)
         end = max(copy.described.end(log) for copy in copies)
+        if sealed and best.end(log) < end:
+            dead.add(best.end(log), end)
         missing = mine.described.missing_from(log, end, dead, mine.gaps)
         if missing.size:
             gaps[log] = missing

@@ -90,12 +90,13 @@ class Streams:
     # --- shipping ------------------------------------------------------------------------------------
 
     def collected(
-        self, partition: PartitionId, ops: WriteBatch, *, sync: bool, lacks: Gaps
+        self, partition: PartitionId, ops: WriteBatch, *, sync: bool, lacks: Gaps, brought: Ranges = ()
     ) -> tuple[LeaseNumber, int] | None:
         """Ship what a write group changes in a partition.
 
         Arguments:
             lacks: messages that belong to the partition from now on, and that nobody has who follows.
+            brought: messages that `ops` writes.
 
         Returns the lease and the number of the entry in it; None if this node leads no more.
         """
@@ -103,6 +104,9 @@ class Streams:
         if stream is None:
             return None
         stream.seq += 1
+        for log, low, high in brought:
+            if log in lacks:
+                lacks[log].remove(low, high)
         if not stream.followers:
             return stream.number, stream.seq
         entry = Entry(partition, stream.number.n, stream.seq, Blob(encode_ops(stream.keys, ops, lacks)))
@@ -154,7 +158,7 @@ class Streams:
         while stream.waiting:
             waiting = stream.waiting[0]
             have = [self._me] if stream.has(waiting) else []
-            have += [f.node for f in stream.followers.values() if f.has(waiting)]
+            have += [f.node for f in stream.followers.values() if f.has(waiting, stream.waiting)]
             if not stream.record().has_quorum(have, self._least()):
                 return
             stream.waiting.popleft()
@@ -304,6 +308,40 @@ class Streams:
                 if low < log.durable:
                     return log_id, low, min(high, log.durable)
         return None
+
+    def on_fill(self, stream: Stream, sender: NodeId, fill: Fill) -> bool:
+        """A home sent what it holds of a range: it lacks the rest.  Tell whether it lacks something."""
+        missing = RangeSet([(fill.low, fill.high)])
+        for batch in fill.batches:
+            missing.remove(batch.first, batch.first + read_batch_head(batch.record)[1])
+        follower = stream.followers.get(sender)
+        if follower is None or follower.stage is not Stage.FOLLOWING or not missing.size:
+            return False
+        follower.lack({fill.log: missing})
+        return True
+
+    def spread(self, partition: PartitionId, ranges: Ranges) -> bool:
+        """Tell whether messages are on as many disks as a write needs."""
+        stream = self._streams.get(partition)
+        if stream is None:
+            return False
+        logs = [(stream.logs.get(log), low, high) for log, low, high in ranges]
+        here = all(
+            log is None or (high <= log.durable and not log.gaps.overlap(low, high))
+            for log, low, high in logs
+        )
+        have = [self._me] if here else []
+        have += [f.node for f in stream.followers.values() if f.stage is Stage.FOLLOWING and f.holds(ranges)]
+        return stream.record().has_quorum(have, self._least())
+
+    def nowhere(self, partition: PartitionId, ranges: Ranges) -> bool:
+        """Tell whether all homes follow and lack these messages: they do not exist any more."""
+        stream = self._streams.get(partition)
+        if stream is None or any(f.stage is not Stage.FOLLOWING for f in stream.followers.values()):
+            return False
+        logs = [(stream.logs.get(log), low, high) for log, low, high in ranges]
+        lost = all(log is not None and log.gaps.covers(low, high) for log, low, high in logs)
+        return lost and not any(f.holds(ranges) for f in stream.followers.values())
 
     def on_filled(self, now: Now, sender: NodeId, filled: Filled) -> None:
         """A home has a page on disk."""

@@ -124,7 +124,7 @@ class Takeovers:
             return
         takeover.merging = True
         mine = takeover.shown[self._me]
-        rows, _ = merge(takeover.shown.values(), mine)
+        rows, _ = merge(takeover.shown.values(), mine, sealed=self._hosting.sealed(partition))
         ops, gaps, stale, dead = align_rows(takeover.keys, takeover.own, rows)
         ops.put(stamp_key(takeover.keys), encode_stamp((takeover.number, 0)))
 

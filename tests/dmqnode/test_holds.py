@@ -7,6 +7,7 @@ from dmqnode.holds import Holds
 from dmqnode.ids import LogId, PartitionId
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log, Segment, StoredBatch
+from dmqnode.records import decode_note
 from storage.ops import WriteBatch
 
 LOG = Log(LogId(b"l" * 20), 0, delayed=False)
@@ -58,3 +59,15 @@ def test_notes_are_written_once_and_deleted_with_the_last_message() -> None:
     ops = WriteBatch()
     holds.save(Now(0.0, 0), KEYS, ops)
     assert list(ops) == [(KEYS.note(0), None)]
+
+
+def test_a_clock_that_is_set_back_hides_nothing_longer_than_was_asked() -> None:
+    holds, ops = Holds(), WriteBatch()
+    holds.deliver(1, "me", 40.0, [segment(0, 3)])
+    holds.save(Now(10.0, 7_200_000), KEYS, ops)
+    ((_, record),) = ops
+    assert record is not None
+    for wall, remaining in ((7_200_000, 30.0), (7_210_000, 20.0), (3_600_000, 30.0), (7_300_000, -70.0)):
+        restored = Holds()
+        restored.restore(Now(500.0, wall), decode_note(record), 0, [segment(0, 3)])
+        assert restored.next_due() == 500.0 + remaining

@@ -1,0 +1,146 @@
+"""Definitions on every node: spread at once, compared later, the last writer wins."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmqnode.catalog import SPREAD_TIMEOUT, Catalog
+from dmqnode.clock import Now
+from dmqnode.errors import ProtocolError
+from dmqnode.ids import NodeId, QueueId
+from dmqnode.messages import Message
+from dmqnode.peer_messages import CatalogRecords
+from storage.ops import WriteBatch
+
+NODES = [NodeId(b"node%04d" % n) for n in range(3)]
+QUEUES = [QueueId(b"queue%03d" % n) for n in range(4)]
+
+
+class Net:
+    """Three catalogs, and the messages between them, which may be lost."""
+
+    def __init__(self, least: int = 2) -> None:
+        self.run = 100.0
+        self.messages: list[tuple[NodeId, NodeId, Message]] = []
+        self.learnt: dict[NodeId, dict[QueueId, bytes]] = {node: {} for node in NODES}
+        self.catalogs = {
+            node: Catalog(
+                node,
+                Port(self, node),  # type: ignore[arg-type]
+                peers=lambda node=node: [n for n in NODES if n != node],  # type: ignore[misc]
+                least=lambda: least,
+                changed=lambda now, queue, record, node=node: self.learnt[node].update({queue: record}),  # type: ignore[misc]
+            )
+            for node in NODES
+        }
+
+    def now(self) -> Now:
+        return Now(self.run, 1_700_000_000_000 + round(self.run * 1000))
+
+    def define(self, node: NodeId, queue: QueueId, **fields: Any) -> list[bool]:
+        catalog = self.catalogs[node]
+        record = cbor2.dumps({"name": "q", **fields, "stamp": catalog.clock.stamp(self.now().wall)})
+        told: list[bool] = []
+        catalog.put(self.now(), queue, record, lambda now, safe: told.append(safe))
+        return told
+
+    def deliver(self, lost: random.Random | None = None) -> None:
+        while self.messages:
+            sender, node, message = self.messages.pop(0)
+            if lost is None or lost.random() < 0.5:
+                assert self.catalogs[node].receive(self.now(), sender, message)
+
+    def pass_time(self, seconds: float) -> None:
+        self.run += seconds
+        for catalog in self.catalogs.values():
+            catalog.tick(self.now())
+
+
+class Port:
+    def __init__(self, net: Net, node: NodeId) -> None:
+        self._net = net
+        self._node = node
+
+    def send(self, node: NodeId, message: Message) -> None:
+        self._net.messages.append((self._node, node, message))
+
+    def write(self, ops: WriteBatch, then: Any, *, sync: bool = True) -> None:
+        then(self._net.now())
+
+
+def test_a_change_is_safe_once_enough_nodes_have_it() -> None:
+    net = Net(least=3)
+    told = net.define(NODES[0], QUEUES[0])
+    assert told == []
+    net.deliver()
+    assert told == [True]
+    assert all(QUEUES[0] in net.learnt[node] for node in NODES[1:])
+
+
+def test_a_change_that_too_few_confirm_is_unknown() -> None:
+    net = Net()
+    told = net.define(NODES[0], QUEUES[0])
+    net.messages.clear()
+    net.pass_time(SPREAD_TIMEOUT)
+    assert told == [False]
+
+
+@given(
+    st.integers(0, 2**32), st.lists(st.tuples(st.sampled_from(NODES), st.sampled_from(QUEUES)), max_size=12)
+)
+def test_all_know_the_same_in_the_end(seed: int, changes: list[tuple[NodeId, QueueId]]) -> None:
+    net, rng = Net(), random.Random(seed)
+    for n, (node, queue) in enumerate(changes):
+        net.define(node, queue, n=n)
+        net.pass_time(0.5)
+        net.deliver(rng)
+    for _ in range(2):
+        net.pass_time(60.0)
+        net.deliver()
+    assert len({catalog.digest for catalog in net.catalogs.values()}) == 1
+    assert all(len(catalog) == len({q for _, q in changes}) for catalog in net.catalogs.values())
+
+
+def test_a_deletion_is_not_undone_by_what_is_older() -> None:
+    net = Net()
+    net.define(NODES[0], QUEUES[0])
+    old = [m for m in net.messages if isinstance(m[2], CatalogRecords)]
+    net.deliver()
+    net.pass_time(1)
+    net.define(NODES[1], QUEUES[0], deleted_at=1)
+    net.deliver()
+    net.messages += old
+    net.deliver()
+    assert all(catalog.deleted(QUEUES[0]) for catalog in net.catalogs.values())
+
+
+def test_whoever_knows_a_name_says_so() -> None:
+    net = Net()
+    net.define(NODES[0], QUEUES[0])
+    net.messages.clear()
+    found: list[Now] = []
+    net.catalogs[NODES[2]].find(net.now(), "q", found.append)
+    net.deliver()
+    assert len(found) == 1
+    assert QUEUES[0] in net.learnt[NODES[2]]
+
+
+def test_a_record_from_a_clock_far_ahead_is_refused_and_counted() -> None:
+    net = Net()
+    record = cbor2.dumps({"name": "q", "stamp": (net.now().wall + 10**9, 0, bytes(8))})
+    net.catalogs[NODES[0]].receive(net.now(), NODES[1], CatalogRecords(0, [(QUEUES[0], record)]))
+    assert net.catalogs[NODES[0]].refused == 1
+    assert net.learnt[NODES[0]] == {}
+
+
+@given(st.binary(max_size=30))
+def test_bytes_that_are_no_record_are_refused(data: bytes) -> None:
+    net = Net()
+    with pytest.raises(ProtocolError):
+        net.catalogs[NODES[0]].receive(net.now(), NODES[1], CatalogRecords(0, [(QUEUES[0], data)]))

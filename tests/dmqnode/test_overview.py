@@ -1,0 +1,53 @@
+"""How members are shown."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dmqnode.ids import NodeId
+from dmqnode.overview import Overview
+from dmqnode.roster import Member, Roster
+from dmqnode.surroundings import Surroundings
+
+ME, OTHER = NodeId(b"me------"), NodeId(b"other---")
+
+
+def shown(*, linked: bool, told: str | None) -> dict[str, str]:
+    """Return the state of each member as a node shows it that has a link to the other, and heard of it."""
+    around = Surroundings()
+    around.gossip = lambda node: told
+    clustering: Any = SimpleNamespace(
+        me=ME,
+        reachable=lambda node: node == ME or linked,
+        rosters=SimpleNamespace(
+            current=Roster(1, (Member(ME, "me", "a:1"), Member(OTHER, "other", "b:1"))),
+        ),
+    )
+    broker: Any = SimpleNamespace(surroundings=around)
+    return {m["name"]: m["state"] for m in Overview(broker, clustering).members()}
+
+
+@pytest.mark.parametrize(
+    ("linked", "told", "state"),
+    [
+        (True, None, "alive"),
+        (False, None, "dead"),
+        (True, "alive", "alive"),
+        (False, "dead", "dead"),
+        (True, "suspect", "alive"),
+        (False, "suspect", "suspect"),
+        (True, "dead", "alive"),
+        (False, "alive", "suspect"),
+    ],
+)
+def test_a_link_shows_life_and_gossip_whether_without_one_it_is_death(
+    linked: bool, told: str | None, state: str
+) -> None:
+    assert shown(linked=linked, told=told) == {"me": "alive", "other": state}
+
+
+def test_without_gossip_links_decide() -> None:
+    assert Surroundings().gossip(OTHER) is None

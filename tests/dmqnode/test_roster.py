@@ -1,0 +1,159 @@
+"""The roster: its record, its steps, and what may be done without a majority."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmqnode.clock import Now
+from dmqnode.errors import ProtocolError, Refused
+from dmqnode.ids import NodeId
+from dmqnode.messages import Message, Step
+from dmqnode.roster import ROSTER, Member, Roster, Rosters, decode, encode, quorum
+from storage.ops import WriteBatch
+
+NODES = [NodeId(b"node%04d" % n) for n in range(5)]
+MEMBERS = tuple(Member(node, f"n{n}", f"h:{n}") for n, node in enumerate(NODES))
+NOW = Now(100.0, 1_700_000_000_000)
+
+
+class Port:
+    """Sends to nobody, writes at once."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[NodeId, Message]] = []
+
+    def send(self, node: NodeId, message: Message) -> None:
+        self.sent.append((node, message))
+
+    def write(self, ops: WriteBatch, then: Any, *, sync: bool = True) -> None:
+        then(NOW)
+
+
+class Leader:
+    """Rosters whose partition is led here, or not."""
+
+    def __init__(self, count: int, *, leads: bool = True) -> None:
+        self.leads = leads
+        self.port = Port()
+        self.outcomes: list[Refused | None] = []
+        self.rosters = Rosters(
+            Roster(1, MEMBERS[:count]),
+            self.port,  # type: ignore[arg-type]
+            self.replicate,
+            replicas=3,
+            changed=lambda now, roster: None,
+        )
+        self.absent: set[NodeId] = set()
+        self.look()
+
+    def replicate(self, now: Now, partition: bytes, ops: WriteBatch, then: Any) -> bool:
+        assert partition == ROSTER
+        if self.leads:
+            then(now)
+        return self.leads
+
+    def answers(self, node: NodeId) -> bool:
+        return node not in self.absent
+
+    def look(self, run: float = 100.0) -> None:
+        self.rosters.seen(Now(run, 0), self.answers)
+
+    def step(self, kind: str, member: bytes, *, destroyed: bool = False) -> Refused | None:
+        self.rosters.step(NOW, Step(kind, member, destroyed), lambda now, error: self.outcomes.append(error))
+        return self.outcomes[-1]
+
+
+def record(member: Member) -> bytes:
+    return cbor2.dumps(list(member))
+
+
+members = st.lists(st.sampled_from(MEMBERS), min_size=1, unique=True).map(tuple)
+
+
+@given(st.integers(1, 2**40), members, st.lists(st.sampled_from(NODES), unique=True).map(tuple))
+def test_a_roster_survives_its_record(version: int, some: tuple[Member, ...], lost: Any) -> None:
+    roster = Roster(version, some, (NODES[0],), lost)
+    assert decode(encode(roster)) == roster
+
+
+@given(st.binary(max_size=60))
+def test_other_bytes_are_no_roster(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(data)
+
+
+def test_the_first_homes_stay_those_of_the_founders() -> None:
+    leader = Leader(1)
+    for member in MEMBERS[1:4]:
+        assert leader.step("join", record(member)) is None
+    assert leader.step("leave", NODES[0]) is None
+    assert decode(encode(leader.rosters.current)).first_homes == (NODES[0],)
+    assert leader.rosters.current.version == 5
+
+
+def test_a_member_that_answers_is_not_forgotten() -> None:
+    leader = Leader(3)
+    refused = leader.step("forget", NODES[2])
+    assert refused is not None
+    assert "dmq node leave" in str(refused)
+    leader.absent.add(NODES[2])
+    assert leader.step("forget", NODES[2]) is None
+    assert leader.rosters.current.nodes == tuple(NODES[:2])
+
+
+def test_a_new_disk_at_the_same_place_replaces_the_absent_member() -> None:
+    leader = Leader(3)
+    leader.absent.add(NODES[2])
+    leader.look()
+    again = MEMBERS[2]._replace(node=NodeId(b"newdisk!"))
+    assert leader.step("join", record(again)) is None
+    assert leader.rosters.current.nodes == (NODES[0], NODES[1], again.node)
+
+
+def test_who_does_not_lead_makes_no_step() -> None:
+    leader = Leader(3, leads=False)
+    assert leader.step("join", record(MEMBERS[4])) is not None
+    assert leader.rosters.current.version == 1
+
+
+def test_only_without_a_majority_a_step_is_forced() -> None:
+    leader = Leader(2)
+    assert not leader.rosters.cut_off(NODES[1], leader.answers)
+    leader.absent.add(NODES[1])
+    assert leader.rosters.cut_off(NODES[1], leader.answers)
+    assert not leader.rosters.cut_off(NODES[0], leader.answers)
+    leader.rosters.force(NOW, NODES[1])
+    assert leader.rosters.current.nodes == (NODES[0],)
+    assert leader.rosters.current.destroyed == (NODES[1],)
+    three = Leader(3)
+    three.absent.add(NODES[2])
+    assert not three.rosters.cut_off(NODES[2], three.answers)
+
+
+def test_the_absent_are_forgotten_only_while_enough_remain() -> None:
+    leader = Leader(4)
+    leader.absent.add(NODES[3])
+    leader.look(100.0)
+    assert leader.rosters.overdue(Now(699.0, 0), 600.0) is None
+    assert leader.rosters.overdue(Now(700.0, 0), 600.0) == NODES[3]
+    few = Leader(3)
+    few.absent.add(NODES[2])
+    few.look(100.0)
+    assert few.rosters.overdue(Now(10_000.0, 0), 600.0) is None
+
+
+def test_without_a_majority_for_long_a_node_is_isolated() -> None:
+    leader = Leader(3)
+    leader.absent.update(NODES[1:3])
+    leader.look(100.0)
+    assert not leader.rosters.isolated(Now(399.0, 0), 300.0)
+    assert leader.rosters.isolated(Now(400.0, 0), 300.0)
+
+
+def test_no_more_copies_are_waited_for_than_there_are_members() -> None:
+    assert [quorum(Roster(1, MEMBERS[:n]), 3, 2) for n in (1, 2, 3, 5)] == [1, 2, 2, 2]

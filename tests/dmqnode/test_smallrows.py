@@ -1,0 +1,54 @@
+"""What a new leader makes of the copies that a majority of the homes shows."""
+
+from __future__ import annotations
+
+import cbor2
+
+from dmqnode.homesets import LeaseNumber
+from dmqnode.ids import LogId, NodeId
+from dmqnode.ranges import RangeSet
+from dmqnode.records import State, decode_state, encode_log, encode_state
+from dmqnode.smallrows import Rows, Shown, describe, merge
+
+LOG = LogId(b"node0001" + bytes(11) + b"1")
+OTHER = LogId(b"node0001" + bytes(11) + b"2")
+PRODUCER = b"u" + bytes(4) + b"p" + bytes(16)
+
+
+def shown(stamp: int, ends: dict[LogId, int], rows: Rows | None = None) -> Shown:
+    found: Rows = {b"l" + log: encode_log(1000, delayed=False) for log in ends}
+    found[b"s"] = encode_state(State(ends=ends))
+    found.update(rows or {})
+    return Shown((LeaseNumber(1, NodeId(b"node0001")), stamp), describe(found), {})
+
+
+def sends(runs: dict[int, list[tuple[LogId, int, int]]]) -> Rows:
+    return {PRODUCER: cbor2.dumps([0, runs, RangeSet().encode(), {}])}
+
+
+def test_the_farthest_end_of_a_log_counts() -> None:
+    ahead, behind = shown(7, {LOG: 5}), shown(3, {LOG: 9})
+    rows, gaps = merge([ahead, behind], ahead)
+    assert decode_state(rows[b"s"]).ends == {LOG: 9}
+    assert gaps == {LOG: RangeSet([(5, 9)])}
+
+
+def test_what_the_copy_that_followed_furthest_does_not_know_is_dead_where_only_leaders_take_sends() -> None:
+    ahead = shown(7, {LOG: 5}, sends({1: [(LOG, 4, 1)]}))
+    behind = shown(3, {LOG: 9, OTHER: 2}, sends({1: [(LOG, 4, 1)], 2: [(LOG, 5, 4)]}))
+    for mine in (ahead, behind):
+        rows, gaps = merge([behind, ahead], mine, sealed=True)
+        merged = describe(rows)
+        assert merged.dead == {LOG: RangeSet([(5, 9)]), OTHER: RangeSet([(0, 2)])}
+        assert merged.state.ends == {LOG: 9, OTHER: 2}
+        assert gaps == {}
+        # The same send, repeated, is a new one: what it brought the first time is dead.
+        assert rows[PRODUCER] == ahead.described.rows[PRODUCER]
+
+
+def test_a_copy_that_lost_its_state_seals_nothing() -> None:
+    ahead, behind = shown(7, {LOG: 5}), shown(3, {LOG: 5})
+    rows = {k: v for k, v in ahead.described.rows.items() if k != b"s"}
+    damaged = Shown(ahead.stamp, describe(rows), {})
+    merged, _ = merge([damaged, behind], behind, sealed=True)
+    assert describe(merged).dead == {}

@@ -1,0 +1,127 @@
+"""What a leader knows of the messages that its homes lack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dmqnode.clock import Now
+from dmqnode.following import Stage, Stream, Waiting
+from dmqnode.homesets import HomeSet, LeaseNumber
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.log import Log
+from dmqnode.messages import Message
+from dmqnode.peer_messages import Aligned, Fill
+from dmqnode.ranges import RangeSet
+from dmqnode.smallrows import encode_gaps
+from dmqnode.streams import Streams
+from storage.ops import WriteBatch
+
+NOW = Now(10.0, 1_700_000_000_000)
+ME, B, C = (NodeId(b"node000%d" % n) for n in range(3))
+PARTITION = PartitionId(b"p" * 10)
+LOG = LogId(b"l" * 20)
+ALL = ((LOG, 0, 9),)
+
+
+class Quiet:
+    """A port that only remembers what looks wait for."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[NodeId, Message]] = []
+        self.looks: list[tuple[Callable[..., None], Callable[[], None]]] = []
+
+    def send(self, node: NodeId, message: Message) -> None:
+        self.sent.append((node, message))
+
+    def boundary(self, ranges: Any, then: Callable[..., None], mark: Callable[[], None]) -> None:
+        self.looks.append((then, mark))
+
+    def write(self, ops: WriteBatch, then: Any, *, sync: bool = True) -> None:
+        raise AssertionError
+
+    def read(self, now: Now, procedure: Any, then: Any) -> None:
+        """What would be sent to fill a gap is not looked at here."""
+
+
+@pytest.fixture
+def port() -> Quiet:
+    return Quiet()
+
+
+@pytest.fixture
+def streams(port: Quiet) -> Streams:
+    streams = Streams(ME, port, lambda: 2)
+    log = Log(LOG, 0, delayed=False, end=9)
+    homes = HomeSet.first((ME, B, C))
+    streams.open(Stream(PARTITION, LeaseNumber(1, ME), lambda: homes, {LOG: log}))
+    return streams
+
+
+def align(
+    streams: Streams, port: Quiet, node: NodeId, *, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    (stream,) = streams
+    streams.align(stream, node)
+    then, mark = port.looks.pop()
+    mark()
+    at = stream.seq
+    meanwhile()
+    then(NOW, {})
+    streams.on_aligned(NOW, node, Aligned(PARTITION, 1, at, encode_gaps({})))
+
+
+def ship(streams: Streams, *, lacks: RangeSet | None = None, brought: bool = False) -> None:
+    gaps = {} if lacks is None else {LOG: lacks}
+    streams.collected(PARTITION, WriteBatch(), sync=True, lacks=gaps, brought=ALL if brought else ())
+
+
+def test_what_an_entry_says_to_be_lacking_is_lacking_at_every_home(streams: Streams, port: Quiet) -> None:
+    (stream,) = streams
+    align(streams, port, B)
+    align(streams, port, C, meanwhile=lambda: ship(streams, lacks=RangeSet([(0, 9)])))
+    for follower in stream.followers.values():
+        follower.confirmed = 5
+        assert follower.gaps == {LOG: RangeSet([(0, 9)])}
+        assert not follower.has(Waiting(5, lambda now: None, (), ALL))
+
+
+def test_what_an_entry_brings_is_lacking_nowhere(streams: Streams, port: Quiet) -> None:
+    (stream,) = streams
+    align(streams, port, B)
+    ship(streams, lacks=RangeSet([(0, 9)]), brought=True)
+    assert stream.followers[B].holds(ALL)
+
+
+def test_a_home_that_has_not_what_it_is_asked_for_lacks_it(streams: Streams, port: Quiet) -> None:
+    (stream,) = streams
+    align(streams, port, B)
+    assert streams.on_fill(stream, B, Fill(PARTITION, 1, LOG, 4, 9, []))
+    assert stream.followers[B].gaps == {LOG: RangeSet([(4, 9)])}
+    assert not streams.on_fill(stream, C, Fill(PARTITION, 1, LOG, 4, 9, [])), "it does not follow"
+
+
+def test_messages_are_spread_once_enough_homes_hold_them(streams: Streams, port: Quiet) -> None:
+    (stream,) = streams
+    assert not streams.spread(PARTITION, ALL)
+    align(streams, port, B)
+    assert streams.spread(PARTITION, ALL)
+    stream.logs[LOG].gaps.add(8, 9)
+    assert not streams.spread(PARTITION, ALL)
+    align(streams, port, C)
+    assert streams.spread(PARTITION, ALL), "two homes hold them, if not this node"
+    ship(streams, lacks=RangeSet([(3, 4)]))
+    assert not streams.spread(PARTITION, ALL)
+
+
+def test_the_answer_to_an_alignment_that_was_given_up_does_not_count(streams: Streams, port: Quiet) -> None:
+    (stream,) = streams
+    ship(streams)
+    streams.align(stream, B)
+    then, mark = port.looks.pop()
+    mark()
+    then(NOW, {})
+    streams.on_aligned(NOW, B, Aligned(PARTITION, 1, 0, encode_gaps({})))
+    assert stream.followers[B].stage is Stage.ALIGNING
