@@ -82,9 +82,11 @@ class Overview:
         clustering, broker = self._clustering, self._broker
         led, lacking = [], []
         for stream in clustering.cluster.streams:
-            if stream.partition == ROSTER or not clustering.cluster.leads(stream.partition):
+            if not clustering.cluster.leads(stream.partition):
                 continue
-            led.append(stream.partition)
+            # The list of members is no queue, but until it has its copies, too, nobody may be lost.
+            if stream.partition != ROSTER:
+                led.append(stream.partition)
             wanted = clustering.wanted(stream.partition)
             complete = {f.node for f in stream.followers.values() if f.complete} | {clustering.me}
             homes = stream.record().new

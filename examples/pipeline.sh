@@ -82,14 +82,24 @@ start_node() { # name, address to listen at, more arguments
     : >"$ready"
     dmq node start --name "$name" --data "$dir/$name" --listen "$2" "${@:3}" >"$ready" 2>>"$dir/$name.log" &
     nodes[$name]=$!
+    local since=$SECONDS
     until grep -q '^ready ' "$ready"; do
         kill -0 "${nodes[$name]}" 2>/dev/null || give_up "node $name did not start"
+        ((SECONDS - since < patience)) || give_up "node $name was not ready for $patience seconds"
         sleep 0.05
     done
     addresses[$name]=$(awk '{ print $3 }' "$ready")
     # Everybody is told of all nodes, and goes to one that answers.
     DMQ_NODES=$(IFS=,; echo "${addresses[*]}")
     export DMQ_NODES
+}
+
+wait_until_healthy() { # every copy is where it should be
+    local since=$SECONDS
+    until dmq --json cluster status | grep -q '"healthy": *true'; do
+        ((SECONDS - since < patience)) || give_up "the cluster was not healthy for $patience seconds"
+        sleep 0.2
+    done
 }
 
 leader() { # queue: who leads it
@@ -162,6 +172,7 @@ say "$workers workers compute their digests"
 for number in $(seq "$workers"); do start_worker "$number"; done
 
 wait_until_done $((total / 4))
+wait_until_healthy
 say "killing a worker (SIGKILL, process ${receivers[0]}) and starting another"
 end_suddenly "${receivers[0]}"
 unset "receivers[0]"

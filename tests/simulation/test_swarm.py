@@ -25,8 +25,8 @@ def run(seed: int, plan: Plan | None = None) -> World:
 def test_promises_hold(seeds: range) -> None:
     counts: Counter[str] = Counter()
     for seed in seeds:
-        for at in range(3):
-            counts += run(3 * seed + at).ledger.counts
+        for at in range(15):
+            counts += run(15 * seed + at).ledger.counts
     assert counts["acked"] > 100 * len(seeds)
     assert counts["faults"] > 2 * len(seeds), "nothing went wrong"
 
