@@ -319,3 +319,24 @@ def test_nodes_that_ask_for_tokens_show_one_to_join(start_node: Start, tmp_path:
     code, log = start_to_fail(tmp_path / "fresh", join=[first.address], tokens=str(others))
     assert code == 1
     assert "token is not known" in log
+
+
+def test_one_of_two_goes_on_alone_once_it_is_told_to(start_node: Start) -> None:
+    first = start_node(name="n1")
+    second = start_node(name="n2", join=[first.address])
+    until_healthy(second, members=2)
+    with connect_sync(second.address) as client:
+        client.send("q", b"before", create=True)
+        until_healthy(second, members=2)
+        first.kill()
+        forgotten = dmq(second, "cluster", "forget", "n1", "--destroyed")
+        assert forgotten.returncode == 0, forgotten.stderr
+        client.send("q", b"after")
+        bodies: list[bytes] = []
+        deadline = time.monotonic() + 10
+        while len(bodies) < 2 and time.monotonic() < deadline:
+            messages = client.receive("q", max_messages=2, wait=2)
+            bodies += [message.body for message in messages]
+            if messages:
+                client.ack(messages)
+    assert sorted(bodies) == [b"after", b"before"]
