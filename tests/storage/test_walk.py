@@ -79,15 +79,19 @@ def test_most_of_a_damaged_table_is_still_read(
     filled: tuple[Path, dict[bytes, bytes]], tmp_path: Path
 ) -> None:
     source, wanted = filled
-    shutil.copytree(source, tmp_path / "copy")
-    table = max(tmp_path.glob("copy/store/*.ldb"), key=lambda path: path.stat().st_size)
-    raw = bytearray(table.read_bytes())
-    raw[len(raw) // 3] ^= 1
-    table.write_bytes(raw)
-    store = LevelStore.open(tmp_path / "copy")
-    rows, damaged = pages(store)
-    missing = wanted.keys() - dict(rows).keys()
-    assert damaged
-    assert all(names(damaged, key) for key in missing)
-    assert 0 < len(missing) < 60, "one block holds about 20 rows"
-    store.close()
+    found = 0
+    for table in sorted(source.glob("store/*.ldb")):
+        copy = tmp_path / table.stem
+        shutil.copytree(source, copy)
+        raw = bytearray(table.read_bytes())
+        raw[len(raw) // 3] ^= 1
+        (copy / "store" / table.name).write_bytes(raw)
+        store = LevelStore.open(copy)
+        rows, damaged = pages(store)
+        missing = wanted.keys() - dict(rows).keys()
+        # A table that LevelDB had merged into others and not yet removed holds nothing.
+        found += bool(damaged)
+        assert all(names(damaged, key) for key in missing)
+        assert len(missing) < 60, "one block holds about 20 rows"
+        store.close()
+    assert found
