@@ -3,8 +3,8 @@
 #
 #   files --> four times `dmq receive files --exec` --> digests --> compared with what sha256sum says
 #
-# Every regular file below the standard library's directory is a message on `files`; packages that somebody
-# installed there, in site-packages, are no part of it. A worker runs sha256sum for each and sends
+# Every regular file below the standard library's directory, what is installed in its site-packages included,
+# is a message on `files`. A worker runs sha256sum for each and sends
 # `digest  path` to `digests`. In the middle a worker is killed with SIGKILL, then the node that leads `files`;
 # a fourth node joins, and the killed one is started again on its data. No other command is needed.
 #
@@ -153,7 +153,7 @@ show() { # how many digests
 # --- the files -------------------------------------------------------------------------------------------
 
 library=$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
-find "$library" \( -name site-packages -o -name dist-packages \) -prune -o -type f -print | sort >"$dir/all"
+find "$library" -type f | sort >"$dir/all"
 if [[ -n $limit ]]; then head -n "$limit" "$dir/all" >"$dir/paths"; else mv "$dir/all" "$dir/paths"; fi
 total=$(wc -l <"$dir/paths")
 shown=$SECONDS
