@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -76,7 +74,7 @@ class Belonging:
         self._ended = False
         assert membership.roster is not None
         identity, roster = membership.identity, membership.roster
-        rng = random.Random(secrets.randbits(64))
+        rng = node.machine.random()
         silent = LEASE if identity.boot > 1 else 0.0
         broker = node.broker
         around = broker.surroundings
@@ -102,8 +100,8 @@ class Belonging:
             me.address,
             VERSION,
         )
-        self.peers = Peers(self, greeted, acquaintances)
-        self._gossip = Gossiping(greeted, me, self.peers, rng, node.config.join)
+        self.peers = Peers(self, greeted, acquaintances, node.machine)
+        self._gossip = Gossiping(greeted, me, self.peers, rng, node.config.join, node.machine.open_datagrams)
         self._gossips = False
         self._own = Own()
 

@@ -2,7 +2,7 @@
 
 `run` is for waiting: seconds that never go back nor jump, from an arbitrary start.  `wall` is for what
 is stored: milliseconds since 1970, as this node's clock shows them; it may be set back or forth by
-whoever keeps the machine's clock, and a core must survive that.
+whoever keeps the machine's clock, and a core must survive that.  `asleep` is for leases (rule L4).
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 
 class Now(NamedTuple):
-    """One reading of both clocks."""
+    """One reading of the clocks."""
 
     run: float
     wall: int
+    asleep: float = 0.0
+    """Seconds, from an arbitrary start, for which the machine was suspended: `run` does not count them."""
 
     def wall_at(self, run: float) -> int:
         """Return what the wall clock will show at `run`, if nobody sets it."""

@@ -81,7 +81,7 @@ class Clustering:
         self.me = broker.identity.node
         config = broker.config
         self._replicas, self._write_quorum = config.replicas, config.write_quorum
-        self._clock = LeaseClock(Reading(now.run, now.run, now.wall / 1000))
+        self._clock = LeaseClock(Reading(now.run, now.run + now.asleep, now.wall / 1000))
         self.linked: dict[NodeId, float] = {}
         """Nodes that this one can talk to, since when."""
         self._sent: list[tuple[NodeId, Message]] = []
@@ -343,7 +343,7 @@ class Clustering:
     def advance(self, now: Now) -> None:
         """Let the lease clocks go on."""
         self._broker.now = now
-        self._clock.advance(Reading(now.run, now.run, now.wall / 1000))
+        self._clock.advance(Reading(now.run, now.run + now.asleep, now.wall / 1000))
 
     def tick(self, now: Now) -> None:
         """Do what is due."""

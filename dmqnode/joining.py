@@ -11,7 +11,6 @@ majority is there.  The others then join it.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,8 @@ from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST, ClientConnecti
 from dmqnode.doors import Door
 from dmqnode.errors import DMQError, ProtocolError
 from dmqnode.logs import say, say_rarely
-from dmqnode.membership import Membership, found, join, read_membership
+from dmqnode.machine import MACHINE, Machine
+from dmqnode.membership import KEY_SIZE, Membership, found, join, read_membership
 from dmqnode.messages import Failed, Hello, Members, Message, NodeStatus, Report, Step, Welcome
 from dmqnode.roster import Member
 from dmqnode.tokens import Tokens
@@ -66,6 +66,7 @@ class Joining:
     membership: Membership
     me: Member
     token: str | None
+    machine: Machine
 
     async def settle(self) -> Membership:
         """Return the node's membership once it has one; may wait for ever.
@@ -90,7 +91,7 @@ class Joining:
         if known.roster is None and not known.used and seeds:
             return await self._join(seeds)
         await self._look(seeds)
-        return await trio.to_thread.run_sync(found, self.store, known, name, self.me)
+        return await self._found()
 
     async def _look(self, seeds: list[str]) -> None:
         """Refuse to go on alone where a seed is of another cluster.  Errors: CannotJoin."""
@@ -106,6 +107,7 @@ class Joining:
                 )
 
     async def _join(self, seeds: list[str]) -> Membership:
+        rng = self.machine.random()
         all_seeds = sorted({*seeds, self.me.address}, key=host_port)
         say("looking for a cluster to join", seeds=",".join(seeds))
         answer: tuple[str, Report] | None = None
@@ -119,13 +121,17 @@ class Joining:
                     break
                 if 2 * len(there) > len(all_seeds) and self.me.address == all_seeds[0]:
                     break
-                await trio.sleep(random.uniform(*AGAIN))
+                await trio.sleep(rng.uniform(*AGAIN))
             nursery.cancel_scope.cancel()
         if answer is not None:
             return await self._joined(*answer)
+        say("founding a cluster: no seed has one", cluster=self.config.cluster)
+        return await self._found()
+
+    async def _found(self) -> Membership:
+        key = self.machine.chance(KEY_SIZE)
         name = self.config.cluster
-        say("founding a cluster: no seed has one", cluster=name)
-        return await trio.to_thread.run_sync(found, self.store, self.membership, name, self.me)
+        return await self.machine.in_thread(found, self.store, self.membership, name, self.me, key)
 
     async def _ask_all(
         self, seeds: list[str], all_seeds: list[str]
@@ -163,7 +169,7 @@ class Joining:
             name = self.config.cluster
             return join(self.store, self.membership, cluster=cluster, name=name, key=key, roster=roster)
 
-        return await trio.to_thread.run_sync(write)
+        return await self.machine.in_thread(write)
 
     async def _ask(self, seed: str, request: Message, seconds: float) -> Report | Failed:
         """Ask a seed one thing; a Failed that may be retried stands for no answer."""
@@ -184,7 +190,7 @@ class Joining:
         )
         connection = ClientConnection(hello, trio.current_time())
         asked = False
-        async with await trio.open_tcp_stream(*host_port(seed)) as stream:
+        async with await self.machine.dial(*host_port(seed)) as stream:
             while True:
                 if connection.welcome is not None and not asked:
                     if connection.welcome.cluster != self.config.cluster:
@@ -278,13 +284,18 @@ class WaitingRoom:
 
 
 async def settle(
-    config: NodeConfig, store: Store, listeners: Sequence[Door], advertise: str, tokens: Tokens | None
+    config: NodeConfig,
+    store: Store,
+    listeners: Sequence[Door],
+    advertise: str,
+    tokens: Tokens | None,
+    machine: Machine = MACHINE,
 ) -> Membership:
     """Read or make a node's membership; wait for a cluster to join if that is what it is to do.
 
     Errors: CannotJoin.
     """
-    membership = await trio.to_thread.run_sync(read_membership, store)
+    membership = await machine.in_thread(read_membership, store, machine.chance)
     me = Member(membership.identity.node, config.name, advertise, config.zone)
     token = tokens.first if tokens is not None else None
-    return await Joining(config, store, listeners, membership, me, token).settle()
+    return await Joining(config, store, listeners, membership, me, token, machine).settle()

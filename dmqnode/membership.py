@@ -12,7 +12,8 @@ The functions block; call them in a worker thread.
 from __future__ import annotations
 
 import logging
-import secrets
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import cbor2
@@ -33,6 +34,8 @@ CLUSTER = b"n\x00cluster"
 ACQUAINTANCES = b"n\x00acquaintances"
 KEY_SIZE = 32
 CLUSTER_ID_SIZE = 16
+Chance = Callable[[int], bytes]
+"""Returns so many random bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Membership:
         return roster is not None and (roster.version > 1 or len(roster.members) > 1)
 
 
-def take_identity(store: Store) -> tuple[Identity, bytes]:
+def take_identity(store: Store, chance: Chance = os.urandom) -> tuple[Identity, bytes]:
     """Read who this node is, or make it up; count this start; return it with the cluster's id (I1, I3).
 
     If the record is damaged it is set aside, and this node is a new one (I2).
@@ -73,19 +76,19 @@ def take_identity(store: Store) -> tuple[Identity, bytes]:
             level=logging.ERROR,
         )
     if record is None:
-        node, boot, cluster = NodeId(secrets.token_bytes(NODE_ID_SIZE)), 0, secrets.token_bytes(16)
+        node, boot, cluster = NodeId(chance(NODE_ID_SIZE)), 0, chance(CLUSTER_ID_SIZE)
     else:
         (node, boot, _), cluster = decode_identity(record)
-    identity = Identity(node, boot + 1, secrets.randbits(32))
+    identity = Identity(node, boot + 1, int.from_bytes(chance(4)))
     batch = WriteBatch()
     batch.put(IDENTITY, encode_identity(identity, cluster))
     store.write(batch, sync=True)
     return identity, cluster
 
 
-def read_membership(store: Store) -> Membership:
+def read_membership(store: Store, chance: Chance = os.urandom) -> Membership:
     """Take an identity, and read what is known of the cluster."""
-    identity, cluster = take_identity(store)
+    identity, cluster = take_identity(store, chance)
     record, roster, met = store.get(CLUSTER), store.get(ROSTER_KEY), store.get(ACQUAINTANCES)
     name, key = cbor2.loads(record) if record is not None else ("", b"")
     return Membership(
@@ -100,11 +103,14 @@ def read_membership(store: Store) -> Membership:
     )
 
 
-def found(store: Store, membership: Membership, name: str, me: Member) -> Membership:
-    """Found a cluster of this one node, or tell the one that has no other member where it now is."""
-    membership = replace(
-        membership, name=name, key=membership.key or secrets.token_bytes(KEY_SIZE), roster=Roster(1, (me,))
-    )
+def found(store: Store, membership: Membership, name: str, me: Member, key: bytes = b"") -> Membership:
+    """Found a cluster of this one node, or tell the one that has no other member where it now is.
+
+    Arguments:
+        key: random bytes; unless it has a key already, it gets this one.
+    """
+    key = membership.key or key or os.urandom(KEY_SIZE)
+    membership = replace(membership, name=name, key=key, roster=Roster(1, (me,)))
     _write(store, membership)
     return membership
 

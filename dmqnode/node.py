@@ -12,17 +12,17 @@ import trio
 
 from dmqnode.belonging import Belonging, Own
 from dmqnode.broker import Broker
-from dmqnode.clock import Now
 from dmqnode.config import NodeConfig
 from dmqnode.disk import look, perform_read
 from dmqnode.doors import Door, Doors
 from dmqnode.errors import DMQError, NotAuthorized
 from dmqnode.logs import say, say_rarely
+from dmqnode.machine import MACHINE, Machine
 from dmqnode.membership import Membership
 from dmqnode.messages import Delivered, Failed, Hello, Message, Welcome
 from dmqnode.pending import Pending
 from dmqnode.reads import Read
-from dmqnode.resources import give_memory_back, resident_memory
+from dmqnode.resources import give_memory_back
 from dmqnode.roster import Member
 from dmqnode.session import ConnectionSession
 from dmqnode.tokens import Tokens
@@ -48,7 +48,7 @@ class Node:
         listeners: the doors, as from `trio.open_tcp_listeners`.
         address: HOST:PORT of the first.
         advertise: HOST:PORT where other nodes reach it, if that is another.
-        wall: milliseconds since 1970.
+        machine: gives time, chance, threads, and ways to other nodes.
     """
 
     def __init__(
@@ -59,13 +59,14 @@ class Node:
         listeners: list[Door],
         *,
         address: str,
-        wall: Callable[[], int],
+        machine: Machine = MACHINE,
         advertise: str = "",
         tokens: Tokens | None = None,
     ) -> None:
         self.config = config
         self._store = store
-        self._wall = wall
+        self.machine = machine
+        self.now = machine.now
         self._tokens = tokens
         identity = membership.identity
         self.broker = Broker(config, identity, self.now())
@@ -81,7 +82,7 @@ class Node:
         self._sleeping_until = math.inf
         self._stop = trio.Event()
         self._settled = trio.Event()
-        self._committer = Committer(store, self)
+        self._committer = Committer(store, self, machine.in_thread)
         self._committing = False
         """From a kick until there is nothing more to write."""
         self._reading = trio.CapacityLimiter(READERS)
@@ -91,10 +92,6 @@ class Node:
         self._periods = 0
         self._dead = False
         self.ended = trio.Event()
-
-    def now(self) -> Now:
-        """Return the time."""
-        return Now(trio.current_time(), self._wall())
 
     # --- running -------------------------------------------------------------------------------------
 
@@ -292,7 +289,7 @@ class Node:
             self._wake.set()
 
     async def _read(self, number: int, read: Read) -> None:
-        rows = await trio.to_thread.run_sync(perform_read, self._store, read, limiter=self._reading)
+        rows = await self.machine.in_thread(perform_read, self._store, read, limiter=self._reading)
         for key in rows.damaged:
             say_rarely("a damaged record was set aside", level=logging.ERROR, key=key.hex())
         self.broker.read_done(self.now(), number, rows)
@@ -302,7 +299,7 @@ class Node:
         try:
             while self.broker.compactions:
                 compact = self.broker.compactions.pop(0)
-                await trio.to_thread.run_sync(
+                await self.machine.in_thread(
                     self._store.compact, compact.start, compact.stop, limiter=self._reading
                 )
         finally:
@@ -328,13 +325,13 @@ class Node:
 
     async def _measure(self) -> None:
         around = self.broker.surroundings
-        around.memory = resident_memory()
+        around.memory = self.machine.memory()
         self._periods += 1
         if around.memory > self.config.memory_limit * 3 // 4 and self._periods % TRIM_PERIODS == 0:
             gc.collect()
-            await trio.to_thread.run_sync(give_memory_back, limiter=self._reading)
-            around.memory = resident_memory()
-        usage = await trio.to_thread.run_sync(_disk_usage, self._store, limiter=self._reading)
+            await self.machine.in_thread(give_memory_back, limiter=self._reading)
+            around.memory = self.machine.memory()
+        usage = await self.machine.in_thread(_disk_usage, self._store, limiter=self._reading)
         around.free_disk, around.store_bytes, around.set_aside = usage
 
 

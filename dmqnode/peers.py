@@ -7,7 +7,6 @@ either breaks     both are closed, so that nothing of the old link is heard on t
 from __future__ import annotations
 
 import os
-import random
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,6 +17,7 @@ from dmqnode.errors import ProtocolError, UsageError
 from dmqnode.greetings import PeerHello
 from dmqnode.ids import NodeId
 from dmqnode.logs import say, say_rarely
+from dmqnode.machine import Machine
 from dmqnode.messages import Failed, Message
 from dmqnode.peerlink import OTHER_CLUSTER, SILENCE, Incoming, Outgoing, Self
 from dmqnode.roster import Member, Roster
@@ -79,12 +79,17 @@ class Peers:
         belonging: to whom they tell what becomes of them.
         me: as whom the node greets.
         acquaintances: decides who is welcome.
+        machine: has the ways to them.
     """
 
-    def __init__(self, belonging: Belonging, me: Self, acquaintances: Acquaintances) -> None:
+    def __init__(
+        self, belonging: Belonging, me: Self, acquaintances: Acquaintances, machine: Machine
+    ) -> None:
         self._belonging = belonging
         self._me = me
         self._acquaintances = acquaintances
+        self._machine = machine
+        self._rng = machine.random()
         self._known: dict[NodeId, Peer] = {}
         self._roster: Roster | None = None
         self._written: dict[Peer, None] = {}
@@ -176,7 +181,7 @@ class Peers:
                 else:
                     self._complain(peer, why)
                 peer.kicked = trio.Event()
-                with trio.move_on_after(random.uniform(pause / 2, pause)):
+                with trio.move_on_after(self._rng.uniform(pause / 2, pause)):
                     await peer.kicked.wait()
                     await trio.sleep(BACK_OFF[0] / 2)
                 pause = min(BACK_OFF[1], 2 * pause)
@@ -194,14 +199,16 @@ class Peers:
         try:
             host, port = host_port(peer.address)
             with trio.fail_after(DIAL_TIMEOUT):
-                stream = await trio.open_tcp_stream(host, port)
+                stream = await self._machine.dial(host, port)
         except trio.TooSlowError:
             return "no answer to the dial"
         except UsageError as error:
             return str(error)
         except OSError as error:
             return str(error.strerror or error)
-        outgoing = Outgoing(self._me, peer.member.node, os.urandom(CHALLENGE_SIZE), trio.current_time())
+        outgoing = Outgoing(
+            self._me, peer.member.node, self._machine.chance(CHALLENGE_SIZE), trio.current_time()
+        )
         peer.rest, peer.leaving = b"", 0
         peer.outgoing, peer.stream = outgoing, stream
         try:
@@ -274,7 +281,7 @@ class Peers:
 
     async def accept(self, stream: Stream, head: bytes) -> None:
         """Listen to a peer that has dialled, and written the magic, until that ends."""
-        incoming = Incoming(self._me, self._judge, os.urandom(CHALLENGE_SIZE), trio.current_time())
+        incoming = Incoming(self._me, self._judge, self._machine.chance(CHALLENGE_SIZE), trio.current_time())
         peer: Peer | None = None
         with trio.CancelScope() as scope:
             try:

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -85,7 +84,6 @@ async def _serve(config: NodeConfig) -> None:
                 membership,
                 list(listeners),
                 address=address,
-                wall=lambda: time.time_ns() // 1_000_000,
                 advertise=advertise,
                 tokens=tokens,
             )

@@ -9,7 +9,8 @@ The loop is the only writer of its store, so writes reach the disk in the order 
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
@@ -58,12 +59,19 @@ class Shell(Protocol[G]):
 class Committer(Generic[G]):
     """Writes what `shell` collects to `store`.
 
+    `in_thread` calls what blocks, as `trio.to_thread.run_sync` does.
     `free_bytes`: what the disk had left after the last write, None before the first.
     """
 
-    def __init__(self, store: Store, shell: Shell[G]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shell: Shell[G],
+        in_thread: Callable[..., Awaitable[Any]] = trio.to_thread.run_sync,
+    ) -> None:
         self._store = store
         self._shell = shell
+        self._in_thread = in_thread
         self._kicked = trio.Event()
         self._thread = trio.CapacityLimiter(1)
         self.free_bytes: int | None = None
@@ -102,7 +110,8 @@ class Committer(Generic[G]):
         patience = trio.current_time() + ROOM_WAIT
         while True:
             try:
-                return await trio.to_thread.run_sync(self._write_now, group, limiter=self._thread)
+                free: int = await self._in_thread(self._write_now, group, limiter=self._thread)
+                return free
             except DiskFull:
                 if trio.current_time() >= patience:
                     raise

@@ -70,7 +70,8 @@ MODULES = {
         """,
         # Act: sockets, disks, signals, files.
         "shell": """
-            belonging disk doors gossiping joining logs membership node peers process resources session tokens
+            belonging disk doors gossiping joining logs machine membership node peers process resources
+            session tokens
         """,
     },
     "gossip": {

@@ -14,8 +14,10 @@ import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from dmqnode.batch import encode, parse
+from dmqnode.clock import Now
 from dmqnode.config import NodeConfig
 from dmqnode.connection import Connection
+from dmqnode.machine import Machine
 from dmqnode.membership import found, read_membership
 from dmqnode.messages import (
     Ack,
@@ -37,6 +39,14 @@ from storage.ops import WriteBatch
 
 WALL = 1_700_000_000_000
 _PRODUCERS = count()
+
+
+class OnTime(Machine):
+    """Its wall clock goes with the running time."""
+
+    def now(self) -> Now:
+        run = trio.current_time()
+        return Now(run, WALL + round(run * 1000))
 
 
 class GatedStore(MemoryStore):
@@ -180,7 +190,7 @@ async def running(store: MemoryStore, **settings: Any) -> AsyncIterator[Running]
         membership,
         [door],
         address="memory:1",
-        wall=lambda: WALL + round(trio.current_time() * 1000),
+        machine=OnTime(),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

@@ -1,0 +1,41 @@
+"""The machine's clocks, as leases need them."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from dmqnode.broker import Broker
+from dmqnode.clock import Now
+from dmqnode.clustering import Clustering
+from dmqnode.config import NodeConfig
+from dmqnode.ids import NodeId
+from dmqnode.machine import Machine
+from dmqnode.records import Identity
+from dmqnode.roster import Member, Roster
+
+
+async def test_sleep_of_the_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: trio.current_time() + 5.0)
+    before = Machine().now()
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: trio.current_time() + 65.0)
+    after = Machine().now()
+    assert after.asleep - before.asleep == pytest.approx(60.0, abs=0.1)
+    assert after.run - before.run < 1.0
+    assert abs(after.wall / 1000 - time.time()) < 5.0
+
+
+def test_a_lease_runs_while_the_machine_sleeps() -> None:
+    """L4: the holder counts the time for which its monotonic clock stood still, the granter does not."""
+    me = NodeId(b"node0001")
+    now = Now(100.0, 1_700_000_000_000, 7.0)
+    broker = Broker(NodeConfig(data=Path("/nowhere"), name="n"), Identity(me, 1, 1), now)
+    roster = Roster(2, (Member(me, "n", "n:1"), Member(NodeId(b"node0002"), "m", "m:1")))
+    clustering = Clustering(broker, roster, random.Random(1), now, silent=0.0)
+    clustering.advance(Now(100.5, 1_700_000_000_500, 67.0))
+    assert clustering._clock.fast == pytest.approx(60.5)
+    assert clustering._clock.slow == pytest.approx(0.5)
