@@ -1,6 +1,6 @@
 # make demo      run the example pipeline on three nodes of its own
 # make test      format, lint, types and tests, in an environment made here (.venv)
-# make torture   the same random tests with many more seeds: make torture SEEDS=1000
+# make torture   the same random tests with many more seeds: make torture SEEDS=10000
 # make bench     throughput and latency on this machine
 # make dist      wheel and source archive in dist/
 # make clean     remove everything that was made here
@@ -8,6 +8,7 @@
 # Only make and Python 3.11 or newer are needed; PYTHON=/path/to/python3.12 chooses another one than the first found.
 
 SEEDS ?= 1000
+JOBS  ?= auto
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -32,7 +33,7 @@ test: $(READY)
 	$(BIN)/pytest -q
 
 torture: $(READY)
-	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -m "torture or hypothesis"
+	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -n $(JOBS) -m "torture or hypothesis"
 
 bench: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/figures.py

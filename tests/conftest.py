@@ -7,12 +7,19 @@ import os
 import pytest
 from hypothesis import settings
 
-# `make torture SEEDS=n` raises both the examples of property tests and the runs of seeded campaigns. A test
-# therefore does not fix `max_examples`; one whose examples are costly takes a fraction:
+# `make torture SEEDS=n` raises the runs of seeded campaigns and the examples of property tests in step: n
+# counts runs of the swarm of whole nodes; the other campaigns take their share of it. So a test does not fix
+# `max_examples`; one whose examples are costly takes a fraction of them:
 # `@settings(max_examples=settings().max_examples // 4)`.
 TORTURE = int(os.environ.get("DMQ_TORTURE_SEEDS", "0"))
-EXAMPLES = TORTURE or 60
-SEEDS = TORTURE or 20
+SEEDS = TORTURE or 300
+EXAMPLES = max(2, SEEDS // 5)
+SHARE = 1 / 15
+"""What a campaign runs of the seeds if it does not say otherwise by `@pytest.mark.share(...)`."""
+SHARD = 100
+"""A torture is cut into tests of so many seeds (times the share), which run on several processors."""
+SMALLEST = 20
+"""Seeds that a test runs at least, for it says what must have happened in some of them."""
 
 settings.register_profile("local", deadline=None, max_examples=EXAMPLES)
 settings.register_profile("ci", deadline=None, max_examples=EXAMPLES, derandomize=True, print_blob=True)
@@ -20,10 +27,23 @@ settings.register_profile("torture", deadline=None, max_examples=EXAMPLES, print
 settings.load_profile("torture" if TORTURE else "ci" if os.environ.get("CI") else "local")
 
 
-@pytest.fixture
-def seeds() -> range:
-    """The seeds a campaign runs through: few in `make test`, as many as asked for in `make torture`."""
-    return range(SEEDS)
+def names_of(mark: pytest.Mark) -> list[str]:
+    """Return the names of the arguments that a test is parametrized with."""
+    names = mark.args[0]
+    return [n.strip() for n in names.split(",")] if isinstance(names, str) else list(names)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that takes `seeds` a range of them: few in `make test`, many shards in `make torture`."""
+    own = {name for mark in metafunc.definition.iter_markers("parametrize") for name in names_of(mark)}
+    if "seeds" not in metafunc.fixturenames or "seeds" in own:
+        return
+    mark = metafunc.definition.get_closest_marker("share")
+    share = mark.args[0] if mark is not None else SHARE
+    count = max(1, round(SEEDS * share))
+    size = max(SMALLEST, round(SHARD * share)) if TORTURE else count
+    shards = [range(first, min(first + size, count)) for first in range(0, count, size)]
+    metafunc.parametrize("seeds", shards, ids=[f"{shard.start}-{shard.stop - 1}" for shard in shards])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
