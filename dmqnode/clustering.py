@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import cbor2
 
@@ -36,13 +36,11 @@ from dmqnode.ids import NodeId, PartitionId, partition_id
 from dmqnode.keys import PartitionKeys
 from dmqnode.leaseclock import LeaseClock, Reading
 from dmqnode.mender import Mender
-from dmqnode.messages import (
-    Message,
-    Step,
-)
+from dmqnode.messages import Message, Step
 from dmqnode.overview import Overview
 from dmqnode.partition import Partition
-from dmqnode.pending import Look, Shipment
+from dmqnode.pending import Addition, Look, Shipment
+from dmqnode.port import T, Then
 from dmqnode.queue import Queue
 from dmqnode.queues import Definition
 from dmqnode.reads import Procedure
@@ -54,8 +52,6 @@ from storage.ops import WriteBatch
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
 
-T = TypeVar("T")
-Then = Callable[[Now], None]
 SETTLED = 2.5
 """Seconds after which a node that came back grants again, and may lead: a little over a lease."""
 LOOK_EVERY = 0.5
@@ -86,7 +82,7 @@ class Clustering:
         """Nodes that this one can talk to, since when."""
         self._sent: list[tuple[NodeId, Message]] = []
         self._loop: deque[Message] = deque()
-        self._entries: dict[PartitionId, list[tuple[WriteBatch, Then, Ranges]]] = {}
+        self._entries: dict[PartitionId, list[Addition]] = {}
         self._look_at = now.run
         self._later: list[tuple[float, int, Then]] = []
         self._tie = count()
@@ -139,11 +135,8 @@ class Clustering:
 
     def placed(self, definition: Definition) -> Definition:
         """Return a new queue's definition with the homes of its partitions (H5)."""
-        homes = []
-        for index in range(definition.settings.partitions):
-            wanted = self.wanted(partition_id(definition.id, index))
-            homes.append(wanted)
-        return replace(definition, homes=tuple(homes))
+        indexes = range(definition.settings.partitions)
+        return replace(definition, homes=tuple(self.wanted(partition_id(definition.id, i)) for i in indexes))
 
     def first_homes(self, definition: Definition, index: int) -> HomeSet:
         """Return the home set with which a partition began (H5)."""
@@ -234,16 +227,23 @@ class Clustering:
         return sent
 
     def replicate(
-        self, now: Now, partition: PartitionId, ops: WriteBatch, then: Then, brought: Ranges = ()
+        self,
+        now: Now,
+        partition: PartitionId,
+        ops: WriteBatch,
+        then: Then,
+        brought: Ranges = (),
+        relied: Ranges = (),
     ) -> bool:
         """Write to a partition led here; `then` is called once enough homes have it.  False: not led.
 
         Arguments:
             brought: messages that `ops` writes.
+            relied: messages that enough homes must have, too.
         """
         if not self.cluster.leads(partition):
             return False
-        self._entries.setdefault(partition, []).append((ops, then, brought))
+        self._entries.setdefault(partition, []).append(Addition(ops, then, brought, relied))
         self._broker.write_meta(WriteBatch(), lambda now: None)
         return True
 
@@ -302,8 +302,7 @@ class Clustering:
         for partition in partitions:
             ops = WriteBatch()
             collected = partition.collect(now, ops)
-            extra = entries.pop(partition.id, [])
-            out += self._ship(partition.id, ops, extra, batch, collected, sync=sync)
+            out += self._ship(partition.id, ops, entries.pop(partition.id, []), batch, collected, sync=sync)
         for id_, extra in entries.items():
             out += self._ship(id_, WriteBatch(), extra, batch, None, sync=sync)
         self.cluster.streams.flush()
@@ -313,24 +312,27 @@ class Clustering:
         self,
         id_: PartitionId,
         ops: WriteBatch,
-        extra: list[tuple[WriteBatch, Then, Ranges]],
+        extra: list[Addition],
         batch: WriteBatch,
         collected: Any,
         *,
         sync: bool,
     ) -> list[Shipment]:
-        for more, _, _ in extra:
-            ops.extend(more)
-        lacks = {} if collected is None else collected.partition.take_lacks()
-        brought = tuple(b for _, _, ranges in extra for b in ranges)
-        shipped = self.cluster.streams.collected(id_, ops, sync=sync, lacks=lacks, brought=brought)
+        for more in extra:
+            ops.extend(more.ops)
+        lacks, voids = ({}, {}) if collected is None else collected.partition.elsewhere.take()
+        brought = tuple(b for more in extra for b in more.brought)
+        relied = tuple(r for more in extra for r in more.relied)
+        tell = self.cluster.streams.collected
+        shipped = tell(id_, ops, sync=sync, lacks=lacks, brought=brought, voids=voids)
         if shipped is None:
             return []  # the lease ended meanwhile: nothing of this may be written
         batch.extend(ops)
         number, seq = shipped
         # Its own copy has followed so far, too, and counts as such for whoever leads next.
         batch.put(stamp_key(PartitionKeys.of(id_)), encode_stamp(shipped))
-        shipment = Shipment(id_, number, seq, collected, tuple(then for _, then, _ in extra), brought)
+        then = tuple(more.then for more in extra)
+        shipment = Shipment(id_, number, seq, collected, then, brought, relied)
         self.hosted.shipped(shipment)
         return [shipment]
 

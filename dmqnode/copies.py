@@ -11,14 +11,17 @@ after a restart.  Whoever holds a lower lease number than was promised is refuse
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from dmqnode.clock import Now
 from dmqnode.copying import (
     LACK,
+    VOID,
     align_rows,
     decode_ops,
     delete_all,
     delete_stale,
+    delete_void,
     put_batch,
     read_batches,
     split_own,
@@ -130,14 +133,25 @@ class Copies:
         copy = self._copy(partition)
         copy.stale = stale
 
-        def deleted(now: Now, result: None) -> None:
-            if copy.stale is stale:
-                copy.stale = {}
-                ops = WriteBatch()
-                ops.delete(stale_key(copy.keys))
-                self._port.write(ops, lambda now: None)
+        done = partial(self._deleted, copy, stale)
+        self._port.read(now, delete_stale(copy.keys, stale, dead, self._port), done)
 
-        self._port.read(now, delete_stale(copy.keys, stale, dead, self._port), deleted)
+    def _deleted(self, copy: Copy, stale: Stale, now: Now, result: None) -> None:
+        if copy.stale is stale:
+            copy.stale = {}
+            ops = WriteBatch()
+            ops.delete(stale_key(copy.keys))
+            self._port.write(ops, lambda now: None)
+
+    def _void(self, copy: Copy, void: Stale, ops: WriteBatch) -> None:
+        """The leader says what died that it does not hold: delete it once that is on disk."""
+        stale = {log: RangeSet(died) for log, died in copy.stale.items()}
+        for log, died in void.items():
+            for low, high in died:
+                stale.setdefault(log, RangeSet()).add(low, high)
+                self._close_gap(copy, log, low, high, ops)
+        copy.stale = stale
+        ops.put(stale_key(copy.keys), encode_gaps(stale))
 
     @property
     def lacking(self) -> int:
@@ -260,19 +274,28 @@ class Copies:
             return
         if entry.seq <= copy.seq:
             return  # it came twice
-        ops = self._read_ops(copy, entry.ops)
+        ops, void = self._read_ops(copy, entry.ops)
         copy.seq = entry.seq
         ops.put(stamp_key(copy.keys), encode_stamp((number, entry.seq)))
         mark = (partition, entry.n, entry.seq)
 
         def written(now: Now) -> None:
             self._confirmed.setdefault((sender, sync), []).append(mark)
+            if void:
+                done = partial(self._deleted, copy, stale)
+                self._port.read(now, delete_void(copy.keys, void, self._port), done)
 
+        if void:
+            self._void(copy, void, ops)
+        stale = copy.stale
         self._port.write(ops, written, sync=sync)
 
-    def _read_ops(self, copy: Copy, data: bytes) -> WriteBatch:
-        """Read an entry's writes; what they bring is no gap any more.  Errors: ProtocolError."""
-        ops = WriteBatch()
+    def _read_ops(self, copy: Copy, data: bytes) -> tuple[WriteBatch, Stale]:
+        """Read an entry's writes, and what is to be deleted if it is here.  Errors: ProtocolError.
+
+        What the entry brings, or calls dead, is no gap any more.
+        """
+        ops, void = WriteBatch(), Stale()
         for key, record in decode_ops(data):
             if record is None:
                 ops.delete(copy.keys.prefix + key)
@@ -283,11 +306,18 @@ class Copies:
                     missing.add(low, high)
                 ops.put(gaps_key(copy.keys), encode_gaps(copy.gaps))
                 continue
+            if key[:1] == VOID:
+                void[LogId(key[1:])] = RangeSet.decode(record)
+                continue
             ops.put(copy.keys.prefix + key, record)
             if copy.gaps and key[:1] == b"b" and len(record) > BATCH_HEAD:
                 log, first = LogId(key[1:-8]), int.from_bytes(key[-8:], "big")
                 self._close_gap(copy, log, first, first + read_batch_head(record)[1], ops)
-        return ops
+            elif copy.gaps and key[:1] == b"d":
+                log = LogId(key[1:-4])
+                for low, high in RangeSet.decode(record):
+                    self._close_gap(copy, log, low, high, ops)
+        return ops, void
 
     def _close_gap(self, copy: Copy, log: LogId, low: int, high: int, ops: WriteBatch) -> None:
         missing = copy.gaps.get(log)

@@ -35,6 +35,8 @@ FILL_BYTES = 512 << 10
 DELETE_ROWS = 1024
 LACK = b"a"
 """In an entry: what follows is a log, of which the record says what nobody who follows has."""
+VOID = b"v"
+"""The same of what died and the leader does not hold: whoever does deletes it."""
 
 
 class Own(NamedTuple):
@@ -167,6 +169,22 @@ def delete_stale(keys: PartitionKeys, stale: Stale, dead: Stale, port: Port) -> 
                     break
 
 
+def delete_void(keys: PartitionKeys, void: Stale, port: Port) -> Procedure[None]:
+    """Delete the batches of messages that died, as far as all of each is dead by this copy's dead sets."""
+    dead: Stale = {}
+    for log in void:
+        known = dead[log] = RangeSet()
+        start, stop, more = keys.dead(log, 0), keys.dead(log, 0xFFFFFFFF), True
+        while more:
+            page = yield Scan(start, stop, DELETE_ROWS)
+            for key, record in page.rows:
+                start = key + b"\x00"
+                for low, high in RangeSet.decode(record):
+                    known.add(low, high)
+            more = page.more
+    yield from delete_stale(keys, void, dead, port)
+
+
 def delete_all(keys: PartitionKeys, port: Port) -> Procedure[None]:
     """Delete everything of a partition, a page at a time."""
     start, stop = keys.prefix, keys.prefix + b"\xff"
@@ -182,10 +200,11 @@ def delete_all(keys: PartitionKeys, port: Port) -> Procedure[None]:
             return
 
 
-def encode_ops(keys: PartitionKeys, ops: WriteBatch, lacks: Gaps) -> bytes:
-    """Return writes of one partition as they travel, and what the receiver lacks from then on."""
+def encode_ops(keys: PartitionKeys, ops: WriteBatch, lacks: Gaps, voids: Stale) -> bytes:
+    """Return writes of one partition as they travel; what the receiver lacks, and deletes, from then on."""
     size = len(keys.prefix)
     pairs = [[LACK + log, missing.encode()] for log, missing in lacks.items()]
+    pairs += [[VOID + log, died.encode()] for log, died in voids.items()]
     return cbor2.dumps(pairs + [[key[size:], record] for key, record in ops])
 
 
@@ -197,7 +216,7 @@ def decode_ops(data: bytes) -> list[tuple[bytes, bytes | None]]:
     except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
         raise ProtocolError(f"an entry is not CBOR: {error}") from error
     if not all(
-        type(k) is bytes and k[:1] in b"abdlmnstu" and k and (v is None or type(v) is bytes) for k, v in out
+        type(k) is bytes and k[:1] in b"abdlmnstuv" and k and (v is None or type(v) is bytes) for k, v in out
     ):
         raise ProtocolError("an entry is not a list of keys and records")
     return out

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cbor2
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 DEBTS = b"h"
 """The keys of debts: h, partition, log, first seq."""
 DEBTS_END = b"i"
+SPOILED = cbor2.dumps(None)
+"""Stands where a debt was that is damaged."""
 MAX_DEBTS = 100_000
 """Batches that one node keeps for others; further sends are refused."""
 KEEP_TIMEOUT = 2.0
@@ -69,6 +71,11 @@ class Debts:
         self._keeping: dict[int, _Keeping] = {}
         self._offered: dict[PartitionId, float] = {}
         self._offered_to: dict[PartitionId, NodeId] = {}
+        self._under_offer: dict[PartitionId, list[tuple[LogId, int]]] = {}
+        """What was offered last and not answered."""
+        self._spoiled: dict[PartitionId, dict[LogId, list[int]]] = {}
+        """Logs of which a kept batch was damaged here: this node does not know any more all that it owes of
+        them.  Where those batches began."""
         self._nonce = 0
         self._next_tick = -math.inf
         self.count = 0
@@ -79,9 +86,39 @@ class Debts:
         """Find what earlier runs kept."""
         self._broker.reads.start(now, _load(), self._loaded)
 
-    def _loaded(self, now: Now, found: list[tuple[PartitionId, LogId, int, int]]) -> None:
-        for partition, log, first, count in found:
+    def _loaded(self, now: Now, found: _Found) -> None:
+        for partition, log, first, count in found.debts:
             self._owe(partition, log, first, count)
+        self._spoil(found.damaged)
+
+    def _spoil(self, keys: list[bytes]) -> None:
+        """Batches that were kept are damaged: they are owed no more, but somebody else may keep them, too.
+
+        A mark in their place says so to later runs, as long as something of the same log is owed.
+        """
+        ops = WriteBatch()
+        for key in keys:
+            partition, log, first = _read_key(key)
+            if self._owed.get(partition, {}).pop((log, first), None) is not None:
+                self.count -= 1
+            self._spoiled.setdefault(partition, {}).setdefault(log, []).append(first)
+            ops.put(key, SPOILED)
+        for partition in {_read_key(key)[0] for key in keys}:
+            self._unspoil(partition, ops)
+        if len(ops):
+            self._broker.write_meta(ops, lambda now: None)
+
+    def _unspoil(self, partition: PartitionId, ops: WriteBatch) -> None:
+        """Forget the damage in logs of which nothing is owed any more."""
+        spoiled = self._spoiled.get(partition)
+        if spoiled is None:
+            return
+        owed = {log for log, _ in self._owed.get(partition, ())}
+        for log in [log for log in spoiled if log not in owed]:
+            for first in spoiled.pop(log):
+                ops.delete(_key(partition, log, first))
+        if not spoiled:
+            del self._spoiled[partition]
 
     def _owe(self, partition: PartitionId, log: LogId, first: int, count: int) -> None:
         owed = self._owed.setdefault(partition, {})
@@ -169,6 +206,7 @@ class Debts:
             case Offer():
                 self._clustering.hosted.take_debts(now, sender, message)
             case Taken():
+                self._put_back(message.partition)
                 self._forget(message.partition, message.taken)
                 self._offered_to.pop(message.partition, None)
                 if message.taken:
@@ -178,6 +216,13 @@ class Debts:
                 return False
         return True
 
+    def _put_back(self, partition: PartitionId) -> None:
+        """What was offered comes last from now on: what is not taken yet must not hold up the others."""
+        owed = self._owed.get(partition, {})
+        for batch in self._under_offer.pop(partition, ()):
+            if batch in owed:
+                owed[batch] = owed.pop(batch)
+
     def _forget(self, partition: PartitionId, taken: list[tuple[LogId, int]]) -> None:
         owed = self._owed.get(partition, {})
         ops = WriteBatch()
@@ -185,6 +230,7 @@ class Debts:
             if owed.pop((log, first), None) is not None:
                 self.count -= 1
                 ops.delete(_key(partition, log, first))
+        self._unspoil(partition, ops)
         if not owed:
             self._owed.pop(partition, None)
         if len(ops):
@@ -225,10 +271,12 @@ class Debts:
             clustering.find_leader(now, definition, partition)
             return
         self._offered_to[partition] = leader
-        wanted = list(owed)[:OFFER_BATCHES]
+        self._put_back(partition)
+        wanted = self._under_offer[partition] = list(owed)[:OFFER_BATCHES]
         keys = tuple(_key(partition, log, first) for log, first in wanted)
 
         def read(now: Now, rows: Rows) -> None:
+            self._spoil(rows.damaged)
             debts: list[Debt] = []
             size = 0
             for key, record in rows.rows:
@@ -246,15 +294,26 @@ class Debts:
         self._broker.reads.start(now, _get(keys), read)
 
     def _still_owed(self, partition: PartitionId) -> list[tuple[LogId, int, bytes]]:
-        """Say of every log what is owed: of those that this node itself wrote nothing else is anywhere."""
+        """Say of every log what is owed: of those that this node itself wrote nothing else is anywhere.
+
+        Of one in which something was damaged here all may be owed, by others who keep it.
+        """
         owed: dict[LogId, RangeSet] = {}
         for (log, first), count in self._owed.get(partition, {}).items():
             owed.setdefault(log, RangeSet()).add(first, first + count)
+        for log in self._spoiled.get(partition, ()):
+            owed[log] = RangeSet([(0, owed[log].end)])
         return [(log, ranges.end, ranges.encode()) for log, ranges in owed.items()]
 
 
 def _key(partition: PartitionId, log: LogId, first: int) -> bytes:
     return DEBTS + partition + log + first.to_bytes(8, "big")
+
+
+def _read_key(key: bytes) -> tuple[PartitionId, LogId, int]:
+    at = len(DEBTS) + PARTITION_ID_SIZE
+    partition, log = PartitionId(key[len(DEBTS) : at]), LogId(key[at : at + LOG_ID_SIZE])
+    return partition, log, int.from_bytes(key[-8:], "big")
 
 
 def encode_debt(debt: Debt) -> bytes:
@@ -268,8 +327,7 @@ def decode_debt(key: bytes, record: bytes) -> Debt:
         producer, sequence, floor, batch = cbor2.loads(record)
     except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
         raise ProtocolError(f"a debt cannot be read: {error}") from error
-    at = len(DEBTS) + PARTITION_ID_SIZE
-    log, first = LogId(key[at : at + LOG_ID_SIZE]), int.from_bytes(key[-8:], "big")
+    _, log, first = _read_key(key)
     return Debt(log, first, producer, sequence, floor, Blob(batch))
 
 
@@ -277,15 +335,23 @@ def _get(keys: tuple[bytes, ...]) -> Procedure[Rows]:
     return (yield Get(keys))
 
 
-def _load() -> Procedure[list[tuple[PartitionId, LogId, int, int]]]:
-    start, found = DEBTS, []
+class _Found(NamedTuple):
+    debts: list[tuple[PartitionId, LogId, int, int]]
+    damaged: list[bytes]
+
+
+def _load() -> Procedure[_Found]:
+    start, found = DEBTS, _Found([], [])
     while True:
         page = yield Scan(start, DEBTS_END, 512)
+        found.damaged.extend(page.damaged)
         for key, record in page.rows:
             start = key + b"\x00"
+            if record == SPOILED:
+                found.damaged.append(key)
+                continue
             debt = decode_debt(key, record)
-            at = len(DEBTS)
-            partition = PartitionId(key[at : at + PARTITION_ID_SIZE])
-            found.append((partition, debt.log, debt.first, read_batch_head(debt.record)[1]))
+            partition = _read_key(key)[0]
+            found.debts.append((partition, debt.log, debt.first, read_batch_head(debt.record)[1]))
         if not page.more:
             return found

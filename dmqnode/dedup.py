@@ -45,10 +45,12 @@ class Placed(NamedTuple):
 class Producer:
     """What is remembered of one producer."""
 
-    __slots__ = ("floor", "kept", "minute", "runs", "told")
+    __slots__ = ("floor", "kept", "minute", "runs", "saved", "told")
 
     def __init__(self, minute: int) -> None:
         self.minute = minute
+        self.saved: int | None = None
+        """The minute of its stored record, which says everything: there is one only."""
         self.floor = 0
         self.runs: dict[int, Runs] = {}
         """Where the send of each sequence not yet settled went."""
@@ -199,7 +201,7 @@ class Dedup:
         found = cbor2.loads(record)
         if name[:1] == _PRODUCER:
             known = self._producers.pop(name[1:], None) or Producer(minute)
-            known.minute = minute
+            known.minute = known.saved = minute
             self._producers[name[1:]] = known
             self._merge(known, found)
             if len(self._producers) > MAX_PRODUCERS:
@@ -229,6 +231,10 @@ class Dedup:
         for producer in self._dirty:
             known = self._producers[producer]
             name = _PRODUCER + producer
+            if known.saved is not None and known.saved != known.minute:
+                ops.delete(keys.sent(known.saved, name))
+                self._keys.get(known.saved, set()).discard(name)
+            known.saved = known.minute
             self._keys.setdefault(known.minute, set()).add(name)
             self.low = min(self.low, known.minute)
             ops.put(keys.sent(known.minute, name), encode_producer(known))

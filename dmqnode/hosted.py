@@ -7,6 +7,7 @@ made known once enough homes have it; when the lease ends before that, its outco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
@@ -29,6 +30,7 @@ from dmqnode.mending import (
     lack,
     repeated,
     take_debt,
+    void,
 )
 from dmqnode.messages import Message, Stored
 from dmqnode.partition import Partition
@@ -207,7 +209,8 @@ class Hosted:
             return
         for hosted in shard.partitions:
             for log, died in adopt(hosted, described).items():
-                hosted.state.purges += [(log, low, high) for low, high in died]
+                for low, high in died:
+                    void(hosted, log, low, high)
             self._keep_gaps(hosted)
             self._broker.touched(now, hosted)
             self._broker.registry.delete_purged(now, hosted)
@@ -240,6 +243,7 @@ class Hosted:
                 filled(now, hosted, log, batches)
                 self._keep_gaps(hosted)
                 self._broker.touched(now, hosted)
+                self._broker.registry.delete_purged(now, hosted)
                 self._broker.deliveries.serve(now, shard)
                 self._clustering.cluster.streams.look_again(now, partition)
                 then(now)
@@ -258,40 +262,64 @@ class Hosted:
         if shard is None or partition not in self._serving or not shard.partitions:
             return  # it is offered again, to whoever leads then
         (hosted,) = shard.partitions
-        ops = WriteBatch()
-        debts = [d for d in offer.debts if self._may_take(hosted, d)]
-        for debt in debts:
-            ops.extend(take_debt(now, hosted, debt))
+        ops, debts, repeats, relied = WriteBatch(), list[Debt](), list[Debt](), list[tuple[LogId, int, int]]()
+        for debt in offer.debts:
+            # One by one: what was taken in a moment ago is not safe yet.
+            ranges = self._first_of(hosted, debt)
+            if not ranges:
+                ops.extend(take_debt(now, hosted, debt))
+                debts.append(debt)
+            elif self._clustering.cluster.streams.spread(hosted.id, ranges):
+                repeats.append(debt)
+                relied += ranges
         for log, end, owed in offer.owed:
             await_more(hosted, log, end)
             if log[: len(sender)] == sender:
                 give_up(hosted, log, end, RangeSet.decode(owed))
+        self._take(now, sender, shard, ops, debts)
+        if repeats:
+            # What they repeat must be safe for certain; then they die, and that is told.
+            safe = partial(self._repeats, sender=sender, shard=shard, debts=repeats)
+            self._clustering.replicate(now, partition, WriteBatch(), safe, relied=tuple(relied))
+
+    def _first_of(self, hosted: Partition, debt: Debt) -> Ranges:
+        """Return where that went which a debt repeats; if that is lost, the debt stands for it."""
+        ranges = tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
+        if ranges and self._clustering.cluster.streams.nowhere(hosted.id, ranges):
+            give_up_for(hosted, debt, ranges)
+            return ()
+        return ranges
+
+    def _repeats(self, now: Now, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
+        """What some debts repeat is on enough homes: they die."""
+        (hosted,) = shard.partitions
+        if hosted.gone:
+            return
+        ops = WriteBatch()
+        for debt in debts:
+            ops.extend(take_debt(now, hosted, debt))
+        self._take(now, sender, shard, ops, debts)
+
+    def _take(self, now: Now, sender: NodeId, shard: Queue, ops: WriteBatch, debts: list[Debt]) -> None:
+        (hosted,) = shard.partitions
         self._keep_gaps(hosted)
         self._broker.touched(now, hosted)
+        brought = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in debts)
+        taken = partial(self._taken, sender=sender, shard=shard, debts=debts)
+        self._clustering.replicate(now, hosted.id, ops, taken, brought)
 
-        def brought(now: Now) -> None:
-            if not hosted.gone:
-                for debt in debts:
-                    filled(now, hosted, debt.log, [BatchRecord(debt.first, debt.record)])
-                self._keep_gaps(hosted)
-                self._broker.touched(now, hosted)
-                self._broker.deliveries.serve(now, shard)
-                self._clustering.cluster.streams.look_again(now, partition)
-            self._clustering.send(sender, Taken(partition, [(d.log, d.first) for d in debts]))
-
-        ranges = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in debts)
-        self._clustering.replicate(now, partition, ops, brought, ranges)
-
-    def _may_take(self, hosted: Partition, debt: Debt) -> bool:
-        """Tell whether what a debt repeats, if it does, is safe, or lost: then the debt stands for it."""
-        ranges = tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
-        streams = self._clustering.cluster.streams
-        if not ranges or streams.spread(hosted.id, ranges):
-            return True
-        if not streams.nowhere(hosted.id, ranges):
-            return False
-        give_up_for(hosted, debt, ranges)
-        return True
+    def _taken(self, now: Now, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
+        """Enough homes have what debts brought: their keeper may forget them."""
+        (hosted,) = shard.partitions
+        if not hosted.gone:
+            for debt in debts:
+                filled(now, hosted, debt.log, [BatchRecord(debt.first, debt.record)])
+            self._keep_gaps(hosted)
+            self._broker.touched(now, hosted)
+            self._broker.registry.delete_purged(now, hosted)
+            self._broker.deliveries.serve(now, shard)
+            self._clustering.cluster.streams.look_again(now, hosted.id)
+        self._clustering.send(sender, Taken(hosted.id, [(d.log, d.first) for d in debts]))
 
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy led here lacks."""
@@ -324,7 +352,7 @@ class Hosted:
 def _messages_of(shipment: Shipment) -> tuple[Ranges, Ranges]:
     """Return which messages a write group brought, and which others its answers speak of."""
     if shipment.collected is None:
-        return shipment.brought, ()
+        return shipment.brought, shipment.relied
     appended = tuple((s.log.id, s.first, s.end) for s in shipment.collected.appended)
     answers = (reply.message for reply in shipment.collected.then)
     relied = [
@@ -333,7 +361,7 @@ def _messages_of(shipment: Shipment) -> tuple[Ranges, Ranges]:
         if isinstance(answer, Stored) and answer.duplicates
         for log, first, count in answer.runs
     ]
-    return shipment.brought + appended, tuple(relied)
+    return shipment.brought + appended, (*shipment.relied, *relied)
 
 
 def not_leader(leader: NodeId | None) -> Refused:

@@ -70,7 +70,7 @@ def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
         if died.size:
             stale[log_id] = died
     for log_id, low, high in _repeated(partition, described, extra):
-        _void(partition.logs[log_id], low, high)
+        _void(partition, partition.logs[log_id], low, high)
     return stale
 
 
@@ -142,6 +142,9 @@ def filled(now: Now, partition: Partition, log_id: LogId, batches: list[BatchRec
         out = sum(log.taken.overlap(a, b) for a, b in log.gaps.within(batch.first, batch.first + count))
         live = log.gaps.remove(batch.first, batch.first + count)
         if not live:
+            if log.dead.ranges.covers(batch.first, batch.first + count):
+                # It died while it was on its way to the disk.
+                void(partition, log_id, batch.first, batch.first + count)
             continue
         partition.state.bytes += len(batch.record)
         if due:
@@ -158,7 +161,8 @@ def filled(now: Now, partition: Partition, log_id: LogId, batches: list[BatchRec
 def take_debt(now: Now, partition: Partition, debt: Debt) -> WriteBatch:
     """Take in a batch that another node accepted while nobody led, under its id; return its write.
 
-    What is held or dead already, was purged since, or repeats another send, brings nothing (C3, C5).
+    What is held or dead already, was purged since, or repeats another send, brings nothing (C3, C5): the
+    caller has seen to it that what it repeats is safe.
     """
     due, count = read_batch_head(debt.record)
     end = debt.first + count
@@ -180,7 +184,7 @@ def take_debt(now: Now, partition: Partition, debt: Debt) -> WriteBatch:
         log.end = log.durable = end
     partition.touch()
     if read_sent_at(debt.record) <= partition.state.purged_at or _known(partition, debt):
-        _void(log, debt.first, end)
+        _void(partition, log, debt.first, end)
         return WriteBatch()
     _remember(now, partition, log, debt, count)
     return fill(partition, debt.log, [BatchRecord(debt.first, debt.record)])
@@ -219,7 +223,7 @@ def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) 
             continue
         placed = partition.dedup.find_name(name)
         if placed is not None and (placed.log, placed.seq) != (debt.log, debt.first + i):
-            _void(log, debt.first + i, debt.first + i + 1)
+            _void(partition, log, debt.first + i, debt.first + i + 1)
         else:
             partition.dedup.remember_name(name, debt.log, debt.first + i, minute)
 
@@ -233,9 +237,25 @@ def _reopen(partition: Partition, log_id: LogId, opened_at: int, *, delayed: boo
     partition.add_log(log)
 
 
-def _void(log: Log, low: int, high: int) -> None:
+def _void(partition: Partition, log: Log, low: int, high: int) -> None:
+    """Messages that are gaps here die."""
     log.dead.add(low, high)
     log.gaps.remove(low, high)
+    void(partition, log.id, low, high)
+
+
+def void(partition: Partition, log: LogId, low: int, high: int) -> None:
+    """Have dead messages deleted that this node does not hold, wherever they are.
+
+    A home may hold them, or this node, of an entry that did not come to count.
+    """
+    purges = partition.state.purges
+    if purges and purges[-1][0] == log and purges[-1][2] == low:
+        purges[-1] = (log, purges[-1][1], high)
+    else:
+        purges.append((log, low, high))
+    partition.elsewhere.void(log, low, high)
+    partition.touch()
 
 
 def await_more(partition: Partition, log_id: LogId, end: int) -> None:
@@ -250,7 +270,7 @@ def await_more(partition: Partition, log_id: LogId, end: int) -> None:
 def give_up_for(partition: Partition, debt: Debt, lost: Ranges) -> None:
     """No home has what a debt repeats: that dies, and the debt stands for it."""
     for log_id, low, high in lost:
-        _void(partition.logs[log_id], low, high)
+        _void(partition, partition.logs[log_id], low, high)
     partition.dedup.forget(debt.producer, debt.sequence)
     partition.touch()
 
@@ -262,5 +282,4 @@ def give_up(partition: Partition, log_id: LogId, end: int, owed: RangeSet) -> No
         return
     for low, high in log.gaps.within(0, end):
         for a, b in owed.gaps(low, high):
-            _void(log, a, b)
-            partition.touch()
+            _void(partition, log, a, b)

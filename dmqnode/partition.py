@@ -18,6 +18,7 @@ from dmqnode.counters import Counters
 from dmqnode.dedup import Dedup, Runs
 from dmqnode.duetimes import CameDue, DueBatch, DueTimes
 from dmqnode.effects import Reply
+from dmqnode.elsewhere import Elsewhere
 from dmqnode.exhausted import Exhausted
 from dmqnode.expiry import living
 from dmqnode.groups import Groups
@@ -80,7 +81,7 @@ class Partition:
         self.exhausted = Exhausted()
         """Messages for the dead-letter queue."""
         self.appends = Appends(self.keys, self.logs, self.dedup, new_log)
-        self._lacks: dict[LogId, RangeSet] = {}
+        self.elsewhere = Elsewhere()
         self._deletes: list[bytes] = []
         self._then: list[Reply] = []
         self._state_changed = False
@@ -105,12 +106,7 @@ class Partition:
     def lack(self, log: Log, end: int) -> None:
         """A log goes up to `end`, and what is new of it is not here; the homes that follow lack it, too."""
         log.gaps.add(log.end, end)
-        self._lacks.setdefault(log.id, RangeSet()).add(log.end, end)
-
-    def take_lacks(self) -> dict[LogId, RangeSet]:
-        """Return, once, what this copy has got to know that it lacks."""
-        lacks, self._lacks = self._lacks, {}
-        return lacks
+        self.elsewhere.lack(log.id, log.end, end)
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -253,6 +249,8 @@ class Partition:
                 continue
             killed += log.dead.add(0, log.durable)
             self.state.purges.append((log.id, low, log.durable))
+            for a, b in log.gaps:
+                self.elsewhere.void(log.id, a, b)
             log.taken, log.gaps = RangeSet(), RangeSet()
             log.cursor, log.aligned = log.durable, True
         self.ready.clear(again=True)

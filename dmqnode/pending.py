@@ -24,6 +24,17 @@ class Shipment(NamedTuple):
     """Called once enough homes have the entry."""
     brought: tuple[tuple[LogId, int, int], ...] = ()
     """Messages (log, low, high) that it writes besides those collected."""
+    relied: tuple[tuple[LogId, int, int], ...] = ()
+    """Messages that must be on enough homes, too, before `then` is called."""
+
+
+class Addition(NamedTuple):
+    """What joins the next entry of a partition, besides what the partition itself changed."""
+
+    ops: WriteBatch
+    then: Callable[[Now], None]
+    brought: tuple[tuple[LogId, int, int], ...]
+    relied: tuple[tuple[LogId, int, int], ...]
 
 
 @dataclass(slots=True)

@@ -53,7 +53,8 @@ class Repeats:
     """The sends that some copies know, to be asked which messages of further copies are repetitions."""
 
     def __init__(self) -> None:
-        self._runs: dict[tuple[bytes, int, str | None], Runs] = {}
+        self._places: dict[tuple[bytes, int, str | None], list[Runs]] = {}
+        """Where copies say that a send went: each of these places was judged by whoever wrote it down."""
         self._told: dict[bytes, RangeSet] = {}
 
     def learn(
@@ -68,19 +69,46 @@ class Repeats:
         Returns which of `extra` repeat what the others have.  Errors: ProtocolError.
         """
         void: list[tuple[LogId, int, int]] = []
-        for _, sent in sends_in(rows):
+        mine = [sent for _, sent in sends_in(rows)]
+        for sent in mine:
             told = sent.name is None and sent.sequence in self._told.get(sent.producer, RangeSet())
-            known = self._runs.setdefault((sent.producer, sent.sequence, sent.name), sent.runs)
-            if known != sent.runs or (told and known is sent.runs):
+            known = self._places.get((sent.producer, sent.sequence, sent.name), [])
+            if sent.runs not in known and (known or told):
                 for log, first, count in sent.runs:
                     pieces = extra[log].within(first, first + count) if log in extra else []
                     void += [(log, low, high) for low, high in pieces]
+        # Of two places that one copy shows, its leader has marked one dead: neither judges the other here.
+        for sent in mine:
+            self._places.setdefault((sent.producer, sent.sequence, sent.name), []).append(sent.runs)
         for key, record in rows.items():
             if key[:1] == b"u" and key[_NAME : _NAME + 1] == b"p":
                 known_told = self._told.setdefault(key[_NAME + 1 :], RangeSet())
                 for low, high in read_producer(record)[2]:
                     known_told.add(low, high)
         return void
+
+
+def without(rows: Mapping[bytes, bytes], void: Mapping[LogId, RangeSet]) -> dict[bytes, bytes]:
+    """Return rows of recent sends without the places that are dead because they repeat others.
+
+    Errors: ProtocolError.
+    """
+
+    def dead(runs: Runs) -> bool:
+        return any(log in void and void[log].overlap(first, first + count) for log, first, count in runs)
+
+    out: dict[bytes, bytes] = {}
+    for key, record in rows.items():
+        if key[:1] != b"u":
+            out[key] = record
+        elif key[_NAME : _NAME + 1] == b"p":
+            floor, runs, told, kept = read_producer(record)
+            left = [{n: places for n, places in found.items() if not dead(places)} for found in (runs, kept)]
+            out[key] = cbor2.dumps([floor, left[0], told.encode(), left[1]])
+        else:
+            names = [n for n in _loaded(record) if not dead([(LogId(bytes(n[1])), n[2], 1)])]
+            out[key] = cbor2.dumps(names)
+    return out
 
 
 def read_producer(record: bytes) -> tuple[int, dict[int, Runs], RangeSet, dict[int, Runs]]:

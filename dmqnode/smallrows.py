@@ -20,7 +20,7 @@ from dmqnode.ids import LOG_ID_SIZE, LogId, NodeId
 from dmqnode.keys import PartitionKeys
 from dmqnode.ranges import RangeSet
 from dmqnode.records import State, decode_log, decode_state, encode_log, encode_state
-from dmqnode.repeats import Repeats, join_rows
+from dmqnode.repeats import Repeats, join_rows, without
 
 Rows = dict[bytes, bytes]
 """Key behind the partition's prefix -> record."""
@@ -132,6 +132,8 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
         state.sent_low = min(state.sent_low, described.state.sent_low)
         state.purged_at = max(state.purged_at, described.state.purged_at)
         state.purges += [p for p in described.state.purges if p not in state.purges]
+    if void:
+        rows = without(rows, void)  # whoever repeats such a send is to find the place that lives
     rosters = [r for copy in copies if (r := copy.described.rows.get(b"m")) is not None]
     if rosters:
         rows[b"m"] = max(rosters, key=lambda record: int(cbor2.loads(record)[0]))

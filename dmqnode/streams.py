@@ -22,7 +22,7 @@ from dmqnode.peer_messages import Align, Aligned, BatchRecord, Entry, Fill, Fill
 from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
-from dmqnode.smallrows import Gaps, decode_gaps, encode_rows, small_ranges
+from dmqnode.smallrows import Gaps, Stale, decode_gaps, encode_rows, small_ranges
 from storage.ops import WriteBatch
 
 ASK_AGAIN = 0.5
@@ -90,13 +90,21 @@ class Streams:
     # --- shipping ------------------------------------------------------------------------------------
 
     def collected(
-        self, partition: PartitionId, ops: WriteBatch, *, sync: bool, lacks: Gaps, brought: Ranges = ()
+        self,
+        partition: PartitionId,
+        ops: WriteBatch,
+        *,
+        sync: bool,
+        lacks: Gaps,
+        brought: Ranges = (),
+        voids: Stale | None = None,
     ) -> tuple[LeaseNumber, int] | None:
         """Ship what a write group changes in a partition.
 
         Arguments:
             lacks: messages that belong to the partition from now on, and that nobody has who follows.
             brought: messages that `ops` writes.
+            voids: messages that died and that this node does not hold: whoever follows deletes them.
 
         Returns the lease and the number of the entry in it; None if this node leads no more.
         """
@@ -109,7 +117,9 @@ class Streams:
                 lacks[log].remove(low, high)
         if not stream.followers:
             return stream.number, stream.seq
-        entry = Entry(partition, stream.number.n, stream.seq, Blob(encode_ops(stream.keys, ops, lacks)))
+        entry = Entry(
+            partition, stream.number.n, stream.seq, Blob(encode_ops(stream.keys, ops, lacks, voids or {}))
+        )
         for follower in stream.followers.values():
             if follower.buffered is not None:
                 follower.buffered.append(entry)

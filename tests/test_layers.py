@@ -58,9 +58,9 @@ MODULES = {
         # Decide, and are told the time.  Import cores, client cores, and of the storage its values only.
         # First what a node does by itself, then its part in a cluster.
         "core": """
-            appends broker browse buffers clock config counters dedup deliveries duetimes effects exhausted
-            groups holds keys loading log moves partition queue queues ranges readahead reads ready records
-            entering expiry numbering pending registry reports sends settling surroundings upkeep
+            appends broker browse buffers clock config counters dedup deliveries duetimes effects elsewhere
+            exhausted groups holds keys loading log moves partition queue queues ranges readahead reads ready
+            records entering expiry numbering pending registry reports sends settling surroundings upkeep
 
             acquaintances repeats following greetings overview peerlink
             answers catalog cluster clustering copies copying crossings debts fanout frontend grants

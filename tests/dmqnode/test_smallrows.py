@@ -8,6 +8,7 @@ from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId
 from dmqnode.ranges import RangeSet
 from dmqnode.records import State, decode_state, encode_log, encode_state
+from dmqnode.repeats import read_producer
 from dmqnode.smallrows import Rows, Shown, describe, merge
 
 LOG = LogId(b"node0001" + bytes(11) + b"1")
@@ -52,3 +53,19 @@ def test_a_copy_that_lost_its_state_seals_nothing() -> None:
     damaged = Shown(ahead.stamp, describe(rows), {})
     merged, _ = merge([damaged, behind], behind, sealed=True)
     assert describe(merged).dead == {}
+
+
+def test_of_two_places_of_one_send_that_one_copy_shows_none_is_judged_again() -> None:
+    kept = {PRODUCER: cbor2.dumps([0, {1: [(LOG, 4, 1)]}, RangeSet().encode(), {1: [(OTHER, 0, 1)]}])}
+    dead = {b"d" + LOG + bytes(4): RangeSet([(4, 5)]).encode()}
+    copies = [shown(7, {LOG: 5, OTHER: 1}, {**kept, **dead}) for _ in range(2)]
+    rows, _ = merge(copies, copies[0])
+    assert describe(rows).dead == {LOG: RangeSet([(4, 5)])}
+
+
+def test_who_repeats_a_send_finds_the_place_that_lives() -> None:
+    ahead = shown(7, {OTHER: 1}, sends({1: [(OTHER, 0, 1)]}))
+    behind = shown(3, {LOG: 5}, sends({1: [(LOG, 4, 1)], 2: [(LOG, 3, 1)]}))
+    rows, _ = merge([ahead, behind], ahead)
+    assert describe(rows).dead == {LOG: RangeSet([(4, 5)])}
+    assert read_producer(rows[PRODUCER])[1] == {1: [(OTHER, 0, 1)], 2: [(LOG, 3, 1)]}

@@ -77,3 +77,11 @@ def draw_plan(rng: random.Random, faults: tuple[str, ...] = FAULTS) -> Plan:
         faults=tuple(rng.sample(faults, min(kinds, len(faults)))),
         rate=rng.choice((0.2, 0.4, 0.8)),
     )
+
+
+def draw_harsh(seed: int) -> Plan:
+    """Many kinds of faults, and often, in clusters that can bear few."""
+    rng = random.Random(seed * 7 + 1)
+    plan = draw_plan(rng, FAULTS)
+    kinds = tuple(rng.sample(FAULTS, 4))
+    return plan._replace(faults=kinds, rate=1.2, seconds=16.0, nodes=rng.choice((2, 3, 3, 4, 5)))

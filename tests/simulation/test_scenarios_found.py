@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.simulation.plan import FAULTS, draw_plan
+from tests.simulation.plan import FAULTS, draw_harsh, draw_plan
 from tests.simulation.world import World
 
 KILLS = {
@@ -33,6 +33,14 @@ OTHERS = {
     3422: "a delayed message that was out with a consumer was counted as delayed once it was fetched",
     1214: "a send kept by stand-ins counted, after a takeover, as one whose outcome had been told",
 }
+HARSH = {
+    50192: "of two places of a send that one copy knew, the living one was killed at a takeover",
+    50218: "a node whose debt was damaged said that there never was one, and the other copy died",
+    70063: "a repeated send was killed in favour of the first, which was on few disks and then on none",
+    60162: "a batch died that its leader did not know to be on its disk, and was left there",
+    90071: "a batch died that a home held and its leader lacked, and was left there",
+    90086: "a batch died in two steps, at a leader that lacked it, and was left on a home",
+}
 
 
 @pytest.mark.parametrize("seed", KILLS, ids=lambda seed: f"{seed}-{KILLS[seed][:40].replace(' ', '-')}")
@@ -43,3 +51,8 @@ def test_kills(seed: int) -> None:
 @pytest.mark.parametrize("seed", OTHERS, ids=lambda seed: f"{seed}-{OTHERS[seed][:40].replace(' ', '-')}")
 def test_other_faults(seed: int) -> None:
     World(seed, draw_plan(random.Random(seed * 7 + 1), FAULTS)).run()
+
+
+@pytest.mark.parametrize("seed", HARSH, ids=lambda seed: f"{seed}-{HARSH[seed][:40].replace(' ', '-')}")
+def test_harsh_plans(seed: int) -> None:
+    World(seed, draw_harsh(seed)).run()
