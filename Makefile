@@ -1,6 +1,7 @@
 # make demo      run the example pipeline on three nodes of its own
 # make test      format, lint, types and tests, in an environment made here (.venv)
 # make torture   the same random tests with many more seeds: make torture SEEDS=10000
+# make torture-real  real nodes, killed, cut off, without power, …: DURATION=12 RUNS=3 NODES=3 CLASSES=kill,power SEED=1
 # make bench     throughput and latency on this machine
 # make dist      wheel and source archive in dist/
 # make clean     remove everything that was made here
@@ -15,7 +16,7 @@ READY := $(VENV)/.ready
 CODE  := dmqnode gossip storage cli
 
 .DEFAULT_GOAL := test
-.PHONY: demo test torture bench dist clean
+.PHONY: demo test torture torture-real bench dist clean
 
 # An editable install copies the manual pages and the `dmq` script, so these decide when it must be repeated.
 $(READY): pyproject.toml hatch_build.py .ci/venv $(wildcard man/*)
@@ -34,6 +35,10 @@ test: $(READY)
 
 torture: $(READY)
 	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -n $(JOBS) -m "torture or hypothesis"
+
+torture-real: $(READY)
+	$(BIN)/python -m tests.chaos $(if $(DURATION),--duration $(DURATION)) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(NODES),--nodes $(NODES)) $(if $(CLASSES),--classes $(CLASSES)) $(if $(SEED),--seed $(SEED))
 
 bench: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/figures.py

@@ -46,6 +46,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("seeds", shards, ids=[f"{shard.start}-{shard.stop - 1}" for shard in shards])
 
 
+@pytest.fixture
+def torture() -> bool:
+    """Whether this is `make torture`, where tests may take minutes."""
+    return bool(TORTURE)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses `seeds`, so that `make torture` finds it."""
     for item in items:

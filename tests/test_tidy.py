@@ -166,9 +166,14 @@ def is_poll(call: ast.Call, *, in_loop: bool) -> bool:
 
 
 def test_no_test_waits_for_a_wall_clock() -> None:
-    """A test waits in virtual time, or looks again in short steps until a condition holds."""
+    """A test waits in virtual time, or looks again in short steps until a condition holds.
+
+    Faults of real nodes, and the clients that work meanwhile, take real time.
+    """
     wrong = []
     for path in sources("tests"):
+        if path.parent.name == "chaos" and not path.name.startswith("test_"):
+            continue
         text = path.read_text(encoding="utf-8")
         virtual = any(word in text for word in ("autojump_clock", "mock_clock", "MockClock"))
         sleeps = Sleeps()

@@ -1,0 +1,211 @@
+"""What clients did and saw, and which promise that breaks.  Times are `time.monotonic()`, of the clients."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+STORED, REFUSED, UNKNOWN = "stored", "not stored", "unknown"
+ACKED, STALE, KILLED = "acked", "stale", "killed"
+PERHAPS_DONE = (ACKED, STALE, UNKNOWN, KILLED)
+EARLY = 0.05
+"""Seconds by which clocks of processes on one machine may seem to differ."""
+
+
+class Send(NamedTuple):
+    """One message that somebody sent."""
+
+    key: str
+    queue: str
+    began: float
+    ended: float
+    outcome: str
+    delay: float
+    group: str
+    id: str
+
+
+class Delivery(NamedTuple):
+    """One message that somebody received."""
+
+    key: str
+    queue: str
+    id: str
+    began: float
+    """When the call began that returned it."""
+    ended: float
+    attempt: int
+    intact: bool
+
+
+class Ack(NamedTuple):
+    """One message that somebody acked, or gave back."""
+
+    key: str
+    queue: str
+    began: float
+    ended: float
+    outcome: str
+    """acked, stale, unknown, refused, killed (the client), back (nacked) or dropped (not even that)."""
+
+
+def make_body(key: str, size: int) -> bytes:
+    """Return a body that carries its own hash."""
+    text = f"{key}|{'x' * size}|".encode()
+    return text + hashlib.sha256(text).hexdigest()[:16].encode()
+
+
+def read_body(body: bytes) -> tuple[str, bool]:
+    """Return the key of a body, and whether it is whole."""
+    text, _, digest = body.rpartition(b"|")
+    text += b"|"
+    key = body.partition(b"|")[0].decode(errors="replace")
+    return key, hashlib.sha256(text).hexdigest()[:16].encode() == digest
+
+
+@dataclass
+class Ledger:
+    """Appended to by all clients; list.append needs no lock."""
+
+    sends: list[Send] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    acks: list[Ack] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """What no client should ever be told."""
+    dead_letters: dict[str, str] = field(default_factory=dict)
+    """Per queue the one to which its failures move."""
+
+
+@dataclass
+class Verdict:
+    """What a run showed.  The first group must be empty."""
+
+    lost: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    resurrected: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    """Stored twice: one send came out under two ids."""
+    early: list[str] = field(default_factory=list)
+    disorder: list[str] = field(default_factory=list)
+    wrong_body: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    counters: list[str] = field(default_factory=list)
+    unlike: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    stored: int = 0
+    refused: int = 0
+    unknown: int = 0
+    recovered: int = 0
+    """Of unknown outcome, and came out."""
+    delivered: int = 0
+    repeated: int = 0
+    """Deliveries of what had been delivered before, and not given back."""
+
+    BROKEN = (
+        "lost", "unexpected", "resurrected", "doubled", "early", "disorder", "wrong_body", "stuck",
+        "counters", "unlike", "errors",
+    )  # fmt: skip
+    COUNTED = ("stored", "refused", "unknown", "recovered", "delivered", "repeated")
+
+    @property
+    def broken(self) -> dict[str, list[str]]:
+        """What is wrong, by kind."""
+        return {kind: found for kind in self.BROKEN if (found := getattr(self, kind))}
+
+
+def judge(ledger: Ledger, *, clock_error: float = 0.0) -> Verdict:
+    """Say what is wrong.
+
+    Arguments:
+        clock_error: seconds by which clocks of nodes were set.
+    """
+    verdict = Verdict(errors=sorted(set(ledger.errors)))
+    sends = {send.key: send for send in ledger.sends}
+    deliveries: dict[str, list[Delivery]] = defaultdict(list)
+    acks: dict[str, list[Ack]] = defaultdict(list)
+    for delivery in ledger.deliveries:
+        deliveries[delivery.key].append(delivery)
+    for ack in ledger.acks:
+        acks[ack.key].append(ack)
+    _count(verdict, sends.values(), deliveries)
+    for key, send in sends.items():
+        came, settled = deliveries.get(key, []), acks.get(key, [])
+        if send.outcome == STORED and not came:
+            verdict.lost.append(f"{key} in {send.queue}, stored at {send.ended:.2f}, never came")
+        elif send.outcome == STORED and not any(a.outcome in PERHAPS_DONE for a in settled):
+            verdict.lost.append(f"{key} in {send.queue} came {len(came)} times, was never acked, and is gone")
+        elif send.outcome == REFUSED and came:
+            verdict.unexpected.append(f"{key} was refused, and came")
+    for key, came in deliveries.items():
+        if key not in sends:
+            verdict.unexpected.append(f"{key} was never sent")
+            continue
+        _look_at(verdict, ledger, sends[key], came, acks.get(key, []), clock_error)
+    _look_at_order(verdict, sends.values(), deliveries, acks)
+    return verdict
+
+
+def _count(verdict: Verdict, sends: Iterable[Send], deliveries: dict[str, list[Delivery]]) -> None:
+    for send in sends:
+        verdict.stored += send.outcome == STORED
+        verdict.refused += send.outcome == REFUSED
+        verdict.unknown += send.outcome == UNKNOWN
+        verdict.recovered += send.outcome == UNKNOWN and send.key in deliveries
+    verdict.delivered = sum(map(len, deliveries.values()))
+
+
+def _look_at(
+    verdict: Verdict, ledger: Ledger, send: Send, came: list[Delivery], settled: list[Ack], clock_error: float
+) -> None:
+    key = send.key
+    places = (send.queue, ledger.dead_letters.get(send.queue, send.queue))
+    for delivery in came:
+        if not delivery.intact:
+            verdict.wrong_body.append(f"{key} is not as it was sent")
+        if delivery.queue not in places:
+            verdict.unexpected.append(f"{key} of {send.queue} came out of {delivery.queue}")
+        if delivery.ended < send.began + send.delay - EARLY - clock_error:
+            early = send.began + send.delay - delivery.ended
+            verdict.early.append(f"{key} came {early:.2f} s before its delay of {send.delay} s was over")
+    for queue in places:
+        ids = {d.id for d in came if d.queue == queue}
+        if len(ids) > 1:
+            verdict.doubled.append(f"{key} in {queue} came under {len(ids)} ids: {' '.join(sorted(ids))}")
+        done = min((a.ended for a in settled if a.queue == queue and a.outcome == ACKED), default=None)
+        if done is None:
+            continue
+        for delivery in came:
+            if delivery.queue == queue and delivery.began > done:
+                after = delivery.ended - done
+                verdict.resurrected.append(f"{key} in {queue} came {after:.2f} s after its ack was answered")
+    given_back = sum(a.outcome in ("back", "dropped", KILLED) for a in settled)
+    moved = len({d.queue for d in came}) - 1
+    verdict.repeated += max(0, len(came) - 1 - given_back - moved)
+
+
+def _look_at_order(
+    verdict: Verdict,
+    sends: Iterable[Send],
+    deliveries: dict[str, list[Delivery]],
+    acks: dict[str, list[Ack]],
+) -> None:
+    """A message of a group comes when the one before it was acked, and not sooner."""
+    groups: dict[str, list[Send]] = defaultdict(list)
+    for send in sends:
+        # The place of one that was not answered is not promised.
+        if send.group and send.outcome == STORED:
+            groups[send.group].append(send)
+    for group, members in groups.items():
+        members.sort(key=lambda send: send.began)
+        for before, after in pairwise(members):
+            first = min((d.ended for d in deliveries.get(after.key, [])), default=None)
+            if first is None:
+                continue
+            settling = [a.began for a in acks.get(before.key, []) if a.outcome in PERHAPS_DONE]
+            if not settling or min(settling) > first:
+                verdict.disorder.append(f"{after.key} of group {group} came before {before.key} was acked")

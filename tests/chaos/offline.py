@@ -1,0 +1,58 @@
+"""Whether the stores of nodes that have ended hold the same, read from their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from dmqnode.grants import GRANTS, GRANTS_END, Grants
+from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId
+from dmqnode.keys import IDENTITY
+from dmqnode.records import decode_identity
+from storage.leveldb import LevelStore
+from storage.memory import MemoryStore
+from storage.ops import WriteBatch
+from tests.simulation.likeness import unlike
+
+ALL = b"\xff"
+
+
+def differences(nodes: dict[str, Path]) -> list[str]:
+    """Return where copies differ.
+
+    Arguments:
+        nodes: per name the data directory of a node that has ended.
+    """
+    hosts = {}
+    for name, data in nodes.items():
+        node, host = _read(name, data)
+        hosts[node] = host
+    world: Any = SimpleNamespace(hosts=hosts)
+    return unlike(world)
+
+
+def _read(name: str, data: Path) -> tuple[NodeId, Any]:
+    store = LevelStore.open(data)
+    try:
+        copy = MemoryStore()
+        start, more = b"", True
+        while more:
+            page = store.scan(start, ALL, limit=10_000)
+            batch = WriteBatch()
+            for row in page.rows:
+                batch.put(row.key, row.value)
+            copy.write(batch, sync=True)
+            more = page.more
+            if page.rows:
+                start = page.rows[-1].key + b"\x00"
+        identity = store.get(IDENTITY)
+    finally:
+        store.close()
+    assert identity is not None
+    node = decode_identity(identity)[0].node
+    grants = Grants(node, 0.0, lambda *_: True)
+    for row in copy.scan(GRANTS, GRANTS_END, limit=1 << 20, max_bytes=1 << 40).rows:
+        grants.load(PartitionId(row.key[1 : 1 + PARTITION_ID_SIZE]), row.value)
+    clustering = SimpleNamespace(cluster=SimpleNamespace(grants=grants))
+    return node, SimpleNamespace(name=name, store=copy, up=True, clustering=clustering)

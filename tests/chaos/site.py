@@ -1,0 +1,193 @@
+"""Some nodes, their network, their machines, and a diary of what was done to them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.chaos import shim
+from tests.chaos.network import Network
+from tests.chaos.nodes import ChaosNode, until_healthy
+from tests.processes import ROOT
+
+SPARES = 3
+"""Nodes that may join later."""
+
+
+class Event(NamedTuple):
+    """Something that was done: what, from when to when (`time.monotonic()`)."""
+
+    name: str
+    detail: str
+    began: float
+    ended: float
+
+
+def listed(nodes: list[ChaosNode]) -> str:
+    """Return the names of nodes."""
+    return " ".join(node.name for node in nodes)
+
+
+def machines(nodes: list[ChaosNode]) -> list[shim.Machine]:
+    """Return the machines of nodes, where there are any."""
+    return [node.machine for node in nodes if node.machine is not None]
+
+
+class Site:
+    """The nodes of one run; use it in a `with` block.
+
+    Arguments:
+        directory: for everything.
+        count: nodes to begin with.
+        tree: of the program that they run.
+        patience: seconds within which all must be well again after the last fault.
+    """
+
+    def __init__(self, directory: Path, count: int, *, tree: Path = ROOT, patience: float = 60.0) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.patience = patience
+        self.events: list[Event] = []
+        self.clock_error = 0.0
+        """The largest step of a wall clock so far, seconds."""
+        self.nodes: list[ChaosNode] = []
+        self.ended: list[ChaosNode] = []
+        """Nodes that are no members any more."""
+        self.stopping = threading.Event()
+        self._tree = tree
+        self._lock = threading.Lock()
+        self._count = count
+        self._busy: set[str] = set()
+        self._library = shim.build(directory.parent)
+        self._spare = [f"n{n}" for n in range(count + 1, count + SPARES + 1)]
+
+    def __enter__(self) -> Site:
+        names = [f"n{n + 1}" for n in range(self._count)]
+        self.network = Network([*names, *self._spare])
+        try:
+            for name in names:
+                self.add(name)
+            if missing := until_healthy(self.nodes, self.patience):
+                assert missing["healthy"], missing
+            else:
+                raise AssertionError("the nodes do not find one another")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything, however it is."""
+        for node in [*self.nodes, *self.ended]:
+            node.kill()
+            if node.machine is not None:
+                node.machine.close()
+        self.network.close()
+
+    # --- nodes ---------------------------------------------------------------------------------------
+
+    @property
+    def shimmed(self) -> bool:
+        """Whether disks and clocks can be spoiled."""
+        return self._library is not None
+
+    def add(self, name: str = "") -> ChaosNode:
+        """Start one more node, and return it."""
+        name = name or self._spare.pop(0)
+        directory = self.directory / name
+        machine = shim.Machine(directory / "machine", self._library) if self._library else None
+        seeds = [node.name for node in self.nodes]
+        node = ChaosNode(directory, name, self.network, join=seeds, machine=machine, tree=self._tree)
+        for other in self.nodes:
+            other.seed(name)
+        self.nodes.append(node)
+        return node
+
+    @property
+    def may_join(self) -> bool:
+        """Whether there is a node left that may join."""
+        return bool(self._spare)
+
+    def remove(self, node: ChaosNode) -> None:
+        """Count a node among those that are no members any more."""
+        self.nodes.remove(node)
+        self.ended.append(node)
+
+    @contextmanager
+    def taken(self, rng: random.Random, count: int = 1) -> Iterator[list[ChaosNode]]:
+        """Take some nodes to do something to them; two faults at once do not take the same."""
+        with self._lock:
+            free = [node for node in self.nodes if node.name not in self._busy]
+            chosen = rng.sample(free, min(count, len(free)))
+            self._busy |= {node.name for node in chosen}
+        try:
+            yield chosen
+        finally:
+            with self._lock:
+                self._busy -= {node.name for node in chosen}
+
+    def until_healthy(self) -> None:
+        """Wait until copies are whole; a fault that takes copies away does so before it takes one."""
+        until_healthy(self.nodes, self.patience)
+
+    def dmq(self, node: ChaosNode, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run the program against one node."""
+        command = [sys.executable, "-c", "from cli.main import main; main()", "--node", node.address]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            [*command, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
+
+    @contextmanager
+    def event(self, name: str, detail: str = "") -> Iterator[None]:
+        """Write down what is done in the block."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.events.append(Event(name, detail, began, time.monotonic()))
+
+    def heal(self) -> list[str]:
+        """Undo what is left of all faults; return what does not get well."""
+        self.network.mend()
+        for node in self.nodes:
+            if node.machine is not None:
+                node.machine.set_clock(0)
+                node.machine.slow_disk(0)
+                node.machine.room(None)
+                node.machine.fail_syncs(False)
+            if node.up:
+                node.go_on()
+            else:
+                node.restart()
+        found = until_healthy(self.nodes, self.patience)
+        return [] if found.get("healthy") else [str(found or "nobody answers")]
+
+    def keep(self, target: Path) -> None:
+        """Copy logs and stores to where they outlive the run."""
+        for node in [*self.nodes, *self.ended]:
+            shutil.copytree(
+                node.directory, target / node.name, dirs_exist_ok=True, ignore_dangling_symlinks=True
+            )
+
+
+Fault = Callable[[Site, random.Random], None]
+"""Does something to a site, and undoes it after a while."""

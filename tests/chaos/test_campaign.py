@@ -1,0 +1,54 @@
+"""Real nodes under faults: nothing is lost; and sabotaged builds are found out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.campaign import Plan, possible, run
+from tests.chaos.network import possible as network_possible
+from tests.chaos.page import page, text
+from tests.chaos.planted import PLANTED, plant
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not network_possible(), reason="one loopback address only"),
+]
+ALWAYS = ("delivers a group side by side",)
+TRIES = 6
+
+
+def test_nothing_is_lost_though_nodes_are_killed_cut_off_and_paused(tmp_path: Path) -> None:
+    outcome = run(Plan(kind="short", seed=1, duration=2, rate=150), tmp_path)
+    assert not outcome.broken, outcome.line()
+    assert outcome.counts["stored"] > 100
+    assert len(outcome.faults) == 4
+    assert "<svg" in page([outcome], "A run")
+    assert "short: 1 runs, 0 with something wrong" in text([outcome])
+
+
+def caught(name: str, directory: Path, tries: int) -> bool:
+    bug = PLANTED[name]
+    if not possible(bug.kind):
+        pytest.skip("no C compiler")
+    tree = plant(name, directory / "tree")
+    for seed in range(1, tries + 1):
+        seconds = 5 if bug.kind == "none" else 10
+        plan = Plan(kind=bug.kind, seed=seed, duration=seconds, tree=tree, patience=12, program=False)
+        if set(run(plan).broken) & set(bug.shows):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_a_sabotaged_build_is_found_out(name: str, tmp_path: Path) -> None:
+    assert caught(name, tmp_path, 2)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("name", [name for name in PLANTED if name not in ALWAYS])
+def test_every_sabotaged_build_is_found_out(name: str, tmp_path: Path, torture: bool) -> None:
+    if not torture:
+        pytest.skip("takes minutes: make torture")
+    assert caught(name, tmp_path, TRIES)

@@ -1,0 +1,96 @@
+"""The judge: each kind of harm is found, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.ledger import (
+    ACKED,
+    REFUSED,
+    STALE,
+    STORED,
+    UNKNOWN,
+    Ack,
+    Delivery,
+    Ledger,
+    Send,
+    judge,
+    make_body,
+    read_body,
+)
+
+
+def sent(key: str, outcome: str = STORED, *, at: float = 0.0, delay: float = 0.0, group: str = "") -> Send:
+    return Send(key, "q", at, at + 0.1, outcome, delay, group, key)
+
+
+def came(key: str, at: float, *, queue: str = "q", id_: str = "", intact: bool = True) -> Delivery:
+    return Delivery(key, queue, id_ or key, at - 0.1, at, 1, intact)
+
+
+def acked(key: str, at: float, outcome: str = ACKED, queue: str = "q") -> Ack:
+    return Ack(key, queue, at - 0.05, at, outcome)
+
+
+def ledger(*items: Send | Delivery | Ack) -> Ledger:
+    return Ledger(
+        [i for i in items if isinstance(i, Send)],
+        [i for i in items if isinstance(i, Delivery)],
+        [i for i in items if isinstance(i, Ack)],
+        dead_letters={"q": "dead"},
+    )
+
+
+GOOD = (sent("a"), came("a", 1.0), acked("a", 1.2))
+
+
+def test_a_body_carries_its_own_hash() -> None:
+    body = make_body("p1-7", 30)
+    assert read_body(body) == ("p1-7", True)
+    assert read_body(body[:-1] + b"?") == ("p1-7", False)
+    assert not read_body(body.replace(b"xx", b"xy", 1))[1]
+
+
+def test_what_is_as_it_should_be_is_not_complained_about() -> None:
+    verdict = judge(
+        ledger(
+            *GOOD,
+            sent("never", UNKNOWN),
+            sent("perhaps", UNKNOWN), came("perhaps", 2), acked("perhaps", 2.1),
+            sent("no", REFUSED),
+            sent("again"), came("again", 1), acked("again", 1.1, STALE), came("again", 5),
+            acked("again", 5.1),
+            sent("bad"), came("bad", 1), came("bad", 2, queue="dead", id_="x"),
+            acked("bad", 2.2, queue="dead"),
+            sent("g1", group="g"), sent("g2", at=0.5, group="g"),
+            came("g1", 1), acked("g1", 1.1), came("g2", 1.2), acked("g2", 1.3),
+        )
+    )  # fmt: skip
+    assert not verdict.broken
+    counts = verdict.stored, verdict.unknown, verdict.refused, verdict.recovered, verdict.repeated
+    assert counts == (5, 2, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "items"),
+    [
+        ("lost", (sent("b"),)),
+        ("lost", (sent("b"), came("b", 1), acked("b", 1, "dropped"))),
+        ("unexpected", (sent("b", REFUSED), came("b", 1), acked("b", 1.1))),
+        ("unexpected", (came("b", 1), acked("b", 1.1))),
+        ("unexpected", (sent("b"), came("b", 1, queue="other"), acked("b", 1.1))),
+        ("resurrected", (sent("b"), came("b", 1), acked("b", 1.1), came("b", 3))),
+        ("doubled", (sent("b"), came("b", 1), acked("b", 1.1), came("b", 1.15, id_="b2"))),
+        ("early", (sent("b", delay=2), came("b", 1.5), acked("b", 1.6))),
+        ("wrong_body", (sent("b"), came("b", 1, intact=False), acked("b", 1.1))),
+        (
+            "disorder",
+            (
+                sent("b", group="g"), sent("c", at=0.5, group="g"),
+                came("b", 1), came("c", 1.05), acked("b", 1.2), acked("c", 1.2),
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_each_kind_of_harm_is_found(kind: str, items: tuple[Send | Delivery | Ack, ...]) -> None:
+    assert list(judge(ledger(*GOOD, *items)).broken) == [kind]

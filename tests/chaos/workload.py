@@ -1,0 +1,384 @@
+"""Producers and consumers of every kind, through random nodes: both kinds of client, and the program."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import trio
+
+from dmqnode import connect
+from dmqnode.blocking import connect_sync
+from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, Unknown
+from tests.chaos.ledger import (
+    ACKED,
+    KILLED,
+    REFUSED,
+    STALE,
+    STORED,
+    UNKNOWN,
+    Ack,
+    Delivery,
+    Ledger,
+    Send,
+    make_body,
+    read_body,
+)
+from tests.processes import ROOT
+
+QUEUES: dict[str, dict[str, Any]] = {
+    "dead": {},
+    "plain": {"partitions": 4},
+    "later": {"partitions": 2},
+    "orders": {"ordering": "fifo", "partitions": 2},
+    "work": {"max_attempts": 3, "dead_letter": "dead"},
+}
+TIMEOUT = 6.0
+VISIBILITY = 4.0
+TAKEN = 20
+HARMFUL = ("protocol", "usage", "invalid", "queue-not-found", "failed")
+"""Codes of errors that no fault explains."""
+
+
+def outcome_of(error: DMQError) -> str:
+    """Return what is known of a send that failed so."""
+    return UNKNOWN if error.stored == "unknown" else REFUSED
+
+
+class Workload:
+    """Clients that work until they are told to stop.
+
+    Arguments:
+        addresses: of the nodes.
+        ledger: where everything is written down.
+        seed: for what clients do.
+        rate: messages per second that all producers together try to send.
+        program: whether `dmq send` and `dmq receive` take part.
+    """
+
+    def __init__(
+        self, addresses: list[str], ledger: Ledger, seed: int, *, rate: float = 200.0, program: bool = True
+    ) -> None:
+        self.addresses = addresses
+        self.ledger = ledger
+        self._seed = seed
+        self._pause = 5 / rate
+        self.producing = threading.Event()
+        self.producing.set()
+        self.sinning = True
+        """Whether consumers forget, give back, and ack twice now and then."""
+        self._running = threading.Event()
+        self._running.set()
+        self._taken: dict[str, int] = {}
+        workers: list[Callable[[int], None]] = [
+            *(self._produce,) * 3, *(self._consume,) * 3, self._both,
+            *((self._program_sends, self._program_receives) if program else (self._produce, self._consume)),
+        ]  # fmt: skip
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work, number)) for number, work in enumerate(workers)
+        ]
+
+    def create(self, seconds: float = 20) -> None:
+        """Make the queues."""
+        with connect_sync(*self.addresses, timeout=seconds) as client:
+            for name, settings in QUEUES.items():
+                client.create_queue(name, if_not_exists=True, **settings)
+        self.ledger.dead_letters["work"] = "dead"
+
+    def __enter__(self) -> Workload:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.producing.clear()
+        self._running.clear()
+        for thread in self._threads:
+            thread.join()
+
+    def _guard(self, work: Callable[[int], None], number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:
+            self.ledger.errors.append(f"a client of kind {work.__name__} ended: {error!r}")
+            raise
+
+    def _order(self, rng: random.Random) -> list[str]:
+        return rng.sample(self.addresses, len(self.addresses))
+
+    # --- sending -------------------------------------------------------------------------------------
+
+    def _next(self, rng: random.Random, producer: str, number: int) -> tuple[str, str, float, str]:
+        """Choose what to send: key, queue, delay, group."""
+        queue = rng.choices(("plain", "later", "orders", "work"), (5, 2, 3, 1))[0]
+        delay = rng.uniform(0.5, 3.0) if queue == "later" else 0.0
+        group = f"{producer}-{rng.randrange(3)}" if queue == "orders" else ""
+        poison = "poison-" if queue == "work" and rng.random() < 0.3 else ""
+        return f"{poison}{producer}-{number}", queue, delay, group
+
+    def _note(self, began: float, keys: list[str], queue: str, outcomes: list[str], **more: Any) -> None:
+        ended = time.monotonic()
+        delay, group, ids = more.get("delay", 0.0), more.get("group", ""), more.get("ids", [])
+        for n, (key, outcome) in enumerate(zip(keys, outcomes)):
+            id_ = ids[n] if n < len(ids) else ""
+            self.ledger.sends.append(Send(key, queue, began, ended, outcome, delay, group, id_))
+
+    def _failed(self, error: DMQError, count: int) -> list[str]:
+        if error.code in HARMFUL:
+            self.ledger.errors.append(f"{error.code}: {error}")
+        if isinstance(error, PartlyFailed):
+            failed = dict(error.failures)
+            return [outcome_of(failed[n]) if n in failed else STORED for n in range(count)]
+        return [outcome_of(error)] * count
+
+    def _produce(self, number: int) -> None:
+        rng = random.Random(f"{self._seed} {number}")
+        with connect_sync(*self._order(rng), timeout=TIMEOUT) as client:
+            count = 0
+            while self.producing.is_set():
+                key, queue, delay, group = self._next(rng, f"p{number}", count)
+                keys = [key] if queue != "plain" else [f"{key}.{n}" for n in range(rng.choice((1, 1, 5)))]
+                bodies = [make_body(key, rng.randrange(200)) for key in keys]
+                count += 1
+                began, ids = time.monotonic(), []
+                try:
+                    if len(keys) == 1:
+                        ids = [client.send(queue, bodies[0], delay=delay or None, group=group or None)]
+                    else:
+                        ids = client.send_many(queue, bodies)
+                    outcomes = [STORED] * len(keys)
+                except DMQError as error:
+                    outcomes = self._failed(error, len(keys))
+                self._note(began, keys, queue, outcomes, delay=delay, group=group, ids=ids)
+                time.sleep(rng.uniform(0, 2 * self._pause))
+
+    def _program_sends(self, number: int) -> None:
+        rng = random.Random(f"{self._seed} {number}")
+        count = 0
+        while self.producing.is_set():
+            keys = [f"cli-{count}.{n}" for n in range(rng.choice((1, 3)))]
+            count += 1
+            began = time.monotonic()
+            lines = b"\n".join(make_body(key, 20) for key in keys)
+            code, out = self._run(rng, ["send", "plain", *(["--lines"] if len(keys) > 1 else [])], lines)
+            ids = out.decode().split()
+            rest = {0: STORED, 6: REFUSED, 7: REFUSED, 9: REFUSED}.get(code, UNKNOWN)
+            if rest == REFUSED and ids:
+                rest = UNKNOWN
+            outcomes = [STORED if n < len(ids) else rest for n in range(len(keys))]
+            if code == 0 and len(ids) != len(keys):
+                self.ledger.errors.append(
+                    f"dmq send ended with 0 and {len(ids)} ids for {len(keys)} messages"
+                )
+            if code in (1, 2, 4, 5):
+                self.ledger.errors.append(f"dmq send ended with {code}")
+            self._note(began, keys, "plain", outcomes, ids=ids)
+            time.sleep(rng.uniform(0.3, 0.8))
+
+    def _run(self, rng: random.Random, args: list[str], data: bytes, kill: bool = False) -> tuple[int, bytes]:
+        nodes = ",".join(self._order(rng))
+        env = {**os.environ, "DMQ_NODES": nodes, "PYTHONPATH": str(ROOT), "DMQ_TIMEOUT": f"{TIMEOUT:g}s"}
+        command = [sys.executable, "-c", "from cli.main import main; main()", *args]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, env=env, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+        ) as process:
+            if kill:
+                time.sleep(rng.uniform(0.1, 0.6))
+                process.send_signal(signal.SIGKILL)
+            out, _ = process.communicate(data)
+            return process.returncode, out
+
+    # --- receiving -----------------------------------------------------------------------------------
+
+    def _take(self, rng: random.Random, queue: str, began: float, messages: list[Any]) -> list[list[Any]]:
+        """Write down what came; return what to ack, to give back, and to drop."""
+        ended = time.monotonic()
+        piles: list[list[Any]] = [[], [], []]
+        for message in messages:
+            key, intact = read_body(message.body)
+            self.ledger.deliveries.append(
+                Delivery(key, queue, message.id, began, ended, message.attempt, intact)
+            )
+            if queue == "work" and key.startswith("poison"):
+                pile = 1
+            elif self.sinning and rng.random() < 0.03 and queue != "work":
+                pile = rng.choice((1, 2))
+            else:
+                pile = 0
+            if pile:
+                outcome = "back" if pile == 1 else "dropped"
+                self.ledger.acks.append(Ack(key, queue, ended, ended, outcome))
+            piles[pile].append(message)
+        return piles
+
+    def _acked(self, queue: str, began: float, messages: list[Any], error: DMQError | None) -> None:
+        failed: dict[int, DMQError] = {}
+        if isinstance(error, PartlyFailed):
+            failed = dict(error.failures)
+        elif error is not None:
+            failed = dict.fromkeys(range(len(messages)), error)
+        for error in failed.values():
+            if error.code in HARMFUL:
+                self.ledger.errors.append(f"ack, {error.code}: {error}")
+        for n, message in enumerate(messages):
+            why = failed.get(n)
+            outcome = (
+                ACKED if why is None else STALE if isinstance(why, StaleReceipt)
+                else UNKNOWN if isinstance(why, Unknown) else "refused"
+            )  # fmt: skip
+            key = read_body(message.body)[0]
+            self.ledger.acks.append(Ack(key, queue, began, time.monotonic(), outcome))
+
+    def _queue(self, rng: random.Random) -> str:
+        return rng.choices(("plain", "later", "orders", "work", "dead"), (5, 3, 5, 2, 1))[0]
+
+    def _consume(self, number: int) -> None:
+        rng = random.Random(f"{self._seed} {number}")
+        with connect_sync(*self._order(rng), timeout=TIMEOUT) as client:
+            while self._running.is_set():
+                queue, began = self._queue(rng), time.monotonic()
+                try:
+                    messages = client.receive(
+                        queue, max_messages=TAKEN, wait=rng.choice((0, 0.2, 1)), visibility=VISIBILITY
+                    )
+                except DMQError as error:
+                    self._receive_failed(error)
+                    continue
+                if not messages:
+                    continue
+                good, back, _ = self._take(rng, queue, began, messages)
+                for pile in [[m] for m in good] if queue == "orders" else [good] if good else []:
+                    began = time.monotonic()
+                    why = _failure(lambda pile=pile: client.ack(pile))
+                    self._acked(queue, began, pile, why)
+                    if self.sinning and rng.random() < 0.05:
+                        _failure(lambda pile=pile: client.ack(pile))  # once more; it may be refused
+                if back:
+                    _failure(lambda back=back: client.nack(back, delay=rng.choice((0.0, 0.5))))
+
+    def _receive_failed(self, error: DMQError) -> None:
+        if error.code in HARMFUL:
+            self.ledger.errors.append(f"receive, {error.code}: {error}")
+        time.sleep(0.05)
+
+    def _program_receives(self, number: int) -> None:
+        rng = random.Random(f"{self._seed} {number}")
+        while self._running.is_set():
+            queue, began = "plain", time.monotonic()
+            kill = self.sinning and rng.random() < 0.3
+            args = [
+                "receive",
+                queue,
+                "-n",
+                "40",
+                "--wait",
+                "300ms",
+                "--visibility",
+                f"{VISIBILITY:g}s",
+                "--json",
+            ]
+            code, out = self._run(rng, args, b"", kill)
+            if code in (1, 2, 4, 5):
+                self.ledger.errors.append(f"dmq receive ended with {code}")
+            ended = time.monotonic()
+            for line in out.splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    continue
+                found = json.loads(line)
+                key, intact = read_body(found["body"].encode())
+                id_, attempt = found["id"], found["attempt"]
+                self.ledger.deliveries.append(Delivery(key, queue, id_, began, ended, attempt, intact))
+                outcome = ACKED if code == 0 else KILLED if kill else UNKNOWN
+                self.ledger.acks.append(Ack(key, queue, began, ended, outcome))
+            time.sleep(rng.uniform(0.3, 1.0))
+
+    # --- the library's own way: trio -----------------------------------------------------------------
+
+    def _both(self, number: int) -> None:
+        trio.run(self._trio, number)
+
+    async def _trio(self, number: int) -> None:
+        rng = random.Random(f"{self._seed} {number}")
+        async with connect(*self._order(rng), timeout=TIMEOUT) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(self._trio_sends, client, rng, f"t{number}")
+            nursery.start_soon(self._trio_sends, client, rng, f"u{number}")
+            nursery.start_soon(self._trio_receives, client, rng)
+            nursery.start_soon(self._trio_receives, client, rng)
+
+    async def _trio_sends(self, client: Any, rng: random.Random, name: str) -> None:
+        count = 0
+        while self.producing.is_set():
+            key, queue, delay, group = self._next(rng, name, count)
+            count += 1
+            began, ids = time.monotonic(), []
+            try:
+                body = make_body(key, rng.randrange(2000))
+                ids = [await client.send(queue, body, delay=delay or None, group=group or None)]
+                outcomes = [STORED]
+            except DMQError as error:
+                outcomes = self._failed(error, 1)
+            self._note(began, [key], queue, outcomes, delay=delay, group=group, ids=ids)
+            await trio.sleep(rng.uniform(0, 2 * self._pause))
+
+    async def _trio_receives(self, client: Any, rng: random.Random) -> None:
+        while self._running.is_set():
+            queue, began = self._queue(rng), time.monotonic()
+            try:
+                messages = await client.receive(queue, max_messages=TAKEN, wait=0.3, visibility=VISIBILITY)
+            except DMQError as error:
+                self._receive_failed(error)
+                continue
+            good, back, _ = self._take(rng, queue, began, messages)
+            for pile in [[m] for m in good] if queue == "orders" else [good] if good else []:
+                began = time.monotonic()
+                why: DMQError | None = None
+                try:
+                    await client.ack(pile)
+                except DMQError as error:
+                    why = error
+                self._acked(queue, began, pile, why)
+            if back:
+                try:
+                    await client.nack(back)
+                except DMQError:
+                    pass
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def drain(self, seconds: float) -> list[str]:
+        """Wait until nothing is left in the queues; return what is stuck.  Producers have stopped."""
+        deadline = time.monotonic() + seconds
+        with ExitStack() as stack:
+            client = stack.enter_context(connect_sync(*self.addresses, timeout=3))
+            while True:
+                stuck = []
+                for queue in QUEUES:
+                    try:
+                        info = client.queue(queue)
+                    except DMQError as error:
+                        stuck.append(f"{queue}: {error}")
+                        continue
+                    counts = {name: info[name] for name in ("ready", "delayed", "in_flight")}
+                    if any(counts.values()):
+                        stuck.append(f"{queue}: {counts}")
+                if not stuck or time.monotonic() > deadline:
+                    return stuck
+                time.sleep(0.2)
+
+
+def _failure(call: Callable[[], object]) -> DMQError | None:
+    try:
+        call()
+    except DMQError as error:
+        return error
+    return None
