@@ -84,12 +84,17 @@ def set_(
     no_dead_letter: Annotated[
         bool, typer.Option("--no-dead-letter", help="Deliver for ever; no dead-letter queue any more.")
     ] = False,
+    partitions: Annotated[
+        str | None,
+        typer.Option("--partitions", metavar="N", help="More pieces than it has; not for fifo queues."),
+    ] = None,
     max_message_size: MaxSize = None,
 ) -> None:
     """Change settings of a queue; what is not given stays.
 
     \b
       dmq queue set orders --visibility 2m
+      dmq queue set orders --partitions 8
     """
     shared = options.shared(ctx)
     settings = _settings(visibility, delay, retention, max_attempts, dead_letter, max_message_size)
@@ -97,6 +102,8 @@ def set_(
         if "dead_letter" in settings or "max_attempts" in settings:
             raise UsageError("--no-dead-letter does not go with --dead-letter or --max-attempts")
         settings |= {"dead_letter": None, "max_attempts": None}
+    if partitions is not None:
+        settings["partitions"] = options.number("--partitions", partitions)
     if not settings:
         raise UsageError("nothing to set was given; settings are shown by: dmq queue set --help")
     with shared.client(name) as client:

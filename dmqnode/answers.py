@@ -25,10 +25,17 @@ def with_held(request: Ack | Nack | Extend, held: list[Any]) -> Message:
             return Extend(held, request.visibility)
 
 
-def join_stored(count: int, pieces: list[list[int]], answers: list[Message]) -> Message:
-    """Return the answer to a send of `count` messages whose `pieces` went to several partitions."""
+def join_stored(count: int, pieces: list[list[int]], answers: list[Message], spread: int) -> Message:
+    """Return the answer to a send of `count` messages whose `pieces` went to several partitions.
+
+    Arguments:
+        spread: what the client is told to go by.
+    """
     if len(answers) == 1:
-        return answers[0]
+        (answer,) = answers
+        if isinstance(answer, Stored) and answer.spread != spread:
+            return Stored(answer.runs, answer.duplicates, spread)
+        return answer
     failed = next((a for a in answers if isinstance(a, Failed)), None)
     if failed is not None:
         some = any(isinstance(a, Stored) for a in answers)
@@ -40,7 +47,7 @@ def join_stored(count: int, pieces: list[list[int]], answers: list[Message]) -> 
         duplicates += answer.duplicates
         seqs = ((log, first + n) for log, first, many in answer.runs for n in range(many))
         placed.update(zip(chosen, seqs))
-    return Stored(join_runs([placed[i] for i in range(count)]), duplicates)
+    return Stored(join_runs([placed[i] for i in range(count)]), duplicates, spread)
 
 
 def join_infos(definition: Definition, found: list[dict[str, Any]], *, explain: bool) -> dict[str, Any]:

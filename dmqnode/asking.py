@@ -42,13 +42,12 @@ from dmqnode.link import Link
 from dmqnode.messages import Cancelled, Delivered, Failed, Held, Message, Nack, Receive
 from dmqnode.outgoing import Columns
 
-RETRIED = frozenset({"overloaded", "stopping", "unavailable"})
+RETRIED = frozenset({"overloaded", "stopping", "unavailable", "no-partition"})
 """Codes of refusals that pass by themselves.  A full disk does not: that is told at once."""
 SPLIT = frozenset({"too-large", "invalid", "limit"})
 """Codes of refusals that may be about one message of a group only."""
 FIRST_PATIENCE = 1.0
-"""Seconds that a call waits for a first node to answer, so that a wrong address is told soon.  Once a node
-has answered this client, calls wait for one until their deadline."""
+"""Seconds that a call waits for a first node to answer, so that a wrong address is told soon."""
 SHORTEST_RETRY = 0.02
 LONGEST_RETRY = 1.0
 """Seconds before a refused call is made again, at first and at most."""
@@ -84,6 +83,7 @@ class Asking:
         """Refused calls, by when they are made again."""
         self._sequence = 0
         self._unsettled: dict[int, None] = {}
+        self._spreads: dict[str, int] = {}
         self._lanes: Lanes[SendGroup] = Lanes(self._waiting)
         self._acks: Lanes[AckGroup] = Lanes(self._waiting, ACKS_AT_ONCE)
         self._outcomes: list[Outcome] = []
@@ -130,7 +130,7 @@ class Asking:
     def _new_send(self, now: float, lane: LaneKey) -> SendGroup:
         self._sequence += 1
         self._unsettled[self._sequence] = None
-        group = SendGroup(now, now + self.timeout, lane, self._sequence)
+        group = SendGroup(now, now + self.timeout, lane, self._sequence, self._spreads)
         self._register(group)
         return group
 

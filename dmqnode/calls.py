@@ -81,6 +81,9 @@ _NOTHING = Message()
 
 LaneKey = tuple[str, float | None, bool]
 """(queue, delay, create)."""
+Spreads = dict[str, int]
+"""Over how many partitions sends to a queue are to be spread, of those that have got more."""
+MAX_SPREADS = 10_000
 Outcome = tuple[Any, Any, DMQError | None]
 """(owner, what came: an answer, or the id of a single send; the error otherwise)."""
 
@@ -237,11 +240,14 @@ class SendGroup(Group):
     `batch` makes it one whole batch that somebody waits for, whose outcome is the answer itself.
     """
 
-    __slots__ = ("blob", "bodies", "columns", "plain", "sequence")
+    __slots__ = ("blob", "bodies", "columns", "plain", "sequence", "spread", "spreads")
 
-    def __init__(self, now: float, deadline: float, lane: LaneKey, sequence: int) -> None:
+    def __init__(self, now: float, deadline: float, lane: LaneKey, sequence: int, spreads: Spreads) -> None:
         super().__init__(now, deadline, lane)
         self.sequence = sequence
+        self.spreads = spreads
+        self.spread: int | None = None
+        """Over how many partitions it was first spread: a repetition must find the same one."""
         self.blob = b""
         self.bodies: list[bytes] = []
         self.columns: list[Columns] = []
@@ -289,10 +295,19 @@ class SendGroup(Group):
     def send(self, producer: bytes, floor: int) -> Send:
         """Return what is written now; every sequence below `floor` is settled."""
         queue, delay, create = self.lane
-        return Send(queue, producer, self.sequence, floor, delay, create, Blob(self.blob))
+        if self.refusal is not None and self.refusal.code == "no-partition" and not self.doubt:
+            # The queue is another one than when this was learned, and nothing was stored yet.
+            self.spread = self.spreads[queue] = 0
+        if self.spread is None:
+            self.spread = self.spreads.get(queue, 0)
+        return Send(queue, producer, self.sequence, floor, delay, create, Blob(self.blob), spread=self.spread)
 
     def results(self, answer: Message) -> list[Outcome]:
         assert isinstance(answer, Stored)
+        if answer.spread:
+            self.spreads[self.lane[0]] = answer.spread
+            if len(self.spreads) > MAX_SPREADS:
+                del self.spreads[next(iter(self.spreads))]
         if self.owner is not None:
             return [(self.owner, answer, None)] if self.members[0] is not None else []
         pairs = zip(self.members, stored_ids(answer), strict=True)

@@ -1,5 +1,8 @@
 """Queue definitions on every node: last writer wins, spread at once, compared now and then.
 
+Two things are not the last writer's: the number of partitions, of which the greatest holds, with their homes;
+and deletion, which holds for ever.
+
     changed here ──CatalogRecords──> everybody;  told done once W' nodes have it on disk
     a link comes up, or 30 s are over ──CatalogDigest──> differs ──CatalogIndex──> CatalogWant, CatalogRecords
 
@@ -8,7 +11,7 @@ A record is a CBOR map with its stamp; a deleted queue's record stays, so that n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -46,6 +49,9 @@ class _Known(NamedTuple):
     stamp: Stamp
     record: bytes
     hash: bytes
+    name: str
+    partitions: int
+    deleted: bool
 
 
 class _Spreading:
@@ -85,6 +91,7 @@ class Catalog:
         self._changed = changed
         self.clock = HybridClock(me)
         self._known: dict[QueueId, _Known] = {}
+        self._named: dict[str, dict[QueueId, None]] = {}
         self._digest = 0
         self._nonce = 0
         self._spreading: dict[int, _Spreading] = {}
@@ -108,6 +115,11 @@ class Catalog:
             if entry is not None:
                 self._digest ^= int.from_bytes(blake2b(queue + entry.hash, digest_size=16).digest(), "big")
         self._known[queue] = known
+        self._named.setdefault(known.name, {})[queue] = None
+
+    def records(self) -> Iterator[tuple[QueueId, bytes]]:
+        """Return every record, those of deleted queues included."""
+        return ((queue, known.record) for queue, known in self._known.items())
 
     def row(self, queue: QueueId, record: bytes) -> tuple[bytes, bytes]:
         """Return where a record is kept, and the record."""
@@ -116,13 +128,17 @@ class Catalog:
     def deleted(self, queue: QueueId) -> bool:
         """Tell whether a queue is known to be deleted."""
         known = self._known.get(queue)
-        return known is not None and "deleted_at" in cbor2.loads(known.record)
+        return known is not None and known.deleted
 
     def forget(self, queue: QueueId) -> None:
         """Forget a deleted queue's record: every member has seen it."""
         old = self._known.pop(queue, None)
         if old is not None:
             self._digest ^= int.from_bytes(blake2b(queue + old.hash, digest_size=16).digest(), "big")
+            named = self._named[old.name]
+            del named[queue]
+            if not named:
+                del self._named[old.name]
 
     # --- changing ------------------------------------------------------------------------------------
 
@@ -164,13 +180,15 @@ class Catalog:
             if len(queue) != QUEUE_ID_SIZE:
                 raise ProtocolError("a definition has an id of the wrong length")
             old = self._known.get(queue)
-            if old is not None and old.stamp >= known.stamp:
-                continue
+            if old is not None:
+                known = _join(old, known)
+                if known.hash == old.hash:
+                    continue
             if not self.clock.observe(known.stamp, now.wall):
                 self.refused += 1
                 continue
             self._keep(queue, known)
-            fresh.append((queue, record))
+            fresh.append((queue, known.record))
         for queue, record in fresh:
             self._changed(now, queue, record)
         self._write(fresh, then)
@@ -190,11 +208,7 @@ class Catalog:
             self._port.send(peer, WhoKnows(nonce, name))
 
     def _who_knows(self, sender: NodeId, asked: WhoKnows) -> None:
-        found = [
-            (queue, known.record)
-            for queue, known in self._known.items()
-            if cbor2.loads(known.record).get("name") == asked.name
-        ]
+        found = [(queue, self._known[queue].record) for queue in self._named.get(asked.name, ())]
         self._port.send(sender, CatalogRecords(asked.nonce, list(found)))
 
     def _found(self, now: Now, sender: NodeId, nonce: int) -> None:
@@ -284,7 +298,7 @@ class _Asking:
 
 
 def _read(record: bytes) -> _Known:
-    """Read a record's stamp.  Errors: ProtocolError."""
+    """Read a record's stamp and what else joining needs.  Errors: ProtocolError."""
     try:
         found = cbor2.loads(record)
     except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
@@ -292,4 +306,25 @@ def _read(record: bytes) -> _Known:
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         raise ProtocolError("a definition is not a map with a name")
     stamp = read_stamp(found.get("stamp", (0, 0, bytes(8))))
-    return _Known(stamp, record, blake2b(record, digest_size=HASH_SIZE).digest())
+    settings = found.get("settings")
+    partitions = settings.get("partitions", 1) if isinstance(settings, dict) else 0
+    hash_ = blake2b(record, digest_size=HASH_SIZE).digest()
+    return _Known(stamp, record, hash_, found["name"], partitions, "deleted_at" in found)
+
+
+def _join(one: _Known, other: _Known) -> _Known:
+    """Return what two records of one queue say together; the order does not matter, nor repetition.
+
+    Deletion holds (T3); else the later one does, with as many partitions as either has.
+    """
+    if one.deleted != other.deleted:
+        return one if one.deleted else other
+    later = max(one, other, key=lambda known: (known.stamp, known.partitions, known.record))
+    wider = max(one, other, key=lambda known: known.partitions)
+    if later.deleted or later.partitions >= wider.partitions:
+        return later
+    found, grown = cbor2.loads(later.record), cbor2.loads(wider.record)
+    found["settings"]["partitions"] = wider.partitions
+    found["homes"] = grown["homes"]
+    found["first"] = grown.get("first", 0)
+    return _read(cbor2.dumps(found))

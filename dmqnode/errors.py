@@ -145,6 +145,7 @@ _CLASSES: dict[str, type[Refused]] = {
     "not-authorized": NotAuthorized,
     "too-large": LimitExceeded,
     "limit": LimitExceeded,
+    "no-partition": Refused,
     "disk-full": LimitExceeded,
     "overloaded": LimitExceeded,
     "unavailable": Unavailable,

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.answers import join_infos, join_stored, with_held
-from dmqnode.batch import Batch, parse
+from dmqnode.batch import parse
 from dmqnode.clock import Now
-from dmqnode.dedup import choose_partition
-from dmqnode.errors import ProtocolError, Refused, StaleReceipt
+from dmqnode.errors import ProtocolError, Refused, Unavailable
 from dmqnode.ids import PartitionId, QueueId, partition_id
 from dmqnode.messages import (
     Ack,
@@ -36,32 +35,13 @@ from dmqnode.messages import (
 from dmqnode.polls import Polls
 from dmqnode.queues import Definition
 from dmqnode.shards import shard_name
+from dmqnode.spreading import newest, split
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
     from dmqnode.clustering import Clustering
 
 Answered = Callable[[Now, list[Message]], None]
-
-
-def split(definition: Definition, request: Send, batch: Batch) -> dict[int, list[int]]:
-    """Return which messages go to which partition: by group, else by dedup id, else by producer.
-
-    One partition that gets everything has an empty list.
-    """
-    count = definition.settings.partitions
-    if count == 1:
-        return {0: []}
-    usual = choose_partition(count, request.producer)
-    if "g" not in batch.metadata and "d" not in batch.metadata:
-        return {usual: []}
-    fifo = definition.settings.ordering == "fifo"
-    pieces: dict[int, list[int]] = {}
-    for i in range(batch.count):
-        key = batch.value("g", i) or ("" if fifo else batch.value("d", i))
-        index = usual if key is None else choose_partition(count, key)
-        pieces.setdefault(index, []).append(i)
-    return pieces if len(pieces) > 1 else {next(iter(pieces)): []}
 
 
 class Fanout:
@@ -195,7 +175,7 @@ class Fanout:
             )
 
         def stored(now: Now, answers: list[Message]) -> None:
-            then(now, join_stored(batch.count, list(pieces.values()), answers))
+            then(now, join_stored(batch.count, list(pieces.values()), answers, newest(definition)))
 
         self.ask_all(now, session, number, definition, messages, stored)
 
@@ -227,7 +207,7 @@ class Fanout:
                 definition = self._broker.registry.queue_by_id(QueueId(id_[:8])).definition
                 index = int.from_bytes(id_[8:], "big")
                 if index >= definition.settings.partitions:
-                    raise StaleReceipt("this queue has no such partition; the receipt is of another cluster")
+                    raise Unavailable("no node that answers knows this partition of the queue; try again")
             except Refused as error:
                 settled(now, Failed(error.code, str(error), error.retryable))
                 continue

@@ -179,6 +179,8 @@ class Send(Message, tag=16):
     batch: Blob
     moved: bool = False
     """The messages come from another queue, which took them.  Between nodes only."""
+    spread: int = 0
+    """Over how many partitions it is spread; 0: those that the queue was created with."""
 
 
 class Stored(Message, tag=17):
@@ -186,6 +188,8 @@ class Stored(Message, tag=17):
 
     runs: list[tuple[LogId, int, int]]
     duplicates: int
+    spread: int = 0
+    """What to put into `spread` of sends made from now on; 0: nothing else than before."""
 
 
 # --- receiving ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 one partition      the leader waits, as it would for its own clients
 several            ask one after the other what is ready; if none has anything, watch them all, and ask
                    the first that says so
+more meanwhile     give up what waits, and begin anew with those that there are now
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
+from dmqnode.errors import DMQError
+from dmqnode.frontend import failed
 from dmqnode.ids import partition_id
 from dmqnode.messages import Cancelled, Delivered, Done, Failed, Message, Receive
 from dmqnode.queues import Definition
@@ -20,81 +23,113 @@ if TYPE_CHECKING:
     from dmqnode.fanout import Fanout
 
 
+class _Poll:
+    """One receive of a client."""
+
+    __slots__ = ("again", "deadline", "number", "request", "session")
+
+    def __init__(self, session: int, number: int, request: Receive, deadline: float) -> None:
+        self.session = session
+        self.number = number
+        self.request = request
+        self.deadline = deadline
+        self.again = False
+        """Whether its queue has got more partitions, so that it is to be asked for anew."""
+
+
 class Polls:
     """The receives of this node's clients."""
 
     def __init__(self, fanout: Fanout, clustering: Clustering) -> None:
         self._fanout = fanout
         self._clustering = clustering
+        self._under_way: dict[tuple[int, int], _Poll] = {}
         self._turn = 0
 
     def receive(self, now: Now, session: int, number: int, request: Receive, definition: Definition) -> None:
         """Have a receive done: by the one leader, or by whichever has something."""
+        poll = _Poll(session, number, request, now.run + request.wait)
+        self._under_way[session, number] = poll
+        self._start(now, poll, definition)
+
+    def grown(self, now: Now, queue: str) -> None:
+        """A queue has got more partitions: whoever waits for it waits for those, too."""
+        for key, poll in list(self._under_way.items()):
+            if poll.request.queue == queue:
+                poll.again = True
+                self._clustering.front.cancel(now, *key)
+
+    def cancelled(self, session: int, number: int) -> None:
+        """The client itself gives a receive up."""
+        poll = self._under_way.get((session, number))
+        if poll is not None:
+            poll.again = False
+
+    def _start(self, now: Now, poll: _Poll, definition: Definition) -> None:
+        poll.again = False
         count = definition.settings.partitions
         if count == 1:
-            message = _for_shard(request, definition.name, 0)
-            patience = request.wait
+            left = max(0.0, poll.deadline - now.run)
             self._clustering.front.ask(
                 now,
-                session,
-                number,
+                poll.session,
+                poll.number,
                 partition_id(definition.id, 0),
                 self._clustering.first_homes(definition, 0),
-                message,
-                lambda now, answer: self._delivered(now, session, number, request, answer),
-                patience=max(patience, 5.0),
+                _for_shard(poll.request, definition.name, 0, wait=left),
+                lambda now, answer: self._delivered(now, poll, answer),
+                patience=max(left, 5.0),
             )
             return
         self._turn += 1
         order = [(self._turn + n) % count for n in range(count)]
-        self._take_next(now, session, number, request, definition, order, now.run + request.wait)
+        self._take_next(now, poll, definition, order)
 
-    def _delivered(self, now: Now, session: int, number: int, request: Receive, answer: Message) -> None:
+    def _restart(self, now: Now, poll: _Poll) -> None:
+        try:
+            self._start(now, poll, self._fanout.definition(poll.request.queue))
+        except DMQError as error:
+            poll.again = False
+            self._delivered(now, poll, failed(error))
+
+    def _delivered(self, now: Now, poll: _Poll, answer: Message) -> None:
+        if poll.again and isinstance(answer, Cancelled) and not self._clustering.stopping:
+            self._restart(now, poll)
+            return
+        request = poll.request
         if isinstance(answer, Delivered):
             answer = Delivered(request.queue, answer.visibility, answer.parts)
         elif isinstance(answer, Cancelled) and self._clustering.stopping:
             answer = Delivered(request.queue, 0.0, [])  # nobody has cancelled it but this node, which stops
-        self._fanout.reply(session, number, answer)
+        if self._under_way.get((poll.session, poll.number)) is poll:
+            del self._under_way[poll.session, poll.number]
+        self._fanout.reply(poll.session, poll.number, answer)
 
-    def _take_next(
-        self,
-        now: Now,
-        session: int,
-        number: int,
-        request: Receive,
-        definition: Definition,
-        order: list[int],
-        deadline: float,
-    ) -> None:
+    def _take_next(self, now: Now, poll: _Poll, definition: Definition, order: list[int]) -> None:
         """Ask one partition after the other what is ready; if none has anything, wait for all at once."""
         if not order:
-            self._watch(now, session, number, request, definition, deadline)
+            if poll.again:
+                self._restart(now, poll)
+            else:
+                self._watch(now, poll, definition)
             return
         index, rest = order[0], order[1:]
-        message = _for_shard(request, definition.name, index, wait=0.0)
+        message = _for_shard(poll.request, definition.name, index, wait=0.0)
 
         def got(now: Now, answer: Message) -> None:
             empty = isinstance(answer, Delivered) and not answer.parts
             unavailable = isinstance(answer, Failed) and answer.retryable
-            if (empty or unavailable) and (rest or deadline > now.run):
-                self._take_next(now, session, number, request, definition, rest, deadline)
+            if (empty or unavailable) and (rest or poll.deadline > now.run):
+                self._take_next(now, poll, definition, rest)
             else:
-                self._delivered(now, session, number, request, answer)
+                self._delivered(now, poll, answer)
 
-        self._fanout.ask(now, session, number, definition, index, message, got)
+        self._fanout.ask(now, poll.session, poll.number, definition, index, message, got)
 
-    def _watch(
-        self,
-        now: Now,
-        session: int,
-        number: int,
-        request: Receive,
-        definition: Definition,
-        deadline: float,
-    ) -> None:
+    def _watch(self, now: Now, poll: _Poll, definition: Definition) -> None:
         """Wait until some partition has something, then ask that one."""
         count = definition.settings.partitions
-        left = max(0.0, deadline - now.run)
+        left = max(0.0, poll.deadline - now.run)
         state = {"over": False, "left": count}
 
         def woken(now: Now, index: int, answer: Message) -> None:
@@ -105,24 +140,21 @@ class Polls:
             if not something and state["left"]:
                 return
             state["over"] = True
-            self._clustering.front.cancel(now, session, number)
-            if isinstance(answer, Cancelled):
-                self._delivered(now, session, number, request, answer)
-            elif something or deadline > now.run:
-                order = [(index + n) % count for n in range(count)] if something else []
-                if order:
-                    self._take_next(now, session, number, request, definition, order, deadline)
-                else:
-                    self._fanout.reply(session, number, Delivered(request.queue, 0.0, []))
+            self._clustering.front.cancel(now, poll.session, poll.number)
+            if something:
+                order = [(index + n) % count for n in range(count)]
+                self._take_next(now, poll, definition, order)
+            elif poll.again or isinstance(answer, Cancelled):
+                self._delivered(now, poll, Cancelled())
             else:
-                self._fanout.reply(session, number, Delivered(request.queue, 0.0, []))
+                self._delivered(now, poll, Delivered(poll.request.queue, 0.0, []))
 
         for index in range(count):
-            message = _for_shard(request, definition.name, index, wait=left, watch=True)
+            message = _for_shard(poll.request, definition.name, index, wait=left, watch=True)
             self._fanout.ask(
                 now,
-                session,
-                number,
+                poll.session,
+                poll.number,
                 definition,
                 index,
                 message,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Set
 from dmqnode.batch import Batch
 from dmqnode.clock import Now
 from dmqnode.counters import Counters
-from dmqnode.dedup import Dedup, Runs, choose_partition, join_runs
+from dmqnode.dedup import Dedup, Runs, join_runs
 from dmqnode.errors import DMQError, InvalidRequest, LimitExceeded, Refused
 from dmqnode.ids import LogId, partition_id
 from dmqnode.loading import load
@@ -17,6 +17,7 @@ from dmqnode.partition import Partition
 from dmqnode.queues import MAX_DELAY, Definition
 from dmqnode.readahead import ReadAhead
 from dmqnode.reads import Reads
+from dmqnode.spreading import split
 from storage.ops import WriteBatch
 
 MAX_WAITERS = 10_000
@@ -81,7 +82,12 @@ class Queue:
 
     @property
     def open(self) -> bool:
-        return bool(self.partitions) and not self.opening
+        return bool(self.partitions) and not self.opening and not self._outgrown
+
+    @property
+    def _outgrown(self) -> bool:
+        """Whether it is in memory and has got more partitions meanwhile."""
+        return 0 < len(self.partitions) < self.definition.settings.partitions
 
     def redefine(self, definition: Definition) -> None:
         """Take over changed settings."""
@@ -97,16 +103,20 @@ class Queue:
     # --- opening and closing ---------------------------------------------------------------------
 
     def start_opening(self, now: Now, opened: Callable[[Now, WriteBatch], None]) -> None:
-        """Begin to load all partitions; `opened` is called for each with what is to be written."""
-        count = self.definition.settings.partitions
-        self.opening = count
-        for index in range(count):
+        """Begin to load the partitions that are not in memory.
+
+        Arguments:
+            opened: called for each with what is to be written.
+        """
+        there, count = len(self.partitions), self.definition.settings.partitions
+        self.opening += count - there
+        for index in range(there, count):
             id_ = partition_id(self.definition.id, self._base + index)
             partition = Partition(id_, self.definition.settings, self._new_log, self._counters)
             partition.appends.resting = self._resting.pop(index, {})
             self.partitions.append(partition)
             self.readers.append(ReadAhead(partition, self._reads, lambda: self._woken(self)))
-        for partition in self.partitions:
+        for partition in self.partitions[there:]:
             self._reads.start(
                 now,
                 load(partition, now),
@@ -188,7 +198,7 @@ class Queue:
                 raise InvalidRequest("a fifo queue has one delay for all its messages; set it on the queue")
             if not 0 <= delay <= MAX_DELAY:
                 raise InvalidRequest(f"a delay of {delay:,.0f} s is outside 0 s and 366 days")
-        pieces = self._split(request, batch)
+        pieces = split(self.definition, request, batch)
         for index in pieces if not moved else ():
             self._check_dedup(self.partitions[index].dedup, request, batch)
         placed: dict[int, tuple[LogId, int]] = {}
@@ -227,22 +237,6 @@ class Queue:
             raise LimitExceeded(
                 "too many sends of this producer are not settled; raise the floor of what is", retryable=True
             )
-
-    def _split(self, request: Send, batch: Batch) -> dict[int, list[int]]:
-        """Return which messages go to which partition: by group, else by dedup id, else by producer."""
-        count = len(self.partitions)
-        if count == 1:
-            return {0: []}
-        usual = choose_partition(count, request.producer)
-        if "g" not in batch.metadata and "d" not in batch.metadata:
-            return {usual: []}
-        fifo = self.definition.settings.ordering == "fifo"
-        pieces: dict[int, list[int]] = {}
-        for i in range(batch.count):
-            key = batch.value("g", i) or ("" if fifo else batch.value("d", i))
-            index = usual if key is None else choose_partition(count, key)
-            pieces.setdefault(index, []).append(i)
-        return pieces
 
     # --- receiving -------------------------------------------------------------------------------
 

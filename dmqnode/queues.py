@@ -41,7 +41,7 @@ class Settings:
     ordering: str = "standard"
     """fifo: messages of one group come out one after the other; those without a group are one group."""
     partitions: int = 1
-    """Fixed at creation."""
+    """They may become more, but in a fifo queue."""
     max_message_size: int = 1 << 20
     paused: bool = False
     """A paused queue takes messages and hands none out."""
@@ -64,6 +64,22 @@ class Definition:
     """Per partition the nodes that held it first (H5); empty: the one node that there was."""
     stamp: Stamp = NEVER
     """When it was last changed: of two versions the later holds."""
+    first_partitions: int = 0
+    """How many it was created with; 0: as many as it has."""
+
+    @property
+    def keyed_partitions(self) -> int:
+        """How many partitions messages with a group or a dedup id go to: those that it was created with."""
+        return self.first_partitions or self.settings.partitions
+
+    def grown(self, settings: Settings, homes: tuple[tuple[NodeId, ...], ...] = ()) -> Definition:
+        """Return it with more partitions.
+
+        Arguments:
+            homes: of all partitions, the new ones among them.
+        """
+        first = self.keyed_partitions
+        return replace(self, settings=settings, homes=homes or self.homes, first_partitions=first)
 
     def info(self) -> dict[str, Any]:
         """Return the definition under the field names that users see."""
@@ -74,6 +90,7 @@ class Definition:
             "owner": self.owner,
             "created_at": at.replace("+00:00", "Z"),
             **asdict(self.settings),
+            "first_partitions": self.keyed_partitions,
         }
 
 
@@ -105,14 +122,30 @@ def change_settings(old: Settings, changes: dict[str, Any], *, created: bool) ->
     for name, value in changes.items():
         if name not in SETTING_NAMES:
             raise InvalidRequest(f"there is no queue setting {name!r}; there are {', '.join(SETTING_NAMES)}")
-        if created and name in ("ordering", "partitions") and value != getattr(old, name):
+        if created and name == "ordering" and value != old.ordering:
             raise InvalidRequest(
                 f"{name} is fixed when a queue is created; create another queue and move over"
             )
+    if created and "partitions" in changes:
+        _check_growth(old, _checked("partitions", changes["partitions"]))
     new = replace(old, **{name: _checked(name, value) for name, value in changes.items()})
     if (new.max_attempts is None) != (new.dead_letter is None):
         raise InvalidRequest("max_attempts and dead_letter go together; give both or neither")
     return new
+
+
+def _check_growth(old: Settings, count: int) -> None:
+    if count < old.partitions:
+        raise InvalidRequest(
+            f"the queue has {old.partitions} partitions and cannot have {count}, fewer: each may hold "
+            "messages; create another queue and move over"
+        )
+    if count > old.partitions and old.ordering == "fifo":
+        raise InvalidRequest(
+            f"a fifo queue keeps the number of partitions that it was created with, {old.partitions}: in "
+            "another one later messages of a group could overtake earlier ones; create another queue and "
+            "move over"
+        )
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -175,16 +208,17 @@ def _text(name: str, value: Any) -> str:
 
 def encode_definition(definition: Definition) -> bytes:
     """Return the record that keeps a definition."""
-    return cbor2.dumps(
-        {
-            "name": definition.name,
-            "owner": definition.owner,
-            "created_at": definition.created_at,
-            "settings": asdict(definition.settings),
-            "homes": definition.homes,
-            "stamp": definition.stamp,
-        }
-    )
+    record = {
+        "name": definition.name,
+        "owner": definition.owner,
+        "created_at": definition.created_at,
+        "settings": asdict(definition.settings),
+        "homes": definition.homes,
+        "stamp": definition.stamp,
+    }
+    if definition.first_partitions:
+        record["first"] = definition.first_partitions
+    return cbor2.dumps(record)
 
 
 def encode_deleted(name: str, deleted_at: int, stamp: Stamp = NEVER) -> bytes:
@@ -206,4 +240,5 @@ def decode_definition(queue: QueueId, record: bytes) -> Definition | None:
         settings=Settings(**known),
         homes=tuple(tuple(NodeId(n) for n in nodes) for nodes in found.get("homes", ())),
         stamp=read_stamp(found.get("stamp", NEVER)),
+        first_partitions=found.get("first", 0),
     )

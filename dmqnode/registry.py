@@ -108,6 +108,8 @@ class Registry:
                 settings = change_settings(queue.definition.settings, request.settings, created=True)
                 self._need_dead_letter(now, settings, queue.name, session.user)
                 definition = replace(queue.definition, settings=settings)
+                if settings.partitions > queue.definition.settings.partitions:
+                    definition = self._grown_alone(queue.definition, settings)
                 self._define(now, definition, self._info_later(session, number, queue))
                 self._broker.deliveries.serve(now, queue)
             case DeleteQueue():
@@ -184,23 +186,41 @@ class Registry:
         self._by_id[definition.id] = queue
         self.unreadable.discard(definition.id)
 
+    def _grown_alone(self, old: Definition, settings: Settings) -> Definition:
+        """Return a queue's definition with more partitions, on the one node that there is."""
+        alone = ((self._broker.identity.node,),) * (settings.partitions - len(old.homes))
+        return old.grown(settings, old.homes + alone if old.homes else ())
+
+    def grow(self, now: Now, definition: Definition, done: Safe) -> None:
+        """Spread a definition with more partitions; its stamp stays, for no setting was changed."""
+        clustering = self._broker.clustering
+        assert clustering is not None
+        self.redefine(now, definition)
+        clustering.catalog.put(now, definition.id, encode_definition(definition), done)
+
     def _define(self, now: Now, definition: Definition, done: Safe) -> None:
         clustering = self._broker.clustering
         if clustering is not None:
             definition = replace(definition, stamp=clustering.catalog.clock.stamp(now.wall))
-            self.redefine(definition)
+            self.redefine(now, definition)
             clustering.catalog.put(now, definition.id, encode_definition(definition), done)
             return
-        self.redefine(definition)
+        self.redefine(now, definition)
         ops = WriteBatch()
         ops.put(queue_key(definition.id), encode_definition(definition))
         self._broker.write_meta(ops, lambda now: done(now, True))
 
-    def redefine(self, definition: Definition) -> None:
+    def redefine(self, now: Now, definition: Definition) -> None:
         """Take over changed settings, for the queue and what is served of it."""
-        self.queues[definition.name].redefine(definition)
-        if self._broker.clustering is not None:
-            self._broker.clustering.hosted.redefine(definition)
+        broker, queue = self._broker, self._by_id[definition.id]
+        more = definition.settings.partitions > queue.definition.settings.partitions
+        queue.redefine(definition)
+        if broker.clustering is not None:
+            broker.clustering.hosted.redefine(definition)
+            if more:
+                broker.clustering.fanout.polls.grown(now, definition.name)
+        elif more and queue.partitions:
+            broker.when_open(now, queue, lambda now: broker.deliveries.serve(now, queue))
 
     def _info_later(self, session: Session, number: int, queue: Queue) -> Safe:
         """Return what answers with a queue's definition, once that is safe."""
@@ -261,9 +281,7 @@ class Registry:
         if known is None:
             self._add(definition)
         elif known.name == definition.name:
-            known.redefine(definition)
-            if self._broker.clustering is not None:
-                self._broker.clustering.hosted.redefine(definition)
+            self.redefine(now, definition)
 
     # --- deleting ------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dmqnode.clock import Now
 from dmqnode.errors import DMQError, Refused
 from dmqnode.frontend import failed
+from dmqnode.growing import Growth
 from dmqnode.homesets import HomeSet
 from dmqnode.hosted import not_leader
 from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
@@ -23,6 +24,7 @@ from dmqnode.messages import (
     QueueList,
     Report,
     Send,
+    SetQueue,
     Step,
 )
 from dmqnode.queues import check_name
@@ -42,6 +44,8 @@ class Requests:
     def __init__(self, broker: Broker, clustering: Clustering) -> None:
         self._broker = broker
         self._clustering = clustering
+        self._growth = Growth(broker, clustering)
+        self._looking: set[str] = set()
 
     # --- requests ------------------------------------------------------------------------------------
 
@@ -54,6 +58,7 @@ class Requests:
         """
         self._clustering.advance(now)
         if isinstance(message, Cancel):
+            self._clustering.fanout.polls.cancelled(session.id, number)
             self._clustering.front.cancel(now, session.id, number)
             self._clustering.settle(now)
             return True
@@ -69,10 +74,13 @@ class Requests:
         for named in (name, getattr(message, "to", None)):
             if named is not None and is_shard(named):
                 check_name(named)  # it refuses this one: what serves a partition is not for clients
+        if name is None and isinstance(message, Ack | Nack | Extend):
+            name = self._outgrown(message)
         if name is not None and self._make_known(now, session, number, message, name, asked=asked):
             self._clustering.settle(now)
             return True
-        done = self._clustering.fanout.receive(now, session.id, number, message)
+        done = isinstance(message, SetQueue) and self._growth.asked(now, session, number, message)
+        done = done or self._clustering.fanout.receive(now, session.id, number, message)
         self._clustering.settle(now)
         return done
 
@@ -82,7 +90,10 @@ class Requests:
         """Find or make a queue that is not known here; True: that is under way."""
         registry = self._broker.registry
         if name in registry.queues:
-            return False
+            count = registry.queues[name].definition.settings.partitions
+            more = isinstance(message, Ack | Nack | Extend) or getattr(message, "spread", 0) > count
+            if asked or not more or not self._clustering.linked:
+                return False
 
         def again(now: Now, safe: bool = True) -> None:
             try:
@@ -100,6 +111,15 @@ class Requests:
             registry.create_default(now, name, session.user, again)
             return True
         return False
+
+    def _outgrown(self, message: Ack | Nack | Extend) -> str | None:
+        """Return the queue of a receipt from a partition that this node does not know of yet."""
+        for held in message.held:
+            definition = self._broker.registry.definition_of(QueueId(held[0][:8]))
+            index = int.from_bytes(held[0][8:], "big")
+            if definition is not None and index >= definition.settings.partitions:
+                return definition.name
+        return None
 
     def _step(self, now: Now, session: Session, number: int, step: Step) -> None:
         def then(now: Now, answer: Message) -> None:
@@ -155,17 +175,23 @@ class Requests:
                 return
             if broker.stopping:
                 raise not_leader(None)
-            partition, first = self._partition_of(message)
+            partition, first = self._partition_of(now, message)
             if not self._clustering.cluster.leads(partition) or not self._clustering.hosted.serves(partition):
                 self._refer(now, partition, first)
             if isinstance(message, Step):
                 self._make_step(now, session, number, message)
+            elif isinstance(message, SetQueue):
+                self._growth.lead(now, session, number, message)
             else:
                 broker.route(now, known, number, message)
         except DMQError as error:
             broker.refuse(session, number, error)
 
-    def _partition_of(self, message: Message) -> tuple[PartitionId, HomeSet]:
+    def _partition_of(self, now: Now, message: Message) -> tuple[PartitionId, HomeSet]:
+        """Return which partition a request is for, and its first home set.
+
+        Errors: Refused and its kinds; NOT_LEADER where this node does not know of it yet.
+        """
         if isinstance(message, Step):
             return ROSTER, self._clustering.rosters.first
         if isinstance(message, Ack | Nack | Extend):
@@ -173,11 +199,21 @@ class Requests:
                 raise Refused("a request to settle nothing came")
             id_ = PartitionId(message.held[0][0])
             definition = self._broker.registry.queue_by_id(QueueId(id_[:8])).definition
-            return id_, self._clustering.first_homes(definition, int.from_bytes(id_[8:], "big"))
-        name = getattr(message, "queue", "")
-        definition = self._broker.registry.find(queue_of_shard(name)).definition
-        index = int(name.partition("#")[2] or 0)
+            index = int.from_bytes(id_[8:], "big")
+        else:
+            name = getattr(message, "queue", "")
+            definition = self._broker.registry.find(queue_of_shard(name)).definition
+            index = int(name.partition("#")[2] or 0)
+        if index >= definition.settings.partitions:
+            self._look_for(now, definition.name)
+            raise not_leader(None)
         return partition_id(definition.id, index), self._clustering.first_homes(definition, index)
+
+    def _look_for(self, now: Now, name: str) -> None:
+        """Ask the others what they know of a queue; once at a time."""
+        if name not in self._looking:
+            self._looking.add(name)
+            self._clustering.catalog.find(now, name, lambda now: self._looking.discard(name))
 
     def _refer(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
         """Refuse a request for what this node does not lead.  Errors: Refused, always."""

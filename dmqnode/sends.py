@@ -10,6 +10,7 @@ from dmqnode.effects import Reply
 from dmqnode.errors import DMQError, InvalidRequest, LimitExceeded, ProtocolError, Refused
 from dmqnode.messages import Send, Stored
 from dmqnode.queue import Queue
+from dmqnode.spreading import newest
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -67,7 +68,9 @@ class Sends:
         runs, duplicates, partitions = queue.send(now, request, batch, moved=moved)
         broker.counters.duplicates += duplicates
         broker.counters.received_bytes += size
-        partitions[0].after_write(Reply(session.id, number, Stored(runs, duplicates), size))
+        partitions[0].after_write(
+            Reply(session.id, number, Stored(runs, duplicates, newest(queue.definition)), size)
+        )
         for partition in partitions:
             broker.touched(now, partition)
 

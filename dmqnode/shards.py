@@ -25,4 +25,4 @@ def queue_of_shard(name: str) -> str:
 def renamed(definition: Definition, index: int) -> Definition:
     """Return the definition of one partition's shard."""
     settings = replace(definition.settings, partitions=1)
-    return replace(definition, settings=settings)
+    return replace(definition, settings=settings, first_partitions=0)

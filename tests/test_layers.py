@@ -60,10 +60,11 @@ MODULES = {
         "core": """
             appends broker browse buffers clock config counters dedup deliveries duetimes effects elsewhere
             exhausted groups holds keys loading log moves partition queue queues ranges readahead reads ready
-            records entering expiry numbering pending registry reports sends settling surroundings upkeep
+            records entering expiry numbering pending registry reports sends settling spreading surroundings
+            upkeep
 
             acquaintances repeats following greetings overview peerlink
-            answers catalog cluster clustering copies copying crossings debts fanout frontend grants
+            answers catalog cluster clustering copies copying crossings debts fanout frontend grants growing
             homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
             mending peer_messages placement polls port renewals requests roster shards
             smallrows streams takeover

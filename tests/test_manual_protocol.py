@@ -84,7 +84,7 @@ PLAIN = {
     ids.LogId: "log id",
     ids.PartitionId: "partition id",
 }
-DEFAULTS = {None: "null", "": "empty", False: "false", "no": "no"}
+DEFAULTS = {"None": "null", "''": "empty", "False": "false", "'no'": "no", "0": "0"}
 
 # --- messages --------------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ def fields_of(cls: type[Record]) -> list[str]:
     required = len(cls.FIELDS) - len(cls.DEFAULTS)
     out = []
     for n, name in enumerate(cls.FIELDS):
-        default = f", default {DEFAULTS[cls.DEFAULTS[n - required]]}" if n >= required else ""
+        default = f", default {DEFAULTS[repr(cls.DEFAULTS[n - required])]}" if n >= required else ""
         out.append(f"Va {name} Pq {type_text(hints[name])}{default}")
     return out
 
@@ -221,7 +221,7 @@ def test_every_field_of_a_report_is_described_and_no_other() -> None:
         literal_keys(reports)
         | literal_keys(overview)
         | set(Counters.__slots__)
-        | {*queues.SETTING_NAMES, "id", "owner", "created_at"}
+        | {*queues.SETTING_NAMES, "id", "owner", "created_at", "first_partitions"}
     )
     assert sorted(described - {"user"}) == sorted(known)
 

@@ -90,6 +90,15 @@ def test_set(dmq: Dmq, queue: str) -> None:
     assert dmq("queue", "set", queue, "--no-dead-letter", "--max-attempts", "1").code == 2
 
 
+def test_more_partitions(dmq: Dmq, queue: str) -> None:
+    info = dmq("queue", "set", queue, "--partitions", "3", "--json").rows[0]
+    assert (info["partitions"], info["first_partitions"]) == (3, 1)
+    assert len(dmq("queue", "explain", queue, "--json").rows[0]["partitions"]) == 3
+    ran = dmq("queue", "set", queue, "--partitions", "2")
+    assert ran.code == 2
+    assert "cannot have 2, fewer: each may hold messages; create another queue" in ran.err
+
+
 def test_purge_and_delete(dmq: Dmq, queue: str, counts: Counts) -> None:
     dmq("send", queue, "--lines", "--quiet", stdin=b"a\nb\n")
     assert dmq("queue", "purge", queue, "--json").rows == [{"name": queue, "purged": 2}]

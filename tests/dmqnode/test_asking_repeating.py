@@ -25,6 +25,7 @@ from dmqnode.messages import (
     Redrive,
     Send,
     SetQueue,
+    Stored,
 )
 from tests.dmqnode.answering import LOG, PARTITION, TIMEOUT, connected
 
@@ -73,6 +74,63 @@ def test_a_send_is_repeated_under_its_number_after_a_lost_connection() -> None:
     world.carry()
     assert world.outcome(b"a")[1] is None
     assert world.node.bodies == [b"a", b"later"]
+
+
+def test_a_send_goes_by_the_newest_number_of_partitions_and_its_repetition_by_the_first() -> None:
+    world = connected()
+
+    def answer(spread: int) -> int:
+        number, message = world.node.take()
+        assert isinstance(message, Send)
+        world.node.answer(number, Stored([(LOG, 0, 1)], 0, spread))
+        world.carry()
+        return message.spread
+
+    world.send(b"a")
+    world.carry()
+    assert answer(4) == 0
+    world.send(b"b")
+    world.carry()
+    world.lose()
+    world.connect()
+    world.carry()
+    world.send(b"c", queue="other")
+    world.carry()
+    assert answer(8) == 4
+    assert answer(0) == 0
+    world.send(b"d")
+    world.carry()
+    world.lose()
+    world.core._spreads["q"] = 9
+    world.connect()
+    world.carry()
+    assert answer(0) == 8
+    world.send(b"e")
+    world.carry()
+    assert answer(0) == 9
+
+
+def test_a_send_that_goes_by_too_many_partitions_chooses_anew_unless_it_may_be_stored() -> None:
+    world = connected()
+    world.core._spreads["q"] = 4
+    world.send(b"a")
+    world.carry()
+    world.node.refuse("no-partition", retryable=True)
+    world.carry()
+    world.wait(1.0)
+    assert world.node.store().spread == 0
+    world.core._spreads["q"] = 4
+    world.send(b"b")
+    world.carry()
+    world.lose()
+    world.connect()
+    world.carry()
+    for _ in range(2):
+        assert world.node.refuse("no-partition", retryable=True).spread == 4  # type: ignore[attr-defined]
+        world.carry()
+        world.wait(1.1)
+    world.wait(TIMEOUT)
+    assert isinstance(world.outcome(b"b")[1], Unknown)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,45 @@ def test_a_deletion_is_not_undone_by_what_is_older() -> None:
     assert all(catalog.deleted(QUEUES[0]) for catalog in net.catalogs.values())
 
 
+def test_a_deletion_holds_against_what_is_later() -> None:
+    net = Net()
+    net.define(NODES[0], QUEUES[0], deleted_at=1)
+    net.messages.clear()
+    net.pass_time(1)
+    net.define(NODES[1], QUEUES[0], n=1)
+    net.pass_time(60.0)
+    net.deliver()
+    assert all(catalog.deleted(QUEUES[0]) for catalog in net.catalogs.values())
+    assert len({catalog.digest for catalog in net.catalogs.values()}) == 1
+
+
+def read(catalog: Catalog, queue: QueueId) -> dict[str, Any]:
+    found: dict[str, Any] = cbor2.loads(dict(catalog.records())[queue])
+    return found
+
+
+def test_of_two_changes_the_later_holds_with_the_most_partitions() -> None:
+    net = Net()
+    catalog = net.catalogs[NODES[0]]
+    old = catalog.clock.stamp(net.now().wall)
+    homes = [[bytes(NODES[n % 3])] for n in range(4)]
+    made = {"name": "q", "settings": {"partitions": 2, "paused": False}, "homes": homes[:2], "stamp": old}
+    grown = {**made, "settings": {"partitions": 4, "paused": False}, "homes": homes, "first": 2}
+    net.pass_time(1)
+    later = catalog.clock.stamp(net.now().wall)
+    paused = {**made, "settings": {"partitions": 2, "paused": True}, "stamp": later}
+    records = [cbor2.dumps(r) for r in (made, grown, paused)]
+    for node, order in zip(NODES, ((0, 1, 2), (2, 1, 0), (1, 2, 0))):
+        for n in order:
+            message = CatalogRecords(0, [(QUEUES[0], records[n])])
+            net.catalogs[node].receive(net.now(), NODES[0], message)
+        found = read(net.catalogs[node], QUEUES[0])
+        assert found["settings"] == {"partitions": 4, "paused": True}
+        assert (found["homes"], found["first"]) == (homes, 2)
+        assert net.learnt[node][QUEUES[0]] == dict(net.catalogs[node].records())[QUEUES[0]]
+    assert len({c.digest for c in net.catalogs.values()}) == 1
+
+
 def test_whoever_knows_a_name_says_so() -> None:
     net = Net()
     net.define(NODES[0], QUEUES[0])

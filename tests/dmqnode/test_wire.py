@@ -131,7 +131,7 @@ def test_a_blob_is_behind_the_head_and_its_length_in_it() -> None:
     data = frame(7, message)
     assert data.endswith(b"0123456789")
     (size,) = struct.unpack_from("<I", data, 8)
-    assert cbor2.loads(data[12 : 12 + size]) == [16, 7, "q", b"p" * 16, 1, 0, None, False, 10, False]
+    assert cbor2.loads(data[12 : 12 + size]) == [16, 7, "q", b"p" * 16, 1, 0, None, False, 10, False, 0]
     length, checksum = struct.unpack_from("<II", data)
     assert (length, checksum) == (len(data) - 8, zlib.crc32(data[8:]))
 

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.messages import Delivered, Hello, Message, Receive
-from tests.simulation.workload import consumer, opener, producer
+from tests.simulation.workload import consumer, grower, opener, producer
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -138,6 +138,8 @@ class Clients:
             for n in range(plan.producers):
                 name = f"p{queue.name}{n}"
                 self._add(name, producer(world, queue, name))
+            if queue.grows:
+                self._add(f"g{queue.name}", grower(world, queue))
             for n in range(plan.consumers):
                 self._add(f"c{queue.name}{n}", consumer(world, queue, whole=False))
 

@@ -15,6 +15,8 @@ class QueuePlan(NamedTuple):
     """Whether messages have groups."""
     delays: bool = False
     """Whether some sends are delayed."""
+    grows: tuple[int, ...] = ()
+    """Numbers of partitions that it is set to while it is used."""
 
 
 class Plan(NamedTuple):

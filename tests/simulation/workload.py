@@ -18,6 +18,7 @@ from dmqnode.messages import (
     QueueInfo,
     Receive,
     Send,
+    SetQueue,
     Settled,
     Stored,
 )
@@ -47,7 +48,7 @@ def producer(world: World, queue: QueuePlan, name: str) -> Script:
     """Send batches one after the other, each again and again until its outcome is known or it gives up."""
     rng, ledger = world.rng, world.ledger
     id_ = name.encode().ljust(16, b".")
-    sequence = floor = 0
+    sequence = floor = spread = 0
     while not world.calm:
         yield rng.expovariate(4.0)
         count = rng.choice((1, 1, 2, 5))
@@ -61,19 +62,34 @@ def producer(world: World, queue: QueuePlan, name: str) -> Script:
             for message in sent:
                 message.attributes = {"k": str(sequence)}
         blob = encode([m.body for m in sent], metadata).blob
-        request = Send(queue.name, id_, sequence, floor, delay, False, blob)
-        yield from _send(world, request, sent)
+        request = Send(queue.name, id_, sequence, floor, delay, False, blob, spread=spread)
+        spread = (yield from _send(world, request, sent)) or spread
         floor = sequence + 1
 
 
-def _send(world: World, request: Send, sent: list[Sent]) -> Script:
+def grower(world: World, queue: QueuePlan) -> Script:
+    """Give a queue more partitions now and then, each time until it has them."""
+    for count in queue.grows:
+        yield world.rng.uniform(0.5, 4.0)
+        while True:
+            answer = yield SetQueue(queue.name, {"partitions": count})
+            if isinstance(answer, QueueInfo):
+                world.ledger.counts["grown"] += 1
+                break
+            if isinstance(answer, Failed) and not answer.retryable:
+                break  # it has more already: a request whose answer was lost comes late
+            yield 0.2
+
+
+def _send(world: World, request: Send, sent: list[Sent]) -> Generator[Message | float, Message | None, int]:
+    """Send until the outcome is known; return over what to spread further sends, 0 if that is not told."""
     ledger, unknown = world.ledger, False
     for attempt in range(TRIES):
         ledger.attempted(sent)
         answer = yield request
         if isinstance(answer, Stored):
             ledger.stored(sent, answer.runs)
-            return
+            return answer.spread
         if isinstance(answer, Failed) and answer.stored == "no":
             if not answer.retryable:
                 break
@@ -85,6 +101,7 @@ def _send(world: World, request: Send, sent: list[Sent]) -> Script:
         ledger.unknown(sent)
     else:
         ledger.not_stored(sent)
+    return 0
 
 
 def consumer(world: World, queue: QueuePlan, *, whole: bool) -> Script:
