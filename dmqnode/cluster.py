@@ -221,6 +221,7 @@ class Cluster:
                 del self._told[partition]
             self.takeovers.tick(now)
             self.streams.tick(now, self._reachable)
+        self.streams.filling.go_on(now)
         if now.run >= self._next_repair:
             self._next_repair = now.run + REPAIR_EVERY
             self._repair(now)
@@ -232,7 +233,9 @@ class Cluster:
         lease = self.leases.next_deadline()
         # A little late rather than a rounding error too early, over and over.
         soon = math.inf if lease == math.inf else now.run + max(0.0, lease - self._clock.fast) + ROUNDING
-        return min(soon, self._next_tick if busy else math.inf)
+        return min(
+            soon, self.streams.filling.next_deadline(now) + ROUNDING, self._next_tick if busy else math.inf
+        )
 
     def gone(self, now: Now, node: NodeId) -> None:
         """The connection to a node broke."""

@@ -31,7 +31,7 @@ from dmqnode.smallrows import (
 )
 from storage.ops import WriteBatch
 
-FILL_BYTES = 512 << 10
+FILL_BYTES = 128 << 10
 DELETE_ROWS = 1024
 LACK = b"a"
 """In an entry: what follows is a log, of which the record says what nobody who follows has."""

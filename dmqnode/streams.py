@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from dmqnode.clock import Now
-from dmqnode.copying import encode_ops, read_batches
+from dmqnode.copying import encode_ops
+from dmqnode.filling import Filling
 from dmqnode.following import Follower, Ranges, Stage, Stream, Waiting
 from dmqnode.homesets import LeaseNumber
-from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Blob
-from dmqnode.peer_messages import Align, Aligned, BatchRecord, Entry, Fill, Filled, Inspect, Ship, Shipped
+from dmqnode.peer_messages import Align, Aligned, Entry, Fill, Filled, Inspect, Ship, Shipped
 from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
@@ -48,6 +49,7 @@ class Streams:
         self._least = least
         self._streams: dict[PartitionId, Stream] = {}
         self._outbox: dict[tuple[NodeId, bool], list[Entry]] = {}
+        self.filling = Filling(port, self._streams)
 
     def find(self, partition: PartitionId, n: int) -> Stream | None:
         """Return the stream of a partition if this node leads it with lease `n`."""
@@ -227,7 +229,7 @@ class Streams:
             return  # an earlier alignment, which was given up
         follower.aligned(aligned.seq, decode_gaps(aligned.gaps))
         self._complete(now, stream)
-        self._fill(now, stream, follower)
+        self.filling.fill(now, stream, follower)
 
     def on_shipped(self, now: Now, sender: NodeId, shipped: Shipped) -> None:
         """A home has entries, on disk if `sync`."""
@@ -267,57 +269,9 @@ class Streams:
                 elif follower.stage is Stage.ALIGNING and now.run - follower.asked_at > 20 * ASK_AGAIN:
                     follower.begin_again()
                 elif follower.stage is Stage.FOLLOWING:
-                    self._fill(now, stream, follower)
+                    self.filling.fill(now, stream, follower)
 
     # --- filling the gaps of a home ------------------------------------------------------------------
-
-    def _fill(self, now: Now, stream: Stream, follower: Follower) -> None:
-        """Send what a home lacks, one page at a time."""
-        if follower.filling:
-            return
-        found = self._next_gap(stream, follower)
-        if found is None:
-            return
-        log, low, high = found
-        follower.filling = True
-
-        def read(now: Now, result: tuple[list[BatchRecord], int]) -> None:
-            batches, reached = result
-            if follower.stage is not Stage.FOLLOWING or self._streams.get(stream.partition) is not stream:
-                follower.filling = False
-                return
-            live = [b for b in batches if not _dead(stream, log, b)]
-            n = stream.number.n
-            self._port.send(follower.node, Fill(stream.partition, n, log, low, min(high, reached), live))
-
-        self._port.read(now, read_batches(stream.keys, log, low, high), read)
-
-    def _next_gap(self, stream: Stream, follower: Follower) -> tuple[LogId, int, int] | None:
-        """Return a range that a home lacks and this node holds; forget those that are dead.
-
-        What somebody waits for comes first.
-        """
-        for waiting in stream.waiting:
-            for log_id, low, high in waiting.about if stream.has(waiting) else ():
-                if log_id in follower.gaps and follower.gaps[log_id].overlap(low, high):
-                    return log_id, low, high
-        for log_id in list(follower.gaps):
-            log, missing = stream.logs.get(log_id), follower.gaps[log_id]
-            if log is None:
-                del follower.gaps[log_id]
-                continue
-            for low, high in log.dead.ranges.within(0, missing.end):
-                missing.remove(low, high)
-            if not missing.size:
-                del follower.gaps[log_id]
-                continue
-            held = RangeSet(missing)
-            for low, high in log.gaps:
-                held.remove(low, high)
-            for low, high in held:
-                if low < log.durable:
-                    return log_id, low, min(high, log.durable)
-        return None
 
     def on_fill(self, stream: Stream, sender: NodeId, fill: Fill) -> bool:
         """A home sent what it holds of a range: it lacks the rest.  Tell whether it lacks something."""
@@ -357,6 +311,7 @@ class Streams:
         """A home has a page on disk."""
         stream = self.find(filled.partition, filled.n)
         follower = None if stream is None else stream.followers.get(sender)
+        self.filling.ended(now, filled.partition, sender)
         if stream is None or follower is None:
             return
         follower.filling = False
@@ -366,11 +321,5 @@ class Streams:
             if not missing.size:
                 del follower.gaps[filled.log]
             self._complete(now, stream)
-        self._fill(now, stream, follower)
-
-
-def _dead(stream: Stream, log_id: LogId, batch: BatchRecord) -> bool:
-    log = stream.logs.get(log_id)
-    if log is None:
-        return True
-    return log.dead.ranges.covers(batch.first, batch.first + read_batch_head(batch.record)[1])
+        self.filling.fill(now, stream, follower)
+        self.filling.go_on(now)

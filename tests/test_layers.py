@@ -64,9 +64,9 @@ MODULES = {
             upkeep
 
             acquaintances repeats following greetings overview peerlink
-            answers catalog cluster clustering copies copying crossings debts fanout frontend grants growing
-            homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
-            mending peer_messages placement polls port renewals requests roster shards
+            answers catalog cluster clustering copies copying crossings debts fanout filling frontend grants
+            growing homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
+            mending pacing peer_messages placement polls port renewals requests roster shards
             smallrows streams takeover
         """,
         # Act: sockets, disks, signals, files.

@@ -1,0 +1,125 @@
+"""The leader's pages for homes that lack messages: what somebody waits for first, the rest slowly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dmqnode.clock import Now
+from dmqnode.copying import read_batches
+from dmqnode.following import Follower, Stage, Stream
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.pacing import Pacing
+from dmqnode.peer_messages import BatchRecord, Fill
+from dmqnode.port import Port
+from dmqnode.ranges import RangeSet
+from dmqnode.records import read_batch_head
+
+
+class Gap(NamedTuple):
+    """A range of messages that a home lacks and this node holds."""
+
+    log: LogId
+    low: int
+    high: int
+    urgent: bool = False
+    """Whether somebody waits for it."""
+
+
+class Filling:
+    """Fills the gaps of the homes of what this node leads, one page for each of them at a time.
+
+    Arguments:
+        port: to the rest of the node.
+        streams: of the partitions that are led here.
+    """
+
+    def __init__(self, port: Port, streams: Mapping[PartitionId, Stream]) -> None:
+        self._port = port
+        self._streams = streams
+        self._pacing = Pacing()
+        self._waiting: dict[tuple[PartitionId, NodeId], None] = {}
+        """Homes that lack something and wait for their turn."""
+
+    def fill(self, now: Now, stream: Stream, follower: Follower) -> None:
+        """Send a page of what a home lacks, if it is not the turn of others."""
+        if follower.filling:
+            return
+        turn = (stream.partition, follower.node)
+        self._waiting.pop(turn, None)
+        gap = next_gap(stream, follower)
+        if gap is None:
+            return
+        if not (gap.urgent or self._pacing.may_begin(now.run)):
+            self._waiting[turn] = None
+            return
+        follower.filling = True
+        self._pacing.begins(now.run, turn)
+
+        def read(now: Now, result: tuple[list[BatchRecord], int]) -> None:
+            batches, reached = result
+            if follower.stage is not Stage.FOLLOWING or self._streams.get(stream.partition) is not stream:
+                follower.filling = False
+                self._pacing.ends(now.run, turn)
+                return
+            live = [b for b in batches if not _dead(stream, gap.log, b)]
+            n, high = stream.number.n, min(gap.high, reached)
+            self._port.send(follower.node, Fill(stream.partition, n, gap.log, gap.low, high, live))
+
+        self._port.read(now, read_batches(stream.keys, gap.log, gap.low, gap.high), read)
+
+    def ended(self, now: Now, partition: PartitionId, node: NodeId) -> None:
+        """A home has its page on disk."""
+        self._pacing.ends(now.run, (partition, node))
+
+    def go_on(self, now: Now) -> None:
+        """Send pages to those whose turn it is."""
+        for partition, node in list(self._waiting):
+            if not self._pacing.may_begin(now.run):
+                return
+            stream = self._streams.get(partition)
+            follower = None if stream is None else stream.followers.get(node)
+            if stream is None or follower is None or follower.stage is not Stage.FOLLOWING:
+                del self._waiting[partition, node]
+            else:
+                self.fill(now, stream, follower)
+
+    def next_deadline(self, now: Now) -> float:
+        """Return when `go_on` must be called next (running time)."""
+        return self._pacing.next_begin(now.run) if self._waiting else math.inf
+
+
+def next_gap(stream: Stream, follower: Follower) -> Gap | None:
+    """Return a range that a home lacks and this node holds; forget those that are dead.
+
+    What somebody waits for comes first.
+    """
+    for waiting in stream.waiting:
+        for log_id, low, high in waiting.about if stream.has(waiting) else ():
+            if log_id in follower.gaps and follower.gaps[log_id].overlap(low, high):
+                return Gap(log_id, low, high, urgent=True)
+    for log_id in list(follower.gaps):
+        log, missing = stream.logs.get(log_id), follower.gaps[log_id]
+        if log is None:
+            del follower.gaps[log_id]
+            continue
+        for low, high in log.dead.ranges.within(0, missing.end):
+            missing.remove(low, high)
+        if not missing.size:
+            del follower.gaps[log_id]
+            continue
+        held = RangeSet(missing)
+        for low, high in log.gaps:
+            held.remove(low, high)
+        for low, high in held:
+            if low < log.durable:
+                return Gap(log_id, low, min(high, log.durable))
+    return None
+
+
+def _dead(stream: Stream, log_id: LogId, batch: BatchRecord) -> bool:
+    log = stream.logs.get(log_id)
+    if log is None:
+        return True
+    return log.dead.ranges.covers(batch.first, batch.first + read_batch_head(batch.record)[1])

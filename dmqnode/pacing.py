@@ -1,0 +1,45 @@
+"""How fast a node copies in the background: copies that catch up must not slow down others."""
+
+from __future__ import annotations
+
+AT_ONCE = 1
+"""Pages that this node has under way."""
+REST = 5.0
+"""After each page it rests for so many times as long as that took: it takes up a sixth of the time."""
+LONGEST = 0.25
+"""Seconds that it rests at most."""
+PATIENCE = 5.0
+"""Seconds after which a page is given up: its receiver has died, and holds up nobody."""
+
+
+class Pacing:
+    """Says when the next page may be copied.
+
+    Whoever begins one says so, and says when it is over.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[object, float] = {}
+        self._until = float("-inf")
+
+    def may_begin(self, now: float) -> bool:
+        """Tell whether a page may be copied now (running time)."""
+        if now < self._until:
+            return False
+        for page in [p for p, begun in self._under_way.items() if now - begun > PATIENCE]:
+            del self._under_way[page]
+        return len(self._under_way) < AT_ONCE
+
+    def begins(self, now: float, page: object) -> None:
+        """A page is under way."""
+        self._under_way[page] = now
+
+    def ends(self, now: float, page: object) -> None:
+        """A page has arrived, or will not."""
+        begun = self._under_way.pop(page, None)
+        if begun is not None:
+            self._until = max(self._until, now + min(LONGEST, REST * (now - begun)))
+
+    def next_begin(self, now: float) -> float:
+        """Return when to ask again: never before a page under way ends, if that is what is waited for."""
+        return self._until if now < self._until and len(self._under_way) < AT_ONCE else float("inf")

@@ -1,0 +1,44 @@
+"""Copying in the background leaves the node to those who send and receive."""
+
+from __future__ import annotations
+
+from dmqnode.pacing import AT_ONCE, LONGEST, PATIENCE, REST, Pacing
+
+
+def test_so_many_pages_are_under_way_and_no_more() -> None:
+    pacing = Pacing()
+    for page in range(AT_ONCE):
+        assert pacing.may_begin(1.0)
+        pacing.begins(1.0, page)
+    assert not pacing.may_begin(1.0)
+
+
+def test_after_a_page_it_rests_in_proportion() -> None:
+    pacing = Pacing()
+    pacing.begins(1.0, "page")
+    pacing.ends(1.01, "page")
+    rest = 0.01 * REST
+    assert not pacing.may_begin(1.01 + rest / 2)
+    assert 1.01 < pacing.next_begin(1.01) <= 1.01 + rest * 1.001
+    assert pacing.may_begin(1.01 + rest * 1.001)
+
+
+def test_a_slow_page_is_not_followed_by_a_long_rest() -> None:
+    pacing = Pacing()
+    pacing.begins(1.0, "page")
+    pacing.ends(3.0, "page")
+    assert pacing.may_begin(3.0 + LONGEST)
+
+
+def test_the_end_of_a_page_that_is_not_known_means_nothing() -> None:
+    pacing = Pacing()
+    pacing.ends(1.0, "page")
+    assert pacing.may_begin(1.0)
+
+
+def test_a_page_whose_receiver_died_does_not_hold_up_the_others_for_ever() -> None:
+    pacing = Pacing()
+    for page in range(AT_ONCE):
+        pacing.begins(1.0, page)
+    assert not pacing.may_begin(1.0 + PATIENCE / 2)
+    assert pacing.may_begin(1.1 + PATIENCE)
