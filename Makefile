@@ -2,6 +2,7 @@
 # make test      format, lint, types and tests, in an environment made here (.venv)
 # make torture   the same random tests with many more seeds: make torture SEEDS=10000
 # make torture-real  real nodes, killed, cut off, without power, …: DURATION=12 RUNS=3 NODES=3 CLASSES=kill,power SEED=1
+# make soak      an hour of faults; how memory, files, disk and threads grow meanwhile: make soak DURATION=1200
 # make bench     throughput and latency on this machine
 # make dist      wheel and source archive in dist/
 # make clean     remove everything that was made here
@@ -16,7 +17,7 @@ READY := $(VENV)/.ready
 CODE  := dmqnode gossip storage cli
 
 .DEFAULT_GOAL := test
-.PHONY: demo test torture torture-real bench dist clean
+.PHONY: demo test torture torture-real soak bench dist clean
 
 # An editable install copies the manual pages and the `dmq` script, so these decide when it must be repeated.
 $(READY): pyproject.toml hatch_build.py .ci/venv $(wildcard man/*)
@@ -39,6 +40,9 @@ torture: $(READY)
 torture-real: $(READY)
 	$(BIN)/python -m tests.chaos $(if $(DURATION),--duration $(DURATION)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(NODES),--nodes $(NODES)) $(if $(CLASSES),--classes $(CLASSES)) $(if $(SEED),--seed $(SEED))
+
+soak: $(READY)
+	$(BIN)/python -m tests.chaos.soak $(if $(DURATION),--duration $(DURATION))
 
 bench: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/figures.py

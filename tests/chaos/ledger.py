@@ -138,7 +138,11 @@ def judge(ledger: Ledger, *, clock_error: float = 0.0) -> Verdict:
         if send.outcome == STORED and not came:
             verdict.lost.append(f"{key} in {send.queue}, stored at {send.ended:.2f}, never came")
         elif send.outcome == STORED and not any(a.outcome in PERHAPS_DONE for a in settled):
-            verdict.lost.append(f"{key} in {send.queue} came {len(came)} times, was never acked, and is gone")
+            tried = [f"{a.queue} at {a.began:.2f}-{a.ended:.2f}: {a.outcome}" for a in settled]
+            when = " ".join(f"{d.ended:.2f}" for d in came)
+            verdict.lost.append(
+                f"{key} in {send.queue} came at {when}, was never acked ({tried}), and is gone"
+            )
         elif send.outcome == REFUSED and came:
             verdict.unexpected.append(f"{key} was refused, and came")
     for key, came in deliveries.items():

@@ -58,8 +58,6 @@ class ChaosNode(NodeProcess):
         self.machine = machine
         self.gone = False
         """Whether it has left, or was forgotten."""
-        self.limits: list[str] = []
-        """What is put before the command: ulimit."""
         self._network = network
         self._join = join
         self._tree = tree
@@ -82,7 +80,7 @@ class ChaosNode(NodeProcess):
             "--advertise": self._network.outside(self.name),
             "--name": self.name,
         }
-        command = [*self.limits, sys.executable, "-c", START, self._network.host(self.name), "node", "start"]
+        command = [sys.executable, "-c", START, self._network.host(self.name), "node", "start"]
         command += [word for pair in options.items() for word in pair]
         for seed in self._join:
             command += ["--join", self._network.outside(seed)]
@@ -100,7 +98,8 @@ class ChaosNode(NodeProcess):
         self.address = self._network.outside(self.name)
 
     def restart(self, **settings: Any) -> None:
-        """Start again, after `kill` or `stop`."""
+        """Start again, after `kill` or `stop`, with changed settings if any are given."""
+        self._lines |= settings
         self.begin()
         self.wait_ready()
 

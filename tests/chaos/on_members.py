@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import resource
+from pathlib import Path
 
 from tests.chaos import strangers
 from tests.chaos.site import Site
@@ -44,23 +46,39 @@ def membership(site: Site, rng: random.Random) -> None:
             node.restart()
 
 
-def limits(site: Site, rng: random.Random) -> None:
+def few_files(site: Site, rng: random.Random) -> None:
     with site.taken(rng) as nodes, site.event("few file descriptors", nodes[0].name):
-        node = nodes[0]
-        node.stop()
-        node.limits = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh"]
+        pid = nodes[0].pid
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + rng.randrange(4), limits[1]))
         try:
-            node.restart()
-            with strangers.idle(node.address, 100):
+            with strangers.idle(site.network.inside(nodes[0].name), 100):
                 site.sleep(rng.uniform(2, 4))
         finally:
-            node.limits = []
-            node.kill()
-            node.restart()
+            # A node that could not open a file of its store has ended.
+            if nodes[0].ends_soon():
+                nodes[0].kill()
+                nodes[0].restart()
+            else:
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+def little_memory(site: Site, rng: random.Random) -> None:
+    with site.taken(rng) as nodes, site.event("little memory", nodes[0].name):
+        nodes[0].stop()
+        nodes[0].restart(memory_limit="64MiB")
+        site.sleep(rng.uniform(2, 4))
+        nodes[0].stop()
+        nodes[0].restart(memory_limit="512MiB")
+
+
+def limits(site: Site, rng: random.Random) -> None:
+    rng.choice((few_files, few_files, little_memory))(site, rng)
 
 
 def clients(site: Site, rng: random.Random) -> None:
     kind = rng.choice(list(strangers.KINDS))
     node = rng.choice(site.nodes)
     with site.event(kind, node.name):
-        strangers.KINDS[kind](node.address, rng)
+        strangers.KINDS[kind](site.network.inside(node.name), rng)

@@ -71,3 +71,9 @@ def rolling(site: Site, rng: random.Random) -> None:
             node.stop()
             node.restart()
         site.sleep(rng.uniform(0, 2))
+
+
+def restart_one(site: Site, rng: random.Random) -> None:
+    with site.taken(rng) as nodes, site.event("restart", nodes[0].name):
+        nodes[0].stop()
+        nodes[0].restart()

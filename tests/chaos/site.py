@@ -138,6 +138,17 @@ class Site:
             with self._lock:
                 self._busy -= {node.name for node in chosen}
 
+    @contextmanager
+    def reserved(self, name: str) -> Iterator[None]:
+        """Leave a node out of what is done to single nodes."""
+        with self._lock:
+            self._busy.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(name)
+
     def until_healthy(self) -> None:
         """Wait until copies are whole; a fault that takes copies away does so before it takes one."""
         until_healthy(self.nodes, self.patience)

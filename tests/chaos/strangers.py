@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from dmqnode.blocking import connect_sync
-from dmqnode.errors import DMQError
+from dmqnode.messages import Receive
+from tests.plain_client import PlainClient
 
 
 def _dial(address: str) -> socket.socket:
@@ -63,18 +63,16 @@ def oversized(address: str, rng: random.Random) -> None:
 
 
 def slow_reader(address: str, rng: random.Random) -> None:
-    """Ask for everything, and read a byte now and then."""
-    with connect_sync(address, timeout=3) as client, ExitStack() as stack:
-        for _ in range(5):
-            stream = stack.enter_context(_dial(address))
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            stream.settimeout(0.2)
-        for _ in range(10):
-            try:
-                client.browse("plain", limit=1000)
-            except DMQError:
-                pass
-            time.sleep(0.2)
+    """Take messages, again and again, and read none of them."""
+    with ExitStack() as stack:
+        try:
+            for _ in range(10):
+                deaf = stack.enter_context(PlainClient(address, receive_buffer=4096))
+                for _ in range(20):
+                    deaf.start(Receive("plain", 50, 1 << 20, 0.0, 1.0))
+        except OSError:
+            pass  # given up by the node, or not let in
+        time.sleep(rng.uniform(1, 3))
 
 
 KINDS: dict[str, Callable[[str, random.Random], None]] = {

@@ -234,7 +234,7 @@ class Workload:
             why = failed.get(n)
             outcome = (
                 ACKED if why is None else STALE if isinstance(why, StaleReceipt)
-                else UNKNOWN if isinstance(why, Unknown) else "refused"
+                else UNKNOWN if isinstance(why, Unknown) else f"refused: {why}"
             )  # fmt: skip
             key = read_body(message.body)[0]
             self.ledger.acks.append(Ack(key, queue, began, time.monotonic(), outcome))

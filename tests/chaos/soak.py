@@ -1,0 +1,143 @@
+"""Real nodes under faults for an hour: does anything grow?  `make soak`, or python -m tests.chaos.soak --help
+
+One node is never killed, so that what it gathers in its life shows; all are paused and cut off, the others
+restarted, too.  Reports slopes (least squares) of everything that is counted, over all but the first third of
+the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.ledger import Ledger, judge
+from tests.chaos.nodes import ChaosNode
+from tests.chaos.offline import differences
+from tests.chaos.on_links import cut_flapping, cut_node, cut_one_way, noise
+from tests.chaos.on_processes import kill_one, pause, restart_one
+from tests.chaos.site import Site
+from tests.chaos.workload import Workload
+
+EVERY = 5.0
+"""Seconds between two samples."""
+MIB = 1 << 20
+COUNTED = ("memory_mib", "files", "threads", "disk_mib")
+FAULTS = (kill_one, restart_one, pause, cut_node, cut_one_way, cut_flapping, noise)
+
+
+def sample(node: ChaosNode) -> dict[str, float]:
+    """Count what a node uses."""
+    process = Path(f"/proc/{node.pid}")
+    disk = 0
+    for path in node.data.rglob("*"):
+        try:
+            disk += path.stat().st_size
+        except FileNotFoundError:
+            continue  # LevelDB has removed it
+    return {
+        "memory_mib": node.memory() / MIB,
+        "files": len(os.listdir(process / "fd")),
+        "threads": len(os.listdir(process / "task")),
+        "disk_mib": disk / MIB,
+    }
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Return by how much values grow per unit of time, by least squares."""
+    if len(points) < 2:
+        return 0.0
+    middle_t = sum(t for t, _ in points) / len(points)
+    middle_v = sum(v for _, v in points) / len(points)
+    spread = sum((t - middle_t) ** 2 for t, _ in points)
+    return sum((t - middle_t) * (v - middle_v) for t, v in points) / spread if spread else 0.0
+
+
+def summary(samples: Sequence[tuple[float, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return per thing that is counted its first, last and highest value, and its growth per hour."""
+    last = samples[-1][0]
+    late = [(at, found) for at, found in samples if at >= last / 3]
+    return {
+        name: {
+            "first": round(late[0][1][name], 1),
+            "last": round(late[-1][1][name], 1),
+            "highest": round(max(found[name] for _, found in late), 1),
+            "per_hour": round(3600 * slope([(at, found[name]) for at, found in late]), 2),
+        }
+        for name in COUNTED
+    }
+
+
+def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object]:
+    """Run; return what was seen."""
+    rng = random.Random(seed)
+    ledger = Ledger()
+    samples: list[tuple[float, dict[str, float]]] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="dmq-soak.") as directory,
+        Site(Path(directory) / "site", 3) as site,
+    ):
+        first = site.nodes[0]
+        load = Workload([node.address for node in site.nodes], ledger, seed, rate=rate)
+        load.create()
+        began = time.monotonic()
+        with load:
+            while (at := time.monotonic() - began) < duration:
+                samples.append((at, sample(first)))
+                if rng.random() < 0.3:
+                    fault = rng.choice(FAULTS)
+                    if fault in (kill_one, restart_one):
+                        with site.reserved(first.name):
+                            fault(site, rng)
+                    else:
+                        fault(site, rng)
+                time.sleep(EVERY)
+                with (out / "samples.ndjson").open("a") as file:
+                    file.write(json.dumps([round(samples[-1][0], 1), samples[-1][1]]) + "\n")
+            unwell = site.heal()
+            load.producing.clear()
+            load.sinning = False
+            stuck = load.drain(site.patience)
+        verdict = judge(ledger)
+        verdict.stuck += stuck
+        verdict.counters += unwell or site.heal()
+        time.sleep(1)
+        for node in site.nodes:
+            node.kill()
+        verdict.unlike += differences({node.name: node.data for node in site.nodes})
+        faults: dict[str, int] = {}
+        for event in site.events:
+            faults[event.name] = faults.get(event.name, 0) + 1
+    return {
+        "seconds": round(time.monotonic() - began),
+        "broken": {kind: found[:20] for kind, found in verdict.broken.items()},
+        **{name: getattr(verdict, name) for name in verdict.COUNTED},
+        "faults": faults,
+        "growth": summary(samples),
+    }
+
+
+def main() -> int:
+    """Run for as long as the command line says, and print what was seen."""
+    parser = argparse.ArgumentParser(description="Real nodes under faults for long: does anything grow?")
+    parser.add_argument("--duration", type=float, default=3600.0, help="seconds (3600)")
+    parser.add_argument("--rate", type=float, default=50.0, help="messages per second (50)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("build/soak"), help="where samples and report go")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    found = soak(args.duration, args.rate, args.seed, args.out)
+    report = json.dumps(found, indent=2)
+    (args.out / "report.json").write_text(report + "\n")
+    print(report)
+    return 1 if found["broken"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
