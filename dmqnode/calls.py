@@ -17,7 +17,7 @@ import math
 from typing import Any
 
 from dmqnode.batch import Batch, encode, encode_rows
-from dmqnode.errors import DMQError, LimitExceeded, Refused, Unknown, refusal
+from dmqnode.errors import DMQError, LimitExceeded, Refused, Unknown, failure
 from dmqnode.ids import log_text
 from dmqnode.messages import (
     Ack,
@@ -348,7 +348,7 @@ class AckGroup(Group):
         for at, owner in enumerate(self.members):
             if owner is None:
                 continue
-            error = refusal(*failed[at], retryable=False) if at in failed else None
+            error = failure(*failed[at]) if at in failed else None
             out.append((owner, None, error))
         return out
 

@@ -154,6 +154,11 @@ _CLASSES: dict[str, type[Refused]] = {
 """Every code that travels in `messages.Failed`, and the class that a client raises for it."""
 
 
+def failure(code: str, message: str) -> DMQError:
+    """Make the exception for what failed of a request, as in `messages.Settled`."""
+    return Unknown(message) if code == Unknown.code else refusal(code, message, retryable=False)
+
+
 def refusal(code: str, message: str, *, retryable: bool) -> Refused:
     """Make the exception for a refusal that came over the wire.
 

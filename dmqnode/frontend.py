@@ -231,8 +231,9 @@ class FrontEnd:
         elif isinstance(answer, Failed) and answer.code == "unknown" and type(ask.message) in REPEATED:
             self.again(now, ask)
         else:
-            if ask.risky and isinstance(answer, Failed) and answer.stored == "no":
-                # An earlier attempt may have been stored all the same.
+            final = isinstance(answer, Failed) and not isinstance(ask.message, Send) and not answer.retryable
+            if ask.risky and isinstance(answer, Failed) and answer.stored == "no" and not final:
+                # An earlier attempt may have been done all the same.
                 answer = Failed("unknown", answer.message, answer.retryable, "unknown")
             if ask.where is not None and ask.where != self._clustering.me:
                 self._clustering.cluster.leaders[ask.partition] = ask.where
@@ -252,7 +253,7 @@ class FrontEnd:
 
     def again(self, now: Now, ask: Ask) -> None:
         """A request was under way when its leader was lost: repeat it as one that may have been done."""
-        ask.risky = ask.risky or isinstance(ask.message, Send)
+        ask.risky = ask.risky or type(ask.message) in REPEATED
         match ask.message:
             case Ack():
                 ask.message = Ack(ask.message.held, True)

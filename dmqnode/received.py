@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dmqnode.batch import Batch, parse
-from dmqnode.errors import DMQError, PartlyFailed, Refused, StaleReceipt, UsageError, refusal
+from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, UsageError, failure
 from dmqnode.ids import LogId, PartitionId, Receipt, message_id, parse_receipt
 from dmqnode.messages import Held, Part, Settled
 
@@ -182,22 +182,22 @@ class Naming:
             places += range(self._starts[at], self._starts[at] + count)
         return held, places
 
-    def failures(self, failed: Sequence[Failure]) -> list[tuple[int, Refused]]:
+    def failures(self, failed: Sequence[Failure]) -> list[Failure]:
         """Return (which item, why) for each message of the ranges that failed."""
-        found: list[tuple[int, Refused]] = []
+        found: list[Failure] = []
         for at, error in failed:
             start = self._starts[at]
             found += [(start + n, error) for n in range(self.held[at][4])]
         return found
 
 
-Failure = tuple[int, Refused]
+Failure = tuple[int, DMQError]
 """(which range or item, why)."""
 
 
 def failures_of(settled: Settled, offset: int) -> list[Failure]:
     """Return what an answer says failed, by range, counted from `offset` on."""
-    return [(offset + at, refusal(code, why, retryable=False)) for at, code, why in settled.failed]
+    return [(offset + at, failure(code, why)) for at, code, why in settled.failed]
 
 
 def outcome_of(count: int, failures: Sequence[Failure]) -> DMQError | None:

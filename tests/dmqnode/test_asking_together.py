@@ -7,6 +7,7 @@ from dmqnode.errors import (
     LimitExceeded,
     QueueNotFound,
     StaleReceipt,
+    Unknown,
 )
 from dmqnode.lanes import UNDER_WAY
 from dmqnode.messages import (
@@ -66,6 +67,15 @@ def test_acks_of_single_messages_travel_together_and_fail_apart() -> None:
     assert world.outcome(first) == (None, None)
     assert isinstance(world.outcome(first + 1)[1], StaleReceipt)
     assert world.outcome(first + 2) == (None, None)
+
+
+def test_an_ack_may_have_an_unknown_outcome_of_its_own() -> None:
+    world = connected()
+    world.core.ack(world.now, (PARTITION, 7, LOG, 0, 1), 0)
+    world.carry()
+    world.node.settle((0, "unknown", "its leader was lost"))
+    world.carry()
+    assert isinstance(world.outcome(0)[1], Unknown)
 
 
 def test_a_refusal_of_one_message_does_not_fail_those_that_travelled_with_it() -> None:
