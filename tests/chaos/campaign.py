@@ -21,6 +21,8 @@ from tests.processes import ROOT
 
 QUIET = 1.0
 """Seconds in which the last writes of a cluster that has nothing to do get to all copies."""
+LATE = 15.0
+"""Seconds within which copies are alike at the latest, after another start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class Outcome:
     broken: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """Where copies were not alike at first."""
     timeline: Timeline | None = None
 
     def line(self) -> str:
@@ -107,17 +111,28 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
     verdict = judge(ledger, clock_error=site.clock_error)
     verdict.stuck += stuck
     verdict.counters += unwell or site.heal()
-    time.sleep(QUIET)
+    first = _compare(site, QUIET)
+    if first:
+        # What one side learns only when it asks again, it has learnt after a restart and a while.
+        site.heal()
+        verdict.unlike += _compare(site, LATE)
+    outcome.broken = verdict.broken
+    outcome.counts = {name: getattr(verdict, name) for name in verdict.COUNTED}
+    outcome.counts["alike_late"] = bool(first) and not verdict.unlike
+    outcome.notes = first
+    for event in site.events:
+        outcome.faults[event.name] = outcome.faults.get(event.name, 0) + 1
+    outcome.timeline = draw_up(began, ledger, site.events)
+
+
+def _compare(site: Site, quiet: float) -> list[str]:
+    """End all nodes after a time of quiet, and compare their copies."""
+    time.sleep(quiet)
     for node in site.nodes:
         node.process.kill()
     for node in site.nodes:
         node.kill()
-    verdict.unlike += differences({node.name: node.data for node in site.nodes})
-    outcome.broken = verdict.broken
-    outcome.counts = {name: getattr(verdict, name) for name in verdict.COUNTED}
-    for event in site.events:
-        outcome.faults[event.name] = outcome.faults.get(event.name, 0) + 1
-    outcome.timeline = draw_up(began, ledger, site.events)
+    return differences({node.name: node.data for node in site.nodes})
 
 
 def _strike(plan: Plan, site: Site, began: float) -> None:

@@ -86,7 +86,7 @@ def page(outcomes: Sequence[Outcome], title: str) -> str:
     )
 
 
-COLUMNS = ("stored", "refused", "unknown", "recovered", "delivered", "repeated")
+COLUMNS = ("stored", "refused", "unknown", "recovered", "delivered", "repeated", "alike_late")
 
 
 def _section(outcome: Outcome) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -45,6 +46,8 @@ QUEUES: dict[str, dict[str, Any]] = {
 TIMEOUT = 6.0
 VISIBILITY = 4.0
 TAKEN = 20
+EMPTY = 3.0
+"""Seconds after which a queue that shows nothing is empty."""
 HARMFUL = ("protocol", "usage", "invalid", "queue-not-found", "failed")
 """Codes of errors that no fault explains."""
 
@@ -356,8 +359,12 @@ class Workload:
     # --- the end -------------------------------------------------------------------------------------
 
     def drain(self, seconds: float) -> list[str]:
-        """Wait until nothing is left in the queues; return what is stuck.  Producers have stopped."""
+        """Wait until nothing is left in the queues; return what is stuck.  Producers have stopped.
+
+        Empty is what shows nothing for a while: what moves to another queue is in neither for a moment.
+        """
         deadline = time.monotonic() + seconds
+        empty_since = math.inf
         with ExitStack() as stack:
             client = stack.enter_context(connect_sync(*self.addresses, timeout=3))
             while True:
@@ -371,7 +378,9 @@ class Workload:
                     counts = {name: info[name] for name in ("ready", "delayed", "in_flight")}
                     if any(counts.values()):
                         stuck.append(f"{queue}: {counts}")
-                if not stuck or time.monotonic() > deadline:
+                now = time.monotonic()
+                empty_since = math.inf if stuck else min(empty_since, now)
+                if now > deadline or now - empty_since > EMPTY:
                     return stuck
                 time.sleep(0.2)
 
