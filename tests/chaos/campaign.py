@@ -87,7 +87,10 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
     outcome = Outcome(plan.kind, plan.seed, plan.nodes)
     try:
         with Site(directory / "site", plan.nodes, tree=plan.tree, patience=plan.patience) as site:
-            _run(plan, site, outcome)
+            try:
+                _run(plan, site, outcome)
+            except AssertionError as error:
+                outcome.broken["stuck"] = [f"a node does not start: {error}"]
             if outcome.broken and kept is not None:
                 site.keep(kept)
     finally:

@@ -25,9 +25,9 @@ class Planted(NamedTuple):
 
 PLANTED = {
     "answers before the sync": Planted(
-        "storage/leveldb.py",
-        "self._db.write_batch(sync=sync)",
-        "self._db.write_batch(sync=False)",
+        "storage/committer.py",
+        "self._store.write(group.batch, sync=group.sync)",
+        "self._store.write(group.batch, sync=False)",
         "power-all",
         ("lost", "disorder", "resurrected", "unlike"),
     ),
@@ -36,7 +36,7 @@ PLANTED = {
         "            if log.dead.unsaved:",
         "            if False and log.dead.unsaved:",
         "kill-all",
-        ("resurrected", "doubled"),
+        ("resurrected", "lost", "stuck"),
     ),
     "delivers a group side by side": Planted(
         "dmqnode/groups.py",
