@@ -32,7 +32,7 @@ from dmqnode.following import Ranges
 from dmqnode.frontend import FrontEnd
 from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet
 from dmqnode.hosted import Hosted
-from dmqnode.ids import NodeId, PartitionId, partition_id
+from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
 from dmqnode.leaseclock import LeaseClock, Reading
 from dmqnode.mender import Mender
@@ -109,6 +109,7 @@ class Clustering:
             changed=broker.registry.learn,
         )
         self.cluster.grants.reform = self._reform
+        self.cluster.copies.deleted = lambda partition: self.catalog.deleted(QueueId(partition[:8]))
         self.cluster.may_lead = self._settled
         self.front = FrontEnd(broker, self)
         self.fanout = Fanout(broker, self)
@@ -383,7 +384,6 @@ class Clustering:
             self.debts.next_deadline(),
             self._later[0][0] if self._later else math.inf,
             self._look_at,
-            math.inf,
         )
 
     def stop(self, now: Now) -> None:

@@ -10,6 +10,7 @@ after a restart.  Whoever holds a lower lease number than was promised is refuse
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -97,6 +98,8 @@ class Copies:
     def __init__(self, grants: Grants, port: Port) -> None:
         self._grants = grants
         self._port = port
+        self.deleted: Callable[[PartitionId], bool] = lambda partition: False
+        """Whether the queue of a partition was deleted: nothing of it is written any more."""
         self._copies: dict[PartitionId, Copy] = {}
         self._confirmed: dict[tuple[NodeId, bool], list[tuple[PartitionId, int, int]]] = {}
 
@@ -191,7 +194,9 @@ class Copies:
         return copy
 
     def _refused(self, sender: NodeId, partition: PartitionId, n: int) -> bool:
-        """Refuse a lease below what this node has promised (L6)."""
+        """Refuse a lease below what this node has promised (L6), and whatever is for a deleted queue."""
+        if self.deleted(partition):
+            return True
         promise = self._grants.find(partition)
         if promise is None or promise.highest <= LeaseNumber(n, sender):
             return False

@@ -102,6 +102,9 @@ def align_rows(keys: PartitionKeys, own: Own, rows: Rows) -> Change:
             died.remove(low, high)
         for low, high in died:
             stale.setdefault(log, RangeSet()).add(low, high)
+    for log, low, high in (*before.state.purges, *after.state.purges):
+        if log in before.logs:  # known to be dead, perhaps, and not deleted yet
+            stale.setdefault(log, RangeSet()).add(low, high)
     ops.put(gaps_key(keys), encode_gaps(gaps))
     if stale:
         # Deleting takes long, and this node may stop before it is done.

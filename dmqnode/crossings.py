@@ -6,20 +6,23 @@ there the originals are marked dead.  What is interrupted between the two is rep
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.batch import encode_rows
 from dmqnode.clock import Now
 from dmqnode.effects import Reply
-from dmqnode.errors import DMQError, refusal
+from dmqnode.errors import DMQError
 from dmqnode.exhausted import Step
 from dmqnode.messages import Delivered, Done, Failed, GetQueue, Hello, Message, Part, Send, Stored
-from dmqnode.moves import buried_rows, moved_row
+from dmqnode.moves import buried_rows, redriven_rows, unreadable
 from dmqnode.partition import Partition
 from dmqnode.queue import Queue
 from dmqnode.queues import Definition
 from dmqnode.reads import Rows
 from dmqnode.shards import shard_name
+from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -56,12 +59,15 @@ class Crossings:
             now, self._session, self._number, definition, index, question, lambda now, answer: None
         )
 
-    # --- into the dead-letter queue ------------------------------------------------------------------
+    # --- from queue to queue -------------------------------------------------------------------------
 
     def bury(self, now: Now, source: Queue, partition: Partition, name: str, step: Step, rows: Rows) -> None:
-        """Move what a partition gave up on to its dead-letter queue."""
-        broker = self._broker
+        """Move what a partition gave up on to its dead-letter queue, or what is redriven to its target."""
+        broker, to = self._broker, partition.exhausted.to
         if name not in broker.registry.queues:
+            if to:
+                self._give_back(now, source, partition, step)
+                return
             broker.registry.create_default(
                 now,
                 name,
@@ -69,21 +75,58 @@ class Crossings:
                 lambda now, safe: self.bury(now, source, partition, name, step, rows),
             )
             return
-        out = buried_rows(source, partition, step, rows)
-        broker.counters.lost += sum(len(s) for s, _ in step) - len(out)
+
+        if missing := unreadable(partition, step, rows):
+            set_aside = partition.exhausted.put_off(missing)
+
+            def look_again(now: Now) -> None:
+                set_aside()
+                broker.touched(now, partition)
+
+            self._clustering.later(now, AGAIN, look_again)
+
+        def intended(now: Now) -> None:
+            if not partition.gone and partition.exhausted.step is step:
+                self._move(now, source, partition, name, step, rows)
+
+        # First everybody is to know of it: whoever leads next goes on, and delivers none of them (N3).
+        for reason, given_up in groupby(step, key=lambda pair: pair[1]):
+            partition.holds.give_up(reason, to, [segment for segment, _ in given_up])
+        broker.touched(now, partition)
+        self._clustering.replicate(now, partition.id, WriteBatch(), intended)
+
+    def _give_back(self, now: Now, source: Queue, partition: Partition, step: Step) -> None:
+        """The queue to which messages were to move is gone: they stay."""
+        partition.unbury([segment for segment, _ in step])
+        partition.tick(now)
+        self._broker.touched(now, partition)
+        self._broker.deliveries.serve(now, source)
+
+    def _move(self, now: Now, source: Queue, partition: Partition, name: str, step: Step, rows: Rows) -> None:
+        broker, to = self._broker, partition.exhausted.to
+        if name not in broker.registry.queues:
+            self._give_back(now, source, partition, step)
+            return
+        out = redriven_rows(partition, step, rows) if to else buried_rows(source, partition, step, rows)
 
         def stored(now: Now, answer: Message) -> None:
             if partition.gone or partition.exhausted.step is not step:
-                return  # no longer led here: whoever leads finds the messages as they were
+                return  # no longer led here: whoever leads goes on with it
             if not isinstance(answer, Stored):
-                self._clustering.later(
-                    now, AGAIN, lambda now: self.bury(now, source, partition, name, step, rows)
-                )
+                self._clustering.later(now, AGAIN, again)
                 return
-            broker.counters.dead_lettered += len(out)
+            broker.counters.lost += sum(len(s) for s, _ in step) - len(out)
+            if to:
+                broker.counters.redriven += len(out)
+            else:
+                broker.counters.dead_lettered += len(out)
             partition.buried([s for s, _ in step])
             broker.touched(now, partition)
             broker.deliveries.serve(now, source)
+
+        def again(now: Now) -> None:
+            if not partition.gone and partition.exhausted.step is step:
+                self._move(now, source, partition, name, step, rows)
 
         if out:
             self._send(now, name, out, stored)
@@ -95,53 +138,23 @@ class Crossings:
     def redrive(
         self, now: Now, session: Session, number: int, delivered: Delivered, targets: dict[str, list[Part]]
     ) -> None:
-        """Move what was taken of a dead-letter queue to its targets; answer with Done."""
-        self._redrive(now, session, number, delivered, list(targets.items()), [])
-
-    def _redrive(
-        self,
-        now: Now,
-        session: Session,
-        number: int,
-        delivered: Delivered,
-        left: list[tuple[str, list[Part]]],
-        moved: list[Part],
-    ) -> None:
-        if not left:
-            self._redriven(now, session, number, moved)
-            return
-        (name, pieces), rest = left[0], left[1:]
-
-        def stored(now: Now, answer: Message) -> None:
-            if isinstance(answer, Stored):
-                self._redrive(now, session, number, delivered, rest, moved + pieces)
-                return
-            # What was not moved is ready again; what was is settled.
-            back = [piece for _, others in left for piece in others]
-            self._broker.deliveries.take_back(now, Delivered(delivered.queue, 0.0, back))
-            if moved:
-                self._redriven(now, session, number, moved)
-            elif isinstance(answer, Failed):
-                error = refusal(answer.code, answer.message, retryable=answer.retryable)
-                self._broker.refuse(session.id, number, error)
-
-        self._send(now, name, [moved_row(piece) for piece in pieces], stored)
-
-    def _redriven(self, now: Now, session: Session, number: int, moved: list[Part]) -> None:
-        broker = self._broker
+        """Move what was taken of a dead-letter queue to its targets; answer with Done once all has moved."""
+        broker, moved = self._broker, 0
         touched: dict[Partition, None] = {}
-        for piece in moved:
+        for to, piece in ((to, piece) for to, pieces in targets.items() for piece in pieces):
             source = broker.registry.by_partition.get(piece.partition)
             partition = None if source is None else source.at(int.from_bytes(piece.partition[8:], "big"))
-            if partition is not None:
-                partition.kill(
-                    partition.holds.settle(piece.delivery, piece.log, piece.first, piece.first + 1)
-                )
-                touched[partition] = None
-        broker.counters.redriven += len(moved)
+            if partition is None:
+                continue
+            held = partition.holds.settle(piece.delivery, piece.log, piece.first, piece.first + 1)
+            partition.exhaust(held, "redriven", to)
+            moved += sum(map(len, held))
+            touched[partition] = None
         if not touched:
-            broker.reply(session.id, number, Done(len(moved), more=False))
+            broker.reply(session.id, number, Done(moved, more=False))
             return
-        next(iter(touched)).after_write(Reply(session.id, number, Done(len(moved), more=bool(moved))))
+        # What was taken is of one partition, for each is a queue of its own here.
         for partition in touched:
+            reply = Reply(session.id, number, Done(moved, more=bool(moved)))
+            partition.exhausted.after(partial(partition.after_write, reply))
             broker.touched(now, partition)

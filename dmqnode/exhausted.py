@@ -1,4 +1,4 @@
-"""Messages that a partition has given up on: they wait to be moved to the dead-letter queue."""
+"""Messages that are to move to another queue: given up, to the dead-letter queue; redriven, out of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ class Exhausted:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Segment, str]] = deque()
+        self._waiting: deque[tuple[Segment, str, str]] = deque()
         self._then: deque[tuple[int, Callable[[], None]]] = deque()
         self._given = 0
         self._moved = 0
+        self._cleared = 0
         self.step: Step | None = None
         """What is being moved."""
+        self.to = ""
+        """Where that goes; empty: to the dead-letter queue."""
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -33,10 +36,10 @@ class Exhausted:
         """How many messages wait or are being moved."""
         return self._given - self._moved
 
-    def extend(self, segments: Iterable[Segment], reason: str) -> None:
+    def extend(self, segments: Iterable[Segment], reason: str, to: str = "") -> None:
         """Set messages aside, with the reason."""
         for segment in segments:
-            self._waiting.append((segment, reason))
+            self._waiting.append((segment, reason, to))
             self._given += len(segment)
 
     def after(self, then: Callable[[], None]) -> None:
@@ -48,7 +51,10 @@ class Exhausted:
         step: Step = []
         batches = set()
         while self._waiting and messages > 0:
-            segment, reason = self._waiting[0]
+            segment, reason, to = self._waiting[0]
+            if step and to != self.to:
+                break
+            self.to = to
             if segment.stored not in batches:
                 size -= segment.stored.size
                 if step and size < 0:
@@ -64,6 +70,18 @@ class Exhausted:
         self.step = step
         return step
 
+    def put_off(self, missing: Step) -> Callable[[], None]:
+        """Take messages out of the step: they are not here at present; return what sets them aside again."""
+        assert self.step is not None
+        to, cleared = self.to, self._cleared
+        self.step[:] = [pair for pair in self.step if pair not in missing]
+
+        def again() -> None:
+            if self._cleared == cleared:
+                self._waiting.extend((segment, reason, to) for segment, reason in missing)
+
+        return again
+
     def done(self) -> None:
         """The step is over."""
         self._moved += sum(len(s) for s, _ in self.step or ())
@@ -72,6 +90,7 @@ class Exhausted:
 
     def clear(self) -> None:
         """All these messages are dead."""
+        self._cleared += 1
         self._waiting.clear()
         self.step = None
         self._moved = self._given

@@ -8,7 +8,7 @@ to be written is never written at all.  A nack's note is the exception: the answ
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from dmqnode.clock import Now
 from dmqnode.deadlines import Deadlines
@@ -85,6 +85,20 @@ class Holds:
         self._delayed[hold.slot] = hold
         self.delayed += hold.segments.size
 
+    def give_up(self, reason: str, to: str, segments: list[Segment]) -> None:
+        """Note that `segments` are to move to another queue, whoever leads (N3).
+
+        Once this is on the homes' disks nobody else gets them, and no receipt of them counts.
+        """
+        for segment in segments:
+            self.release(segment)
+        slot = self._take_slot()
+        self._counter += 1
+        for segment in segments:
+            segment.slot = slot
+        self._users[slot] = sum(map(len, segments))
+        self._unsaved[slot] = Note(self._counter, 0, 0, reason, _noted(segments), to=to)
+
     def _open(self, delivery: int, holder: str, until: float, segments: list[Segment]) -> Hold:
         for segment in segments:
             self.release(segment)
@@ -101,6 +115,11 @@ class Holds:
     def restore(self, now: Now, note: Note, slot: int, segments: list[Segment]) -> None:
         """Take up what a note said before the restart."""
         self._counter = max(self._counter, note.counter)
+        if note.given_up:
+            for segment in segments:
+                segment.slot = slot
+            self._users[slot] = sum(map(len, segments))
+            return
         until = now.run_at(note.until) if note.until else float("-inf")
         if note.remaining:
             # The wall clock may have been set back meanwhile.
@@ -248,7 +267,11 @@ class Holds:
 
 
 def _note(hold: Hold, until: int) -> Note:
-    segments = [
+    return Note(hold.counter, hold.delivery, until, hold.holder, _noted(hold.segments))
+
+
+def _noted(segments: Iterable[Segment]) -> list[NotedSegment]:
+    return [
         NotedSegment(
             s.stored.log.id,
             s.stored.first,
@@ -261,6 +284,5 @@ def _note(hold: Hold, until: int) -> Note:
             s.attempt,
             s.group,
         )
-        for s in hold.segments
+        for s in segments
     ]
-    return Note(hold.counter, hold.delivery, until, hold.holder, segments)

@@ -136,6 +136,8 @@ def _restore_notes(partition: Partition, now: Now, notes: dict[int, Note]) -> No
         used[slot] = sum(map(len, segments))
         if segments:
             partition.holds.restore(now, note, slot, segments)
+            if note.given_up:
+                partition.exhaust(segments, note.holder, note.to)
     partition.holds.adopt_slots(used, max((n.counter for n in notes.values()), default=0))
 
 

@@ -60,7 +60,7 @@ class Moves:
 
     def _bury_read(self, now: Now, partition: Partition, step: Step, rows: Rows) -> None:
         broker = self._broker
-        name = partition.settings.dead_letter
+        name = partition.exhausted.to or partition.settings.dead_letter
         if partition.exhausted.step is not step:
             return  # purged or deleted meanwhile
         source = broker.registry.by_partition[partition.id]
@@ -220,6 +220,19 @@ class Moves:
             broker.touched(now, partition)
 
 
+def redriven_rows(partition: Partition, step: Step, rows: Rows) -> Rows_:
+    """Return messages of a dead-letter queue as rows for another; what cannot be read is left out."""
+    out: Rows_ = []
+    batches = _decoded(partition, rows)
+    for segment, _ in step:
+        batch = batches.get((segment.stored.log.id, segment.stored.first))
+        if batch is None:
+            continue
+        for seq in _alive(segment):
+            out.append(_row(batch, seq - segment.stored.first, segment.stored.log.id, seq, None))
+    return out
+
+
 def moved_row(piece: Part) -> tuple[bytes, dict[str, Any]]:
     """Return a message of a dead-letter queue as a row for another queue."""
     return _row(parse(piece.batch), 0, piece.log, piece.first, None)
@@ -233,10 +246,30 @@ def buried_rows(source: Queue, partition: Partition, step: Step, rows: Rows) -> 
         batch = batches.get((segment.stored.log.id, segment.stored.first))
         if batch is None:
             continue
-        for seq in range(segment.low, segment.high):
+        for seq in _alive(segment):
             extra = {REASON: reason, SOURCE: source.name, ATTEMPTS: str(segment.attempt)}
             out.append(_row(batch, seq - segment.stored.first, segment.stored.log.id, seq, extra))
     return out
+
+
+def unreadable(partition: Partition, step: Step, rows: Rows) -> Step:
+    """Return what of a step lives and is not here: another home may have it; it is a gap from now on."""
+    batches = _decoded(partition, rows)
+    missing: Step = []
+    for segment, reason in step:
+        log = segment.stored.log
+        if (log.id, segment.stored.first) in batches or not _alive(segment):
+            continue
+        missing.append((segment, reason))
+        for low, high in log.dead.ranges.gaps(segment.low, segment.high):
+            log.gaps.add(low, high)
+    return missing
+
+
+def _alive(segment: Segment) -> list[int]:
+    """Return the messages of a segment that did not die meanwhile."""
+    pieces = segment.stored.log.dead.ranges.gaps(segment.low, segment.high)
+    return [seq for low, high in pieces for seq in range(low, high)]
 
 
 def _bodies(partition: Partition, segments: list[Segment]) -> Procedure[Rows]:

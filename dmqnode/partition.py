@@ -79,7 +79,7 @@ class Partition:
         """Delayed messages whose time has not come."""
         self.arriving = math.inf  # when the first of the delayed messages is due that other homes brought
         self.exhausted = Exhausted()
-        """Messages for the dead-letter queue."""
+        """Messages for another queue."""
         self.appends = Appends(self.keys, self.logs, self.dedup, new_log)
         self.elsewhere = Elsewhere()
         self._deletes: list[bytes] = []
@@ -188,17 +188,17 @@ class Partition:
         limit = self.settings.max_attempts
         return limit is not None and self.settings.dead_letter is not None and segment.attempt >= limit
 
-    def exhaust(self, segments: Iterable[Segment], reason: str) -> None:
-        """Set messages aside for the dead-letter queue."""
-        self.exhausted.extend(segments, reason)
+    def exhaust(self, segments: Iterable[Segment], reason: str, to: str = "") -> None:
+        """Set messages aside for the dead-letter queue, or for queue `to`."""
+        self.exhausted.extend(segments, reason, to)
 
     def unbury(self, segments: list[Segment]) -> None:
-        """There is no dead-letter queue: deliver again."""
+        """There is no such queue: deliver again."""
         self.exhausted.done()
         self.holds.delay(-math.inf, segments)
 
     def buried(self, segments: list[Segment]) -> int:
-        """Messages are in the dead-letter queue, in this write group: they die here."""
+        """Messages are in the other queue: they die here."""
         self.exhausted.done()
         return self.kill(segments)
 

@@ -165,9 +165,18 @@ class Note:
     until: int
     """Hidden until, ms; 0: ready."""
     holder: str
+    """With delivery 0: why they are to move to another queue; empty: they are not."""
     segments: list[NotedSegment]
     remaining: int = 0
     """For how long they were to be hidden when this was written, ms: however clocks are set, not longer."""
+
+    to: str = ""
+    """With delivery 0: another queue to which they are to move instead."""
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the messages are to move to another queue (N3)."""
+        return not self.delivery and bool(self.holder)
 
 
 def encode_note(note: Note) -> bytes:
@@ -181,7 +190,7 @@ def encode_note(note: Note) -> bytes:
         if s.group is not None:
             groups[n] = s.group
     head = [note.counter, note.delivery, note.until, note.holder]
-    return cbor2.dumps([*head, list(logs), flat, groups, note.remaining])
+    return cbor2.dumps([*head, list(logs), flat, groups, note.remaining, *([note.to] if note.to else ())])
 
 
 def decode_note(record: bytes) -> Note:
@@ -192,7 +201,7 @@ def decode_note(record: bytes) -> Note:
         NotedSegment._make((LogId(logs[flat[i]]), *flat[i + 1 : i + 9], groups.get(i // 9)))
         for i in range(0, len(flat), 9)
     ]
-    return Note(counter, delivery, until, holder, segments, rest[0] if rest else 0)
+    return Note(counter, delivery, until, holder, segments, *rest)
 
 
 def encode_due(count: int, sent_at: int, size: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
@@ -276,7 +277,9 @@ class Registry:
         if definition is None:
             if known is not None:
                 self._drop(now, known)
-                self._reclaim(now, id_, queue_range(id_)[0])
+                # What is being written now is on disk before it is looked for.
+                reclaim = partial(self._reclaim, id_=id_, start=queue_range(id_)[0])
+                self._broker.write_meta(WriteBatch(), reclaim)
             return
         if known is None:
             self._add(definition)

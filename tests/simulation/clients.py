@@ -10,6 +10,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.messages import Delivered, Hello, Message, Receive
+from tests.simulation.operations import operator
 from tests.simulation.workload import consumer, grower, opener, producer
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ class Clients:
 
     @property
     def idle(self) -> bool:
-        """Whether all who send are done."""
-        return all(c.over for c in self._clients if c.name[0] == "p")
+        """Whether all who send are done, and the operators."""
+        return all(c.over for c in self._clients if c.name[0] in "po")
 
     def start(self) -> None:
         """Open the queues, then begin."""
@@ -135,13 +136,15 @@ class Clients:
     def _begin(self) -> None:
         world, plan = self._world, self._world.plan
         for queue in plan.queues:
-            for n in range(plan.producers):
+            for n in range(plan.producers if queue.fed else 0):
                 name = f"p{queue.name}{n}"
                 self._add(name, producer(world, queue, name))
             if queue.grows:
                 self._add(f"g{queue.name}", grower(world, queue))
             for n in range(plan.consumers):
                 self._add(f"c{queue.name}{n}", consumer(world, queue, whole=False))
+            if queue.operations:
+                self._add(f"o{queue.name}", operator(world, queue))
 
     def _add(self, name: str, script: Any) -> None:
         client = Client(self._world, name, script)

@@ -16,67 +16,16 @@ from dmqnode.messages import Delivered, Part, Stored
 from dmqnode.records import decode_batch
 from dmqnode.roster import quorum
 from storage.records import unseal
+from tests.simulation.fates import Fates
 from tests.simulation.likeness import peek
 from tests.simulation.plan import QueuePlan
+from tests.simulation.sent import AROUND, MARGIN, Broken, Hold, Sent
 
 if TYPE_CHECKING:
     from dmqnode.partition import Collected
     from storage.memory import MemoryStore
     from tests.simulation.host import Host
     from tests.simulation.world import World
-
-MARGIN = 0.2
-"""Seconds by which clocks differ."""
-AROUND = 3.5
-"""Seconds around a fault in which deliveries may have been on their way."""
-
-
-class Broken(Exception):
-    """A promise was broken."""
-
-
-class Sent:
-    """One message."""
-
-    __slots__ = (
-        "acked_at", "acking_at", "at", "attributes", "body", "delay", "deliveries", "first_at", "group",
-        "hold", "id", "ids", "nack_until", "number", "order", "outcome", "producer", "queue", "tries",
-    )  # fmt: skip
-
-    def __init__(self, number: int, body: bytes, queue: QueuePlan, producer: str, group: str | None):
-        self.number = number
-        self.body = body
-        self.queue = queue
-        self.producer = producer
-        self.group = group
-        self.delay = 0.0
-        self.attributes: dict[str, str] = {}
-        self.at = 0.0
-        self.order = 0
-        self.tries = 0
-        self.outcome = ""
-        """Empty while it is under way, then stored, unknown or not stored."""
-        self.ids: dict[tuple[LogId, int], None] = {}
-        self.id: tuple[LogId, int] | None = None
-        """Under which it is delivered."""
-        self.deliveries = 0
-        self.first_at = -1.0
-        self.hold: Hold | None = None
-        self.acking_at = -1.0
-        self.acked_at = -1.0
-        self.nack_until = -1.0
-
-
-class Hold:
-    """Who has a message: a delivery, decided at `at`, changed at `last`, hidden until `until`."""
-
-    __slots__ = ("at", "delivery", "last", "leader", "until")
-
-    def __init__(self, delivery: int, leader: NodeId, at: float, until: float) -> None:
-        self.delivery = delivery
-        self.leader = leader
-        self.at = self.last = at
-        self.until = until
 
 
 class Ledger:
@@ -89,6 +38,7 @@ class Ledger:
         self._disturbances: list[tuple[float, float, str, NodeId]] = []
         self._groups: dict[tuple[str, str], list[Sent]] = {}
         self.counts: Counter[str] = Counter()
+        self.fates = Fates(world, self)
 
     # --- disturbances --------------------------------------------------------------------------------
 
@@ -97,6 +47,10 @@ class Ledger:
         self.counts["faults"] += 1
         self.counts[f"fault {kind}"] += 1
         self._disturbances.append((self._world.now, self._world.now + seconds, kind, node))
+
+    def uneasy(self, since: float, until: float) -> bool:
+        """Tell whether something was wrong at some time within these."""
+        return any(begin <= until and end >= since for begin, end, _, _ in self._disturbances)
 
     def _excused(self, hold: Hold) -> bool:
         """Whether a delivery may have been unknown to later leaders."""
@@ -134,6 +88,7 @@ class Ledger:
             self._break("P10", "ids", f"{len(sent)} messages got {len(ids)} ids", sent[0])
         for message, id_ in zip(sent, ids):
             message.outcome = "stored"
+            message.stored_at = self._world.now
             self._name(message, id_)
         self.counts["stored"] += len(sent)
 
@@ -156,7 +111,7 @@ class Ledger:
         if other is not message:
             self._break("P3", "wrong", f"{id_[0].hex()}-{id_[1]} names also {other.number}", message)
         message.ids[id_] = None
-        if not delivered:
+        if not delivered or message.moved_at:
             return  # of two copies of a send that was repeated the other may survive
         if message.id not in (None, id_):
             names = [f"{log.hex()}-{seq}" for log, seq in (message.id, id_)]
@@ -172,7 +127,7 @@ class Ledger:
         answer, take_back, make_known = deliveries._answer, deliveries.take_back, broker.make_known
 
         def _answer(now: Any, waiter: Any, delivered: Delivered) -> None:
-            if delivered.parts:
+            if delivered.parts and waiter.session:  # what is taken to be redriven goes to nobody
                 self._delivered(host, delivered, waiter.visibility)
             answer(now, waiter, delivered)
 
@@ -208,7 +163,10 @@ class Ledger:
                 message = self._message(batch, n)
                 message.deliveries += 1
                 self.counts["delivered"] += 1
-                self._name(message, (part.log, part.first + n), delivered=True)
+                id_ = (part.log, part.first + n)
+                if wrong := self.fates.moved(message, id_, batch, n):
+                    self._break("N3", "moved", wrong, message)
+                self._name(message, id_, delivered=True)
                 self._check_delivery(message, delivered.queue, batch, n)
                 self._check_hold(host, message)
                 self._check_order(message)
@@ -225,18 +183,23 @@ class Ledger:
 
     def _check_delivery(self, message: Sent, queue: str, batch: Any, n: int) -> None:
         now = self._world.now
-        if message.queue.name != queue:
-            self._break("P3", "astray", f"delivered of {queue}", message)
-        if batch.attributes(n) != message.attributes or batch.value("g", n) != message.group:
+        if message.queue.name != queue and (wrong := self.fates.arrives(message, queue, batch, n)):
+            self._break("P3", "astray", wrong, message)
+        found = {k: v for k, v in batch.attributes(n).items() if not k.startswith("dmq.")}
+        if found != message.attributes or batch.value("g", n) != message.group:
             self._break("P3", "wrong", f"attributes {batch.attributes(n)}", message)
         if message.outcome == "not stored":
             self._break("P10", "unexpected", "delivered, and not stored", message)
         if message.acked_at >= 0:
-            self._break("P5", "resurrected", f"delivered, acked at {message.acked_at:.4f}", message)
+            self._break("P5", "resurrected", f"of {queue}, acked at {message.acked_at:.4f}", message)
+        if over := self.fates.wrong(message):
+            self._break(*over, message)
+        if message.queue.name == queue and (wrong := self.fates.wrong_queue(message)):
+            self._break("P2", "paused", wrong, message)
         clocks = "clock" in self._world.plan.faults
         if not clocks and now < message.at + message.delay - MARGIN:
             self._break("P3", "early", f"due at {message.at + message.delay:.3f}", message)
-        if not clocks and now < message.nack_until - MARGIN:
+        if not clocks and message.queue.name == queue and now < message.nack_until - MARGIN:
             self._break("P4", "early", f"nacked until {message.nack_until:.3f}", message)
 
     def _check_hold(self, host: Host, message: Sent) -> None:
@@ -259,7 +222,7 @@ class Ledger:
         for other in line:
             if other is message:
                 break
-            if other.outcome == "stored" and other.acking_at < 0:
+            if other.outcome == "stored" and other.acking_at < 0 and not self.fates.may_be_over(other):
                 self._break("P9", "order", f"delivered before message {other.number} was settled", message)
         else:
             return
@@ -280,6 +243,14 @@ class Ledger:
                 text = f"{host.name} answers, and only {on} have {log_id.hex()}-{first} on disk"
                 self._break("P1", "undurable", text, None)
 
+    def look(self) -> None:
+        """Look now and then whether something has expired too early."""
+        early = self.fates.expired_early()
+        if early is not None:
+            self._break("P2", "expired", f"early, it lives until {early.at + early.ttl:.3f}", early)
+        if not self._world.calm:
+            self._world.after(0.25, self.look)
+
     # --- what clients do -----------------------------------------------------------------------------
 
     def received(self, delivered: Delivered) -> None:
@@ -292,8 +263,11 @@ class Ledger:
             message.acking_at = self._world.now
 
     def acked(self, parts: list[Part]) -> None:
-        """An ack was answered."""
+        """An ack was answered; if it had to be repeated, the message may as well have moved meanwhile."""
         for message in (m for p in parts for m in self._of(p)):
+            repeated = self.uneasy(message.acking_at - AROUND, self._world.now)
+            if repeated and "dead_letter" in message.queue.settings:
+                continue
             message.acked_at = self._world.now
             self.counts["acked"] += 1
 
@@ -304,6 +278,12 @@ class Ledger:
                 if message.hold is not None and message.hold.delivery == part.delivery:
                     message.hold = None
                     message.nack_until = -2.0 - (self._world.now + delay)
+
+    def burying(self, parts: list[Part]) -> None:
+        """A client wants messages moved to the dead-letter queue."""
+        self.nacking(parts, 0.0)
+        for message in (m for p in parts for m in self._of(p)):
+            message.buried = True
 
     def nacked(self, parts: list[Part]) -> None:
         """That was answered: it holds."""
@@ -329,7 +309,8 @@ class Ledger:
     # --- the end -------------------------------------------------------------------------------------
 
     def _left(self) -> list[Sent]:
-        return [m for m in self.messages if m.outcome == "stored" and m.acked_at < 0 and not self._gone(m)]
+        waiting = [m for m in self.messages if m.outcome == "stored" and m.acked_at < 0]
+        return [m for m in waiting if not self._gone(m) and not self.fates.may_be_over(m)]
 
     def _gone(self, message: Sent) -> bool:
         """Whether an ack whose answer was lost has settled a message."""
@@ -374,7 +355,7 @@ class Ledger:
                 f"message {message.number} of {message.queue.name}, group {message.group}, "
                 f"{message.outcome or 'under way'}, tried {message.tries} times from {message.at:.4f} on, "
                 f"acking {message.acking_at:.4f}, delivered {message.deliveries} times, "
-                f"ids {[(log.hex(), seq) for log, seq in message.ids]}"
+                f"ids {[(log.hex(), seq) for log, seq in message.ids]}, moved at {message.moved_at:.4f}"
             )
             log = next(iter(message.ids), (None, 0))[0]
             about = log or b""

@@ -17,6 +17,12 @@ class QueuePlan(NamedTuple):
     """Whether some sends are delayed."""
     grows: tuple[int, ...] = ()
     """Numbers of partitions that it is set to while it is used."""
+    expires: bool = False
+    """Whether some sends have a time to live."""
+    operations: tuple[str, ...] = ()
+    """What operators do to it meanwhile, of those in `operations`."""
+    fed: bool = True
+    """Whether anybody sends to it."""
 
 
 class Plan(NamedTuple):
@@ -41,6 +47,18 @@ FIFO = QueuePlan("fifo", {"visibility": 3.0, "ordering": "fifo"}, grouped=True)
 GROUPS = QueuePlan("groups", {"visibility": 3.0, "partitions": 2}, grouped=True)
 LATE = QueuePlan("late", {"visibility": 4.0}, delays=True)
 QUEUES = (PLAIN, WIDE, FIFO, GROUPS, LATE)
+
+BRIEF = QueuePlan("brief", {"visibility": 2.0, "partitions": 2}, expires=True)
+SWEPT = QueuePlan("swept", {"visibility": 4.0}, operations=("purge",))
+BROOM = QueuePlan("broom", {"visibility": 3.0, "partitions": 3}, delays=True, operations=("purge", "pause"))
+REBORN = QueuePlan("reborn", {"visibility": 3.0}, operations=("delete",))
+LINE = QueuePlan("line", {"visibility": 3.0, "ordering": "fifo"}, grouped=True, operations=("purge", "pause"))
+DEAD = QueuePlan("dead", {"visibility": 3.0}, fed=False)
+SPENT = QueuePlan(
+    "spent", {"visibility": 1.5, "max_attempts": 2, "dead_letter": "dead"}, operations=("redrive",)
+)
+OPERATED = ((BRIEF,), (SWEPT,), (BROOM,), (LINE,), (DEAD, SPENT))
+"""Queues to which more is done than to send, receive and settle."""
 
 FAULTS = (
     "kill",
@@ -87,3 +105,10 @@ def draw_harsh(seed: int) -> Plan:
     plan = draw_plan(rng, FAULTS)
     kinds = tuple(rng.sample(FAULTS, 4))
     return plan._replace(faults=kinds, rate=1.2, seconds=16.0, nodes=rng.choice((2, 3, 3, 4, 5)))
+
+
+def draw_full_plan(rng: random.Random) -> Plan:
+    """As `draw_plan`, and operators are at work, too."""
+    plan = draw_plan(rng)
+    operated = rng.choice(OPERATED)
+    return plan._replace(queues=(*operated, *plan.queues[: rng.choice((0, 0, 1))]))

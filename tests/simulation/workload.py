@@ -61,6 +61,11 @@ def producer(world: World, queue: QueuePlan, name: str) -> Script:
             metadata["a"] = ({"k": str(sequence)}, {})
             for message in sent:
                 message.attributes = {"k": str(sequence)}
+        if queue.expires and rng.random() < 0.5:
+            ttl = rng.choice((0.3, 1.5, 6.0))
+            metadata["t"] = (round(ttl * 1000), {})
+            for message in sent:
+                message.ttl = ttl
         blob = encode([m.body for m in sent], metadata).blob
         request = Send(queue.name, id_, sequence, floor, delay, False, blob, spread=spread)
         spread = (yield from _send(world, request, sent)) or spread
@@ -122,12 +127,15 @@ def consumer(world: World, queue: QueuePlan, *, whole: bool) -> Script:
         if whole or world.calm:
             yield from _ack(world, answer.parts)
         else:
-            yield from _misuse(world, answer)
+            yield from _misuse(world, queue, answer)
 
 
-def _misuse(world: World, answer: Delivered) -> Script:
+def _misuse(world: World, queue: QueuePlan, answer: Delivered) -> Script:
     rng = world.rng
     parts = list(answer.parts)
+    if "dead_letter" in queue.settings and rng.random() < 0.5:
+        yield from _nack(world, parts, bury=rng.random() < 0.3)
+        return
     dice = rng.random()
     if dice < 0.06:  # forgets them
         return
@@ -166,10 +174,13 @@ def _ack(world: World, parts: list[Part]) -> Script:
         yield world.rng.uniform(0.05, 0.3)
 
 
-def _nack(world: World, parts: list[Part]) -> Script:
-    delay = world.rng.choice((0.0, 0.0, 1.0))
-    world.ledger.nacking(parts, delay)
-    answer = yield Nack([_held(p) for p in parts], delay, False, "not today")
+def _nack(world: World, parts: list[Part], *, bury: bool = False) -> Script:
+    delay = 0.0 if bury else world.rng.choice((0.0, 0.0, 1.0))
+    if bury:
+        world.ledger.burying(parts)
+    else:
+        world.ledger.nacking(parts, delay)
+    answer = yield Nack([_held(p) for p in parts], delay, bury, "not today")
     if isinstance(answer, Settled):
         failed = {n for n, _, _ in answer.failed}
         world.ledger.nacked([p for n, p in enumerate(parts) if n not in failed])

@@ -110,6 +110,8 @@ class World:
             self.net.born(node)
         self.after(0.8, self.clients.start)
         self.after(2.0, self.trouble.begin)
+        if any(queue.expires for queue in self.plan.queues):
+            self.after(2.0, self.ledger.look)
         end = 2.0 + self.plan.seconds
         self._until(end)
         self.calm = True
