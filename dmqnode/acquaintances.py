@@ -21,6 +21,35 @@ TWICE = "twice"
 UNKNOWN = "not-a-member"
 """The code for a peer that the roster does not list."""
 
+PATIENCE = {AMNESIA: 0.0, TWICE: 5.0, UNKNOWN: 10.0}
+"""Seconds for which peers must say one of these before this node believes them.  What a stranger says that
+sits where a member was does not count."""
+
+
+class Rebuffs:
+    """How peers have sent this node away, until they welcomed it."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, dict[NodeId, float]] = {}
+
+    def welcomed(self, peer: NodeId) -> None:
+        """A peer takes this node for what it is."""
+        self._said.pop(TWICE, None)
+        self._said.get(UNKNOWN, {}).pop(peer, None)
+
+    def sent_away(self, now: float, peer: NodeId, code: str, members: int) -> bool:
+        """A peer has sent this node away; tell whether it must go on no longer.
+
+        Arguments:
+            members: how many there are; half of them must have forgotten this node, for one may be behind.
+        """
+        if code not in PATIENCE:
+            return False
+        said = self._said.setdefault(code, {})
+        said.setdefault(peer, now)
+        convinced = sum(now - since >= PATIENCE[code] for since in said.values())
+        return 2 * convinced >= members if code == UNKNOWN else convinced > 0
+
 
 class Acquaintances:
     """The other members, as this node has met them.

@@ -236,6 +236,11 @@ class Belonging:
         """The others do not take this node: it must not go on."""
         self._node.give_up(CannotBelong(f"this node cannot serve: {why}"))
 
+    @property
+    def stood_still(self) -> bool:
+        """Whether this process stood still for long, until just now."""
+        return self._node.doors.stood_still
+
     async def accept(self, stream: Stream, head: bytes) -> None:
         """Serve a connection that a peer has dialled."""
         await self.peers.accept(stream, head)

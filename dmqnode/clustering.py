@@ -370,7 +370,7 @@ class Clustering:
         if self.cluster.leads(ROSTER):
             absent = self.rosters.overdue(now, self._broker.config.dead_after)
             if absent is not None:
-                self.rosters.step(now, Step("forget", absent, False), lambda now, error: None)
+                self.rosters.step(now, Step("forget", absent, True), lambda now, error: None)
         elif self.rosters.overdue(now, self._broker.config.dead_after) is not None:
             self.cluster.want(now, ROSTER, self.rosters.first)
 

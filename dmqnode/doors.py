@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import trio
 
 from dmqnode import wire
 from dmqnode.buffers import Buffers
-from dmqnode.logs import say_rarely
+from dmqnode.clock import Now
+from dmqnode.logs import say, say_rarely
 from dmqnode.messages import Failed
 from dmqnode.session import ConnectionSession
 
@@ -25,6 +27,10 @@ MAX_REFUSALS = 64
 """Connections beyond the limit that are told so at once; the others are just closed."""
 STALL = 2.0
 """Seconds after which a client that takes nothing is given up when others need its share of memory."""
+STALE = 30.0
+"""Seconds for which a process may stand still before what came meanwhile is too old to be done."""
+BACKLOG = 0.25
+"""Seconds afterwards in which whoever had connected meanwhile is let in, and out again."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 Door = trio.abc.Listener[trio.abc.HalfCloseableStream]
@@ -50,6 +56,8 @@ class Doors:
         """Answers that are not written."""
         self._questions: set[tuple[int, int]] = set()
         self._room = trio.Event()
+        self._beat = self._alive = math.inf
+        self._backlog_until = -math.inf
 
     async def run(self) -> None:
         """Serve whoever connects.  Cancelling ends all connections at once."""
@@ -61,6 +69,29 @@ class Doors:
         """Let nobody in any more."""
         for listener in self._listeners:
             await listener.aclose()
+
+    # --- standing still --------------------------------------------------------------------------------
+
+    def beat(self, now: Now) -> bool:
+        """To be called once a second: after the process stood still for long, end all connections.
+
+        What came on them meanwhile, clients have long repeated elsewhere, and nobody remembers that any more.
+        Return whether this was so.
+        """
+        self._beat = now.run
+        alive, self._alive = self._alive, now.run + now.asleep
+        if self._alive - alive <= STALE:
+            return False
+        say("this process stood still; what came meanwhile is not done", seconds=round(self._alive - alive))
+        self._backlog_until = now.run + BACKLOG
+        for session in list(self.sessions):
+            session.give_up()
+        return True
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether the process stood still for long, until just now."""
+        return trio.current_time() - self._beat > STALE
 
     # --- letting in ------------------------------------------------------------------------------------
 
@@ -80,6 +111,9 @@ class Doors:
 
     async def _serve(self, stream: trio.abc.HalfCloseableStream) -> None:
         around = self._node.broker.surroundings
+        if self.stood_still or trio.current_time() < self._backlog_until:
+            await trio.aclose_forcefully(stream)
+            return
         if len(self.sessions) >= self._node.config.max_connections + self._reserve:
             await self._refuse(stream)
             return

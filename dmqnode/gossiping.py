@@ -21,7 +21,7 @@ from dmqnode.greetings import GossipAnswer, GossipAsk
 from dmqnode.ids import NodeId
 from dmqnode.logs import say, say_rarely
 from dmqnode.messages import Blob, Message
-from dmqnode.peerlink import PEER_HIGHEST, PEER_LOWEST, Self
+from dmqnode.peerlink import Self
 from dmqnode.roster import Member, Roster
 from gossip import messages
 from gossip.config import SwimConfig
@@ -120,8 +120,8 @@ class Gossiping:
             first_incarnation(me.boot),
             self._listed.zone,
             listed.weight,
-            PEER_LOWEST,
-            PEER_HIGHEST,
+            me.lowest,
+            me.highest,
         )
         swim = Swim(
             SwimConfig.lan(),

@@ -53,6 +53,16 @@ class Machine:
         """Call what blocks, in a worker thread; cancelling waits for its end."""
         return await trio.to_thread.run_sync(act, *args, limiter=limiter)
 
+    def writer(self, stream: trio.abc.HalfCloseableStream) -> Callable[[bytes], int] | None:
+        """Return what writes to a stream at once, as much as it takes without waiting; None: nothing can.
+
+        What is returned may raise OSError.
+        """
+        if not isinstance(stream, trio.SocketStream):
+            return None
+        socket = stream.socket  # which knows when it is closed; its number may then be another's
+        return lambda data: os.write(socket.fileno(), data)
+
     async def dial(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
         """Open a connection.  Errors: OSError."""
         return await trio.open_tcp_stream(host, port)

@@ -320,6 +320,8 @@ class Node:
     async def _measure_for_ever(self) -> None:
         while True:
             await trio.sleep(1)
+            if self.doors.beat(self.now()):
+                self.belonging.peers.hang_up("this process stood still")
             await self._measure()
             self.doors.shed_stalled()
 

@@ -52,6 +52,9 @@ class Self(NamedTuple):
     name: str
     address: str
     release: str
+    lowest: int = PEER_LOWEST
+    """The versions of the peers' protocol that it speaks."""
+    highest: int = PEER_HIGHEST
 
 
 class _Side:
@@ -147,17 +150,17 @@ class Outgoing(_Side):
                     raise ProtocolError(f"a peer sent {type(message).__name__}, which is out of place")
 
     def _introduce(self, now: float, challenge: PeerChallenge) -> None:
-        if challenge.lowest > PEER_HIGHEST or challenge.highest < PEER_LOWEST:
+        me = self.me
+        if challenge.lowest > me.highest or challenge.highest < me.lowest:
             raise ProtocolError(
                 f"the peer speaks versions {challenge.lowest} to {challenge.highest} of the peers' protocol, "
-                f"this node {PEER_LOWEST} to {PEER_HIGHEST}; upgrade one release at a time"
+                f"this node {me.lowest} to {me.highest}; upgrade one release at a time"
             )
-        me = self.me
         self._challenge_of_peer = challenge.nonce
         proof = prove(me.key, b"hello", challenge.nonce, self._challenge, me.node)
         self._write(
             PeerHello(
-                min(PEER_HIGHEST, challenge.highest),
+                min(me.highest, challenge.highest),
                 me.node,
                 me.boot,
                 me.nonce,
@@ -208,7 +211,7 @@ class Incoming(_Side):
         super().__init__(me, challenge, now)
         self.hello: PeerHello | None = None
         self._judge = judge
-        self._write(PeerChallenge(PEER_LOWEST, PEER_HIGHEST, challenge))
+        self._write(PeerChallenge(me.lowest, me.highest, challenge))
 
     def receive_data(self, now: float, data: bytes) -> list[Message]:
         """Take bytes behind the magic; return what the peer tells.  Errors: ProtocolError; then hang up."""
@@ -240,7 +243,7 @@ class Incoming(_Side):
 
     def _refusal(self, hello: PeerHello) -> Failed | None:
         me = self.me
-        if not PEER_LOWEST <= hello.version <= PEER_HIGHEST:
+        if not me.lowest <= hello.version <= me.highest:
             return Failed("version", f"version {hello.version} of the peers' protocol is not known", False)
         if hello.cluster != me.cluster:
             return Failed(

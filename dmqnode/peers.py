@@ -6,12 +6,12 @@ either breaks     both are closed, so that nothing of the old link is heard on t
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
-from dmqnode.acquaintances import AMNESIA, TWICE, Acquaintances
+from dmqnode.acquaintances import Acquaintances, Rebuffs
 from dmqnode.config import host_port
 from dmqnode.errors import ProtocolError, UsageError
 from dmqnode.greetings import PeerHello
@@ -19,7 +19,7 @@ from dmqnode.ids import NodeId
 from dmqnode.logs import say, say_rarely
 from dmqnode.machine import Machine
 from dmqnode.messages import Failed, Message
-from dmqnode.peerlink import OTHER_CLUSTER, SILENCE, Incoming, Outgoing, Self
+from dmqnode.peerlink import SILENCE, Incoming, Outgoing, Self
 from dmqnode.roster import Member, Roster
 
 if TYPE_CHECKING:
@@ -32,11 +32,8 @@ BACK_OFF = (0.05, 1.0)
 """Seconds between two dials: the first and the longest."""
 OUTBOX_LIMIT = 64 << 20
 """Bytes that wait for one peer beyond which its link is broken: it is too slow to be waited for."""
-PATIENCE = 5.0
-"""Seconds for which peers must say that another process has this node's id before this one believes it."""
 COMPLAIN_EVERY = 60.0
 CHALLENGE_SIZE = 16
-FATAL = frozenset((OTHER_CLUSTER, AMNESIA))
 Stream = trio.abc.HalfCloseableStream
 
 
@@ -49,7 +46,7 @@ class Peer:
         """Where to dial: what it said itself, or what the roster says."""
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
-        self.stream: Stream | None = None
+        self.write_now: Callable[[bytes], int] | None = None
         """Of the outgoing connection."""
         self.out_scope: trio.CancelScope | None = None
         self.in_scope: trio.CancelScope | None = None
@@ -93,7 +90,7 @@ class Peers:
         self._known: dict[NodeId, Peer] = {}
         self._roster: Roster | None = None
         self._written: dict[Peer, None] = {}
-        self._twice_since: float | None = None
+        self._rebuffs = Rebuffs()
 
     def releases(self) -> dict[NodeId, str]:
         """Return which release each linked member runs."""
@@ -156,18 +153,25 @@ class Peers:
 
     @staticmethod
     def _write_now(peer: Peer, outgoing: Outgoing) -> None:
-        if peer.leaving or not isinstance(peer.stream, trio.SocketStream):
+        if peer.leaving or peer.write_now is None:
             peer.wake.set()
             return
         data = outgoing.data_to_send()
         try:
-            written = os.write(peer.stream.socket.fileno(), data)
+            written = peer.write_now(data)
         except OSError:
             written = 0  # it would block, or is broken: the writer will see
         if written < len(data):
             peer.rest = data[written:]
             peer.leaving = len(peer.rest)
             peer.wake.set()
+
+    def hang_up(self, why: str) -> None:
+        """Break all links; those who are there are dialled again."""
+        for peer in self._known.values():
+            self._break(peer, why)
+            if peer.in_scope is not None:
+                peer.in_scope.cancel()
 
     # --- dialling ------------------------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Peers:
             self._me, peer.member.node, self._machine.chance(CHALLENGE_SIZE), trio.current_time()
         )
         peer.rest, peer.leaving = b"", 0
-        peer.outgoing, peer.stream = outgoing, stream
+        peer.outgoing, peer.write_now = outgoing, self._machine.writer(stream)
         try:
             with trio.CancelScope() as peer.out_scope:
                 async with stream, trio.open_nursery() as nursery:
@@ -221,7 +225,7 @@ class Peers:
             opened = outgoing.open
             outgoing.close("this node closed it")
             if peer.outgoing is outgoing:
-                peer.outgoing = peer.stream = peer.out_scope = None
+                peer.outgoing = peer.write_now = peer.out_scope = None
             self._break(peer, outgoing.why)
         if outgoing.refused is not None:
             self._refused(peer, outgoing.refused)
@@ -241,7 +245,7 @@ class Peers:
                     was_open = outgoing.open
                     outgoing.receive_data(trio.current_time(), data)
                     if outgoing.open and not was_open:
-                        self._twice_since = None
+                        self._rebuffs.welcomed(peer.member.node)
                         peer.release = outgoing.release
                         self._check(peer)
             except ProtocolError as error:
@@ -271,10 +275,8 @@ class Peers:
     def _refused(self, peer: Peer, refused: Failed) -> None:
         """A peer has sent this node away: with some reasons it may not go on."""
         say_rarely("a peer sent this node away", peer=peer.member.name, why=refused.message)
-        now = trio.current_time()
-        if refused.code == TWICE:
-            self._twice_since = now if self._twice_since is None else self._twice_since
-        if refused.code in FATAL or (self._twice_since is not None and now - self._twice_since >= PATIENCE):
+        node, members = peer.member.node, len(self._known) + 1
+        if self._rebuffs.sent_away(trio.current_time(), node, refused.code, members):
             self._belonging.expel(f"{peer.member.name} at {peer.address} says: {refused.message}")
 
     # --- being dialled -------------------------------------------------------------------------------
@@ -314,6 +316,8 @@ class Peers:
                         data = await _receive(stream)
                     if data == b"":
                         incoming.close("the peer closed the connection")
+                    elif self._belonging.stood_still:
+                        incoming.close("this process stood still")
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 incoming.close("the connection broke")
             finally:

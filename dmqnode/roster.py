@@ -7,7 +7,6 @@ homes has it on disk.  Placement and quorums use the roster, never the view of g
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -236,8 +235,11 @@ class Rosters:
                 if m.node != member.node
                 and not (m.name == member.name and m.address == member.address and m.node in self._absent)
             )
-            destroyed = tuple(n for n in self.current.destroyed if n != member.node)
-            return Roster(version, (*others, member), self.current.first_homes, destroyed)
+            replaced = [m.node for m in members if m.node != member.node and m not in others]
+            destroyed = [n for n in (*self.current.destroyed, *replaced) if n != member.node]
+            return Roster(
+                version, (*others, member), self.current.first_homes, tuple(destroyed[-MAX_DESTROYED:])
+            )
         gone = NodeId(step.member)
         if self.current.find(gone) is None:
             return None
@@ -282,16 +284,26 @@ class Rosters:
         return 2 * (len(self.current.members) - lost) <= len(self.current.members)
 
     def overdue(self, now: Now, dead_after: float) -> NodeId | None:
-        """Return a member that was absent for so long that it is to be forgotten (M2)."""
+        """Return a member that is to be forgotten: one that was absent for so long (M2), or was replaced."""
+        replaced = self._replaced()
+        if replaced is not None:
+            return replaced
         for node, since in self._absent.items():
             left = len(self.current.members) - 1
             if now.run - since >= dead_after and left >= self._replicas:
                 return node
         return None
 
-    def next_overdue(self, dead_after: float) -> float:
-        """Return when the next absent member may be forgotten, math.inf for never."""
-        return min((since + dead_after for since in self._absent.values()), default=math.inf)
+    def _replaced(self) -> NodeId | None:
+        """Return an absent member whose name and address another one has now, that answers (I2)."""
+        for node in self._absent:
+            gone = self.current.find(node)
+            for other in self.current.members:
+                if gone is None or other.node == node or other.node in self._absent:
+                    continue
+                if (other.name, other.address) == (gone.name, gone.address):
+                    return node
+        return None
 
 
 def quorum(roster: Roster, replicas: int, write_quorum: int) -> int:

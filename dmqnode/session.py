@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import trio
@@ -43,6 +42,7 @@ class ConnectionSession:
         self._node = node
         self._doors = doors
         self._stream = stream
+        self._write_now = node.machine.writer(stream)
         self._connection = Connection.server(node.welcome, node.config.max_frame, trio.current_time())
         self._number: int | None = None
         self._scope = trio.CancelScope()
@@ -95,13 +95,13 @@ class ConnectionSession:
 
     def flush(self) -> None:
         """Write what was queued, now as far as the socket takes it."""
-        if isinstance(self._stream, trio.SocketStream) and not self._leaving:
+        if self._write_now is not None and not self._leaving:
             data = self._connection.data_to_send()
             if not data:
                 return
             self._unsent = []
             try:
-                written = os.write(self._stream.socket.fileno(), data)
+                written = self._write_now(data)
             except OSError:
                 written = 0  # it would block, or is broken: the writer will see
             if written == len(data):
@@ -142,7 +142,7 @@ class ConnectionSession:
             data = None
             with trio.move_on_at(connection.next_deadline()):
                 data = await self._receive()
-            if data == b"":
+            if data == b"" or self._doors.stood_still:
                 return False
             if data is None:
                 connection.tick(trio.current_time())

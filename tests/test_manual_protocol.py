@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from dmqnode import (
+    acquaintances,
     batch,
     broker,
     catalog,
@@ -22,6 +23,7 @@ from dmqnode import (
     debts,
     dedup,
     deliveries,
+    doors,
     duetimes,
     errors,
     frontend,
@@ -250,7 +252,8 @@ BOUNDS = {
             queue.MAX_WAITERS,
         ),
         *(copies.MAX_WAITING, peerlink.GREETING, f"{peerlink.PEER_FRAME // MIB} MiB"),
-        *(f"{peerlink.SILENCE:g} seconds", f"{peers.PATIENCE:g} seconds", f"{peers.OUTBOX_LIMIT // MIB} MiB"),
+        *(f"{peerlink.SILENCE:g} seconds", f"{acquaintances.PATIENCE[acquaintances.TWICE]:g} seconds"),
+        *(f"{doors.STALE:g} seconds", f"{peers.OUTBOX_LIMIT // MIB} MiB"),
         *(
             f"{wire.MAX_FRAME // MIB} MiB",
             f"{queues.MAX_DELAY / 86400:g} days",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmqnode.acquaintances import AMNESIA, TWICE, UNKNOWN, Acquaintances
+from dmqnode.acquaintances import AMNESIA, TWICE, UNKNOWN, Acquaintances, Rebuffs
 from dmqnode.greetings import PeerHello
 from dmqnode.ids import NodeId
 from dmqnode.roster import Member, Roster
@@ -65,3 +65,25 @@ def test_who_is_no_member_any_more_is_forgotten() -> None:
     met = Acquaintances(ME, lambda: ROSTER, {STRANGER: (1, 1)})
     met.meet(hello(2))
     assert met.met == {OTHER: (2, 7)}
+
+
+def test_a_node_believes_peers_that_send_it_away_in_time() -> None:
+    rebuffs = Rebuffs()
+    assert rebuffs.sent_away(1.0, OTHER, AMNESIA, 3)
+    assert not rebuffs.sent_away(1.0, OTHER, "other-cluster", 3)
+    assert not rebuffs.sent_away(1.0, OTHER, TWICE, 3)
+    assert not rebuffs.sent_away(5.9, OTHER, TWICE, 3)
+    assert rebuffs.sent_away(6.0, OTHER, TWICE, 3)
+    rebuffs.welcomed(STRANGER)
+    assert not rebuffs.sent_away(6.0, OTHER, TWICE, 3)
+
+
+def test_a_node_believes_that_it_was_forgotten_when_half_say_so() -> None:
+    rebuffs = Rebuffs()
+    assert not rebuffs.sent_away(1.0, OTHER, UNKNOWN, 3)
+    assert not rebuffs.sent_away(99.0, OTHER, UNKNOWN, 3)
+    assert not rebuffs.sent_away(99.0, STRANGER, UNKNOWN, 3)
+    assert rebuffs.sent_away(109.0, STRANGER, UNKNOWN, 3)
+    rebuffs.welcomed(STRANGER)
+    assert not rebuffs.sent_away(110.0, OTHER, UNKNOWN, 3)
+    assert rebuffs.sent_away(110.0, OTHER, UNKNOWN, 2)
