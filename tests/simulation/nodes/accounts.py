@@ -1,0 +1,212 @@
+"""What was sent, stored, delivered and acked among whole nodes, and which promise is broken (P1 to P10).
+
+Deliveries are seen where their leader decides them.  A message is known by its body.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from dmqnode.batch import parse
+from dmqnode.messages import Delivered
+from dmqnode.node import Node
+
+if TYPE_CHECKING:
+    from tests.simulation.nodes.box import Box
+    from tests.simulation.nodes.world import World
+
+AROUND = 4.0
+"""Seconds around a fault in which deliveries may have been on their way."""
+MARGIN = 0.2
+"""Seconds by which clocks differ."""
+
+
+class Broken(Exception):
+    """A promise was broken."""
+
+
+class Sent:
+    """One message."""
+
+    def __init__(self, number: int, body: bytes, queue: str, delay: float, at: float) -> None:
+        self.number, self.body, self.queue, self.at = number, body, queue, at
+        self.due = at + delay
+        self.outcome = ""
+        """Empty while it is under way, then stored, unknown or not stored."""
+        self.deliveries: list[float] = []
+        self.held_until = 0.0
+        self.held_since = 0.0
+        self.acking_at = self.acked_at = -1.0
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{time:.3f}" for time in self.deliveries)
+        return (
+            f"message {self.number} of {self.queue}, {self.outcome or 'under way'}, sent at {self.at:.3f}, "
+            f"due {self.due:.3f}, delivered at [{times}], acking {self.acking_at:.3f}, "
+            f"acked {self.acked_at:.3f}"
+        )
+
+
+class Accounts:
+    """Knows everything."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.messages: list[Sent] = []
+        self.extra: set[bytes] = set()
+        """Bodies sent to see whether it works."""
+        self.counts: Counter[str] = Counter()
+        self._faults: list[tuple[float, float, str]] = []
+
+    def disturbed(self, kind: str, seconds: float = 0.0) -> None:
+        """Something goes wrong, for some time."""
+        now = trio.current_time()
+        self.counts["faults"] += 1
+        self.counts[f"fault {kind}"] += 1
+        self._faults.append((now, now + seconds, kind))
+
+    def _excused(self, since: float, until: float) -> bool:
+        return any(
+            kind in ("clock", "power", "restore") or (begin - AROUND <= until and since <= end + AROUND)
+            for begin, end, kind in self._faults
+        )
+
+    # --- sending -------------------------------------------------------------------------------------
+
+    def new(self, queue: str, delay: float) -> Sent:
+        """Make up a message."""
+        number = len(self.messages)
+        body = b"%06d " % number + self._world.rng.randbytes(self._world.rng.choice((0, 10, 200)))
+        sent = Sent(number, body, queue, delay, trio.current_time())
+        self.messages.append(sent)
+        return sent
+
+    def outcome(self, sent: list[Sent], outcome: str) -> None:
+        """What became of a send."""
+        for message in sent:
+            message.outcome = outcome
+            self.counts[outcome] += 1
+            if outcome == "not stored" and message.deliveries:
+                self._break("P10", "unexpected", "delivered, and not stored", message)
+
+    # --- what leaders do -----------------------------------------------------------------------------
+
+    def watch(self, box: Box, node: Node) -> None:
+        """See what the broker of a new life decides."""
+        deliveries: Any = node.broker.deliveries
+        answer, take_back = deliveries._answer, deliveries.take_back
+
+        def _answer(now: Any, waiter: Any, delivered: Delivered) -> None:
+            if delivered.parts:
+                self._delivered(box, node, delivered, waiter.visibility)
+            answer(now, waiter, delivered)
+
+        def taken_back(now: Any, delivered: Delivered) -> None:
+            for part in delivered.parts:
+                for message in self._of(part):
+                    message.held_until = 0.0
+            take_back(now, delivered)
+
+        deliveries._answer, deliveries.take_back = _answer, taken_back
+
+    def _of(self, part: Any) -> list[Sent]:
+        found = []
+        batch = parse(part.batch)
+        for n in range(part.count):
+            body = batch.body(n)
+            if body.startswith(b"last of"):
+                continue
+            number = int(body[:6]) if body[:6].isdigit() else -1
+            if not 0 <= number < len(self.messages) or self.messages[number].body != body:
+                self._break("P3", "invented", f"nobody sent {body!r}", None)
+            found.append(self.messages[number])
+        return found
+
+    def _delivered(self, box: Box, node: Node, delivered: Delivered, visibility: float) -> None:
+        now = trio.current_time()
+        clustering = node.broker.clustering
+        for part in delivered.parts:
+            if clustering is not None and not clustering.cluster.leads(part.partition):
+                self._break("P6", "unfenced", f"{box.name} delivers without a lease", None)
+            for other in self._world.boxes:
+                if other is not box and other.runs and _leads(other, part.partition):
+                    self._break("P6", "two", f"{box.name} and {other.name} lead", None)
+            of = self._of(part)
+            numbers = [m.number for m in of]
+            self._world.note("delivers", box.name, delivered.queue, part.log.hex(), part.first, numbers)
+            for message in of:
+                self.counts["delivered"] += 1
+                if message.queue != delivered.queue:
+                    self._break("P3", "astray", f"delivered of {delivered.queue}", message)
+                if message.outcome == "not stored":
+                    self._break("P10", "unexpected", "delivered, and not stored", message)
+                if message.acked_at >= 0 and not self._world.forgiven:
+                    self._break("P5", "resurrected", f"{box.name} delivers it again", message)
+                if now < message.due - MARGIN and not self.counts["fault clock"]:
+                    self._break("P3", "early", "delivered before its time", message)
+                if now < message.held_until - MARGIN:
+                    self.counts["duplicated"] += 1
+                    if not self._excused(message.held_since, now):
+                        self._break("P4", "duplicated", f"held until {message.held_until:.3f}", message)
+                message.deliveries.append(now)
+                message.held_since, message.held_until = now, now + visibility
+
+    # --- what clients do -----------------------------------------------------------------------------
+
+    def received(self, body: bytes, queue: str) -> Sent:
+        """A client gets a message."""
+        number = int(body[:6]) if body[:6].isdigit() else -1
+        if not 0 <= number < len(self.messages) or self.messages[number].body != body:
+            self._break("P3", "wrong", f"a client got {body!r}", None)
+        self.counts["received"] += 1
+        message = self.messages[number]
+        if message.outcome == "unknown":
+            self.counts["recovered"] += 1
+        return message
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def left(self) -> list[Sent]:
+        """Return what was stored and has not come out."""
+        now = trio.current_time()
+        return [
+            m
+            for m in self.messages
+            if m.outcome == "stored"
+            and m.acked_at < 0
+            # An ack whose answer was lost may have settled it.
+            and not (m.acking_at >= 0 and now > max(m.held_until, m.acking_at) + 5.0)
+        ]
+
+    def final(self) -> None:
+        """Check what must hold in the end.  Errors: Broken."""
+        left = self.left()
+        if left and not self._world.forgiven:
+            self._break("P2", "lost", f"{len(left)} never came out: {[m.number for m in left[:8]]}", left[0])
+        if self.counts["stored"] < 10 or self.counts["acked"] < 10:
+            self._break("P0", "idle", "nothing happened", None)
+
+    def _break(self, promise: str, word: str, text: str, message: Sent | None) -> None:
+        world = self._world
+        about = [] if message is None else [str(message)]
+        parts = [] if message is None else [world.story(60, message.body), "..."]
+        lines = [
+            f"{promise} {word}: {text}",
+            *about,
+            f"seed {world.seed} at {trio.current_time():.4f}: {world.plan}",
+        ]
+        raise Broken(
+            "\n".join([*lines, f"counts {dict(self.counts)}", world.story(0), "...", *parts, world.story(40)])
+        )
+
+    def broken(self, promise: str, word: str, text: str) -> None:
+        """Say that a promise is broken.  Errors: Broken."""
+        self._break(promise, word, text, None)
+
+
+def _leads(box: Box, partition: Any) -> bool:
+    clustering = box.node.broker.clustering
+    return clustering is not None and clustering.cluster.leads(partition)

@@ -1,0 +1,298 @@
+"""A simulated machine with one node on it, whose shells are those that run in production.
+
+All time is virtual (MockClock).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from dmqnode.clock import Now
+from dmqnode.clustering import Clustering
+from dmqnode.config import NodeConfig
+from dmqnode.errors import DMQError
+from dmqnode.ids import NodeId
+from dmqnode.joining import settle
+from dmqnode.machine import Machine
+from dmqnode.node import Node
+from gossip.transport import Datagrams
+from storage.errors import StorageError
+from storage.faults import Faults
+from storage.memory import MemoryStore
+from tests.simulation.nodes.loop import PROCESS, Process
+from tests.simulation.nodes.wires import SimDatagrams, SimStream
+
+if TYPE_CHECKING:
+    from tests.simulation.nodes.world import World
+
+PORT = 7367
+WALL = 1_700_000_000_000
+
+
+class Killed(BaseException):
+    """The process is gone: none of its code goes on."""
+
+
+class SimMachine(Machine):
+    """What one life of a node takes from its machine."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+        self._rng = random.Random(box.rng.getrandbits(64))
+        self.gone = False
+
+    def now(self) -> Now:
+        run = trio.current_time()
+        return Now(run, WALL + round(run * 1000) + self._box.wall_offset)
+
+    def chance(self, size: int) -> bytes:
+        return self._rng.randbytes(size)
+
+    def memory(self) -> int:
+        return 0
+
+    async def in_thread(self, act: Callable[..., Any], *args: Any, limiter: object = None) -> Any:
+        await self._work()
+        result = act(*args)
+        await self._work()
+        return result
+
+    async def _work(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self._rng.uniform(*self._box.disk_delay))
+        if self.gone:
+            raise Killed
+
+    def writer(self, stream: Any) -> Callable[[bytes], int] | None:
+        return stream.write_now if isinstance(stream, SimStream) else None
+
+    async def dial(self, host: str, port: int) -> SimStream:
+        return await self._box.world.net.dial(self._box.host, host, port)
+
+    async def open_datagrams(self, host: str, port: int) -> Datagrams:
+        await trio.lowlevel.checkpoint()
+        return SimDatagrams(self._box.world.net, f"{host}:{port}")
+
+
+class Life:
+    """One run of the process."""
+
+    def __init__(self, box: Box) -> None:
+        self.machine = SimMachine(box)
+        self.process = Process(box.name)
+        self.scope = trio.CancelScope()
+        self.node: Node | None = None
+        self.ended = trio.Event()
+
+
+class Box:
+    """A machine; its store survives the lives of its node.
+
+    Arguments:
+        name: of the node and its host.
+        join: the seeds.
+    """
+
+    def __init__(self, world: World, number: int, name: str, join: tuple[str, ...]) -> None:
+        self.world = world
+        self.rng = random.Random(world.rng.getrandbits(64))
+        self.name = name
+        self.host = f"10.0.0.{number}"
+        self.address = f"{self.host}:{PORT}"
+        self.join = join
+        self.cluster = "dmq"
+        self.store = MemoryStore(Faults(rng=random.Random(world.rng.getrandbits(64))))
+        self.disk_delay = (0.0001, 0.001)
+        self.wall_offset = self.rng.randrange(-40, 40)
+        """Milliseconds by which its wall clock is wrong."""
+        self.life: Life | None = None
+        self.lives = 0
+        self.why = ""
+        """Why the node ended by itself."""
+        self.versions: tuple[int, int] | None = None
+        """The versions of the peers' protocol that it speaks, if they are not those of this release."""
+        self.may_end = False
+        """Whether it may end by itself."""
+        self.wanted = True
+        """Whether it should be running in the end."""
+
+    # --- what the accountant looks at ------------------------------------------------------------------
+
+    @property
+    def up(self) -> bool:
+        """Whether a node runs here."""
+        return self.life is not None and self.life.node is not None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it does anything now."""
+        return self.up and not self.paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether the process stands still."""
+        return self.life is not None and self.life.process.frozen
+
+    @property
+    def node(self) -> Node:
+        """The running node."""
+        assert self.life is not None
+        assert self.life.node is not None
+        return self.life.node
+
+    @property
+    def clustering(self) -> Clustering:
+        """Its cluster's side."""
+        found = self.node.broker.clustering
+        assert found is not None
+        return found
+
+    @property
+    def me(self) -> NodeId:
+        """The id of the running node."""
+        return self.node.broker.identity.node
+
+    # --- living --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin a life."""
+        assert self.life is None
+        self.lives += 1
+        self.why = ""
+        self.world.net.machines_off.discard(self.host)
+        life = self.life = Life(self)
+        self.world.note("starts", self.name, self.lives)
+        self.world.nursery.start_soon(self._live, life)
+
+    async def _live(self, life: Life) -> None:
+        PROCESS.set(life.process)
+        error: BaseException | None = None
+        try:
+            with life.scope:
+                await self._serve(life)
+        except BaseException as raised:  # noqa: BLE001  sorted out below
+            error = raised
+        finally:
+            life.ended.set()
+        if life.machine.gone:
+            if isinstance(error, BaseExceptionGroup):
+                error = error.split((Killed, StorageError, trio.Cancelled))[1]
+            elif isinstance(error, Killed | StorageError | trio.Cancelled):
+                error = None
+            if error is not None:
+                raise error
+            return
+        if error is not None:
+            cause: BaseException = error
+            while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+                cause = cause.exceptions[0]
+            if not isinstance(cause, DMQError | StorageError):
+                raise error
+            self.why = str(cause)
+        self.world.note("ends", self.name, self.why)
+        self._gone("stop")
+        if self.why and not self.may_end:
+            self.world.accounts.broken("P7", "gave up", f"{self.name}: {self.why}")
+
+    async def _serve(self, life: Life) -> None:
+        store = self.store
+        door = self.world.net.listen(self.address)
+        config = NodeConfig(
+            data=Path(f"/{self.name}"),
+            listen=self.address,
+            join=self.join,
+            name=self.name,
+            cluster=self.cluster,
+            replicas=self.world.plan.replicas,
+            write_quorum=self.world.plan.write_quorum,
+            dead_after=self.world.plan.dead_after,
+        )
+        membership = await settle(config, store, [door], self.address, None, life.machine)
+        node = Node(config, store, membership, [door], address=self.address, machine=life.machine)
+        if self.versions is not None:
+            belonging: Any = node.belonging
+            lowest, highest = self.versions
+            speaks = belonging.peers._me._replace(lowest=lowest, highest=highest)
+            belonging.peers._me = belonging._gossip._me = speaks
+        node.broker.surroundings.pid = self.lives  # alike in every process
+        life.node = node
+        self.world.accounts.watch(self, node)
+        await node.run()
+
+    def _gone(self, how: str) -> None:
+        life, self.life = self.life, None
+        assert life is not None
+        life.machine.gone = True
+        if life.process.frozen:
+            life.process.thaw()
+        self.store = self.store.crash(self.rng) if how == "power" else self.store.reopen()
+        self.world.net.died(self.host, silently=how == "power")
+        if how == "power":
+            self.world.net.machines_off.add(self.host)
+        life.scope.cancel()
+
+    def die(self, how: str) -> None:
+        """End the life: "kill" ends the process, "power" the machine."""
+        if self.life is not None:
+            self.world.note("dies", self.name, how)
+            self._gone(how)
+
+    def wipe(self) -> None:
+        """Give the machine an empty disk; no node runs on it."""
+        assert self.life is None
+        self.store = MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
+
+    def snapshot(self) -> MemoryStore:
+        """Copy the disk."""
+        copy = MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
+        copy._records, copy._keys, copy._bytes = (
+            dict(self.store._records),
+            list(self.store._keys),
+            self.store._bytes,
+        )
+        return copy
+
+    async def stop(self) -> None:
+        """End the node as an operator does, and wait until it has."""
+        life = self.life
+        if life is None:
+            return
+        self.world.note("stops", self.name)
+        if life.node is None:
+            self.die("kill")
+        else:
+            life.node.stop()
+        await life.ended.wait()
+
+    def pause(self) -> None:
+        """Let the process stand still."""
+        assert self.life is not None
+        self.world.note("pauses", self.name)
+        self.life.process.frozen = True
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self.paused:
+            assert self.life is not None
+            self.world.note("resumes", self.name)
+            self.life.process.thaw()
+
+
+class Journal(logging.Handler):
+    """Puts what the nodes log into the trace."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process = PROCESS.get()
+        fields = " ".join(f"{k}={v}" for k, v in getattr(record, "fields", {}).items())
+        name = process.name if process is not None else "?"
+        self._world.note("log", name, record.getMessage(), fields)

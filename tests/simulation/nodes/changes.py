@@ -1,0 +1,243 @@
+"""What becomes of members: they join, leave, burn, come back too late, or with a past that is not theirs.
+
+All time is virtual (MockClock).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from dmqnode import questions
+from dmqnode.errors import DMQError
+from dmqnode.keys import IDENTITY
+from dmqnode.membership import ACQUAINTANCES, CLUSTER
+from dmqnode.roster import ROSTER_KEY
+from tests.simulation.nodes.errands import one_client
+from tests.simulation.nodes.trouble import Trouble
+
+if TYPE_CHECKING:
+    from tests.simulation.nodes.box import Box
+
+OPERATOR = 60.0
+"""Seconds that a command of an operator may take, and what it leads to."""
+
+
+class Changes(Trouble):
+    """Faults, and changes of the members."""
+
+    def _others(self, box: Box) -> tuple[str, ...]:
+        return tuple(b.address for b in self._world.wanted if b is not box)
+
+    # --- away for too long ---------------------------------------------------------------------------
+
+    async def _long_pause(self) -> None:
+        """Longer than the dead are waited for; whoever was forgotten meanwhile does not come back."""
+        box = self._box()
+        box.may_end = True
+        await self._pause(self._world.plan.dead_after * 1.5, box)
+        await self._maybe_forgotten(box)
+
+    async def _absent(self) -> None:
+        """The same for a node that does not run."""
+        box, absence = self._box(), self._world.plan.dead_after * 1.5
+        box.may_end = True
+        self._disturbed("absent", absence)
+        box.die(self._rng.choice(("kill", "power")))
+        await self._rest(absence)
+        await self._back(box)
+        await self._maybe_forgotten(box)
+
+    # --- members -------------------------------------------------------------------------------------
+
+    async def _whole(self) -> None:
+        """Wait until all copies are there: what is lost next is not the last."""
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
+        await self._world.settle_copies()
+
+    async def _join(self) -> None:
+        box = self._world.add(join=self._others(self._world.boxes[0])[:2] or (self._world.boxes[0].address,))
+        self._disturbed("join", 5.0)
+        box.start()
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "not joined")
+
+    async def _leave(self) -> None:
+        """As `dmq node leave` does it: no more copies here, then off the list."""
+        await self._whole()
+        box = self._box()
+        self._disturbed("leave", 10.0)
+        until = trio.current_time() + OPERATOR
+        while True:
+            try:
+                async with one_client(self._world, box.address) as client:
+                    me = next(m for m in (await client.members())["members"] if m["name"] == box.name)
+                    await client._line.run(questions.retire(me))
+                    if (await client.status())["homes"]:
+                        await trio.sleep(0.3)
+                        continue
+                    gone = questions.change_members("leave", bytes.fromhex(me["node_id"]), destroyed=False)
+                    await client._line.run(gone)
+                    break
+            except DMQError as error:
+                self._world.note("leave", error)
+                if box.life is None:
+                    break
+            if trio.current_time() > until:
+                self._world.accounts.broken("P7", "stuck", f"{box.name} cannot leave")
+            await trio.sleep(0.5)
+        box.wanted = False
+        await self._world.until(lambda: box.life is None, OPERATOR, "P7", "a node that has left goes on")
+
+    async def _command(self, step: Callable[[], questions.Question[None]]) -> None:
+        """Have an operator's command done through any node."""
+        until = trio.current_time() + OPERATOR
+        while True:
+            box = self._box()
+            try:
+                async with one_client(self._world, box.address) as client:
+                    await client._line.run(step())
+                return
+            except DMQError as error:
+                self._world.note("operator", box.name, error)
+                if trio.current_time() > until:
+                    self._world.accounts.broken("P7", "stuck", f"a command is not done: {error}")
+            await trio.sleep(0.5)
+
+    async def _destroy(self) -> None:
+        """A machine burns, and an operator says so."""
+        if len(self._world.wanted) < 2:
+            return
+        await self._whole()
+        box = self._box()
+        node = box.me
+        self._disturbed("destroy", 10.0)
+        box.die("power")
+        box.wipe()
+        box.wanted = False
+        await trio.sleep(self._rng.choice((0.5, 5.0)))
+        await self._command(lambda: questions.change_members("forget", node, destroyed=True))
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
+
+    async def _replace(self) -> None:
+        """A machine comes back with an empty disk (I2)."""
+        if len(self._world.wanted) < 3:
+            return
+        await self._whole()
+        box = self._box()
+        self._disturbed("replace", 10.0)
+        box.die("power")
+        box.wipe()
+        await trio.sleep(self._rng.choice((0.5, 5.0)))
+        await self._start_empty(box)
+
+    async def _start_empty(self, box: Box) -> None:
+        box.join = self._others(box)
+        box.may_end = False
+        box.start()
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "not replaced")
+
+    async def _restore(self) -> None:
+        """Somebody puts an old backup of a data directory back (I2)."""
+        if len(self._world.wanted) < 3:
+            return
+        box = self._box()
+        self._disturbed("restore", 30.0)
+        await box.stop()
+        backup = box.snapshot()
+        await trio.sleep(0.5)
+        box.start()
+        await self._whole()
+        await trio.sleep(self._rng.choice((0.5, 5.0)))
+        await box.stop()
+        box.store = backup
+        box.may_end = True
+        box.start()
+        await self._world.until(lambda: box.life is None, OPERATOR, "I2", "an old backup serves")
+        if "backup" not in box.why:
+            self._world.accounts.broken("I2", "unsaid", box.why)
+        box.wipe()
+        await self._start_empty(box)
+
+    async def _twin(self) -> None:
+        """A second process with the same data and id, at another place (I2)."""
+        if len(self._world.wanted) < 2:
+            return
+        # Nobody can tell two apart of which one is cut off: then the others believe the later.
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
+        box = self._box()
+        self._disturbed("twin", 30.0)
+        twin = self._world.add("twin")
+        twin.wanted, twin.may_end = False, True
+        twin.store = box.snapshot()
+        twin.start()
+        await self._world.until(lambda: twin.life is None, OPERATOR, "I2", "two live with one id")
+        if "another process" not in twin.why:
+            self._world.accounts.broken("I2", "unsaid", twin.why)
+
+    async def _stranger(self) -> None:
+        """A node of another cluster is told to join, and sits where a member was (I3)."""
+        stranger = self._world.add("stranger")
+        stranger.wanted, stranger.may_end = False, True
+        self._disturbed("stranger", 10.0)
+        stranger.start()
+        await self._world.until(lambda: stranger.up, OPERATOR, "P7", "no cluster")
+        await trio.sleep(0.5)
+        await stranger.stop()
+        stranger.join = tuple(b.address for b in self._world.wanted)
+        stranger.start()
+        await self._world.until(lambda: stranger.life is None, OPERATOR, "I3", "a stranger got in")
+        if "another cluster" not in stranger.why:
+            self._world.accounts.broken("I3", "unsaid", stranger.why)
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
+        box = self._box()
+        box.die("kill")
+        stranger.join, stranger.host, stranger.address = (), box.host, box.address
+        stranger.start()
+        await trio.sleep(self._rng.choice((2.0, 6.0)))
+        await stranger.stop()
+        await self._back(box)
+
+    async def _versions(self) -> None:
+        """A node of another release comes, which may not speak what the others do."""
+        box = self._box()
+        await box.stop()
+        box.versions = self._rng.choice(((1, 2), (2, 2), (0, 1)))
+        seconds = self._rng.choice((3.0, 8.0))
+        self._disturbed("versions", seconds)
+        box.start()
+        await trio.sleep(seconds)
+        await box.stop()
+        box.versions = None
+        box.start()
+
+    async def _damage(self) -> None:
+        """One of the records that say who a node is turns bad while it is off (I2)."""
+        if len(self._world.wanted) < 3:
+            return
+        await self._whole()
+        box = self._box()
+        self._disturbed("damage", 10.0)
+        box.die(self._rng.choice(("kill", "power")))
+        key = self._rng.choice((IDENTITY, CLUSTER, ROSTER_KEY, ACQUAINTANCES))
+        self._world.note("damage", box.name, key)
+        box.store.damage(key, self._rng)
+        await trio.sleep(1.0)
+        await self._start_empty(box)
+
+    async def _maybe_forgotten(self, box: Box) -> None:
+        """A node that was forgotten learns it, and says so; with an empty disk it may come again."""
+        if box.life is None and not box.why:
+            return
+        world = self._world
+        await world.until(
+            lambda: box.life is None or not world.strange(), OPERATOR, "M2", "a forgotten node goes on"
+        )
+        if box.life is None:
+            world.note("forgotten", box.name, box.why)
+            if "member" not in box.why and "forgotten" not in box.why:
+                world.accounts.broken("M2", "unsaid", box.why)
+            box.wipe()
+            await self._start_empty(box)
+        box.may_end = False

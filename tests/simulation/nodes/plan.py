@@ -1,0 +1,65 @@
+"""What one run of whole nodes is like."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+
+class Plan(NamedTuple):
+    """Everything that is drawn."""
+
+    nodes: int = 3
+    replicas: int = 3
+    write_quorum: int = 2
+    dead_after: float = 600.0
+    founding: str = "seeds"
+    """How it begins: "seeds" (all are empty and have the same seeds) or "one" (one founds, others join)."""
+    producers: int = 2
+    consumers: int = 2
+    seconds: float = 12.0
+    """How long faults and work go on."""
+    faults: tuple[str, ...] = ()
+    """One behind the other, those of `trouble`."""
+
+
+SHORT = (
+    "kill",
+    "power",
+    "blackout",
+    "stop",
+    "pause",
+    "isolate",
+    "halves",
+    "ring",
+    "bridge",
+    "oneway",
+    "udp",
+    "tcp",
+    "flap",
+    "lossy",
+    "slow",
+    "slowdisk",
+    "clock",
+)
+LONG = ("long_pause", "absent")
+"""Longer than `dead_after`."""
+CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions")
+FAULTS = SHORT + LONG + CHANGES
+
+
+def draw_plan(rng: random.Random) -> Plan:
+    """Few faults, so that they meet; now and then a long one, or a change of the members."""
+    nodes = rng.choice((2, 3, 3, 3, 3, 4, 5))
+    faults = rng.sample(SHORT, rng.choice((1, 2, 2, 3)))
+    if rng.random() < 0.6:
+        faults.insert(rng.randint(0, len(faults)), rng.choice(LONG + CHANGES))
+    return Plan(
+        nodes=nodes,
+        replicas=rng.choice((2, 3, 3, 3)) if nodes > 2 else 2,
+        dead_after=20.0 if set(faults) & set(LONG) else rng.choice((20.0, 600.0)),
+        founding=rng.choice(("seeds", "one")),
+        producers=rng.choice((1, 2)),
+        consumers=rng.choice((1, 2, 3)),
+        faults=tuple(faults),
+    )

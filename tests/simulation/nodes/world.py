@@ -1,0 +1,292 @@
+"""Whole nodes in one process: real shells on simulated machines, real clients, one seed, no real time.
+
+found ──> work, with one fault behind the other ──> calm: all is healed ──> alike within a bounded time
+
+All time is virtual (MockClock).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+
+from dmqnode import logs
+from dmqnode.belonging import Belonging
+from dmqnode.errors import DMQError
+from dmqnode.ids import NodeId
+from dmqnode.messages import Message
+from tests.simulation.likeness import unlike
+from tests.simulation.nodes.accounts import Accounts, Broken
+from tests.simulation.nodes.box import PORT, Box, Journal
+from tests.simulation.nodes.errands import QUEUES, Errands, one_client
+from tests.simulation.nodes.loop import run_alike
+from tests.simulation.nodes.plan import Plan, draw_plan
+from tests.simulation.nodes.wires import Net
+from tests.simulation.telling import story
+
+FOUNDED = 30.0
+"""Seconds within which a cluster is there."""
+SETTLED = 60.0
+"""Seconds within which everything is as it should be, once faults have ended."""
+TRACE = 60_000
+
+
+class World:
+    """One run.
+
+    Arguments:
+        seed: everything is drawn from it.
+        plan: what to do; drawn where it is None.
+    """
+
+    def __init__(self, seed: int, plan: Plan | None = None) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.plan = plan or draw_plan(self.rng)
+        self.net: Net
+        self.nursery: trio.Nursery
+        self.accounts = Accounts(self)
+        self.boxes: list[Box] = []
+        self.calm = False
+        self.resting = False
+        """Whether clients do little, for a fault takes long."""
+        self.forgiven = False
+        """Whether somebody said that copies are lost, so that messages may be."""
+        self.digest = ""
+        self.settled_in = -1.0
+        """Seconds from the end of the faults until everything was as it should be."""
+        self.views_in = -1.0
+        """Seconds from the end of the faults until all saw the same members, all alive."""
+        self._trace: deque[tuple[Any, ...]] = deque(maxlen=TRACE)
+        self._events: list[tuple[Any, ...]] = []
+        """The lines of the trace that say what happened to nodes and wires."""
+        self._numbers = 0
+
+    def run(self) -> World:
+        """Run to the end.  Errors: Broken."""
+        try:
+            with self._told():
+                run_alike(self.seed, self._main)
+        except BaseExceptionGroup as group:
+            broken = group.subgroup(Broken)
+            cause: BaseException = broken or group
+            while isinstance(cause, BaseExceptionGroup):
+                cause = cause.exceptions[0]
+            if isinstance(cause, Broken):
+                raise cause from None
+            cause.add_note(f"seed {self.seed}: {self.plan}\n{self.story()}")
+            raise cause from None
+        return self
+
+    # --- telling -------------------------------------------------------------------------------------
+
+    def note(self, *what: object) -> None:
+        """Put something into the trace."""
+        line = (trio.current_time(), *what)
+        self._trace.append(line)
+        if not isinstance(what[-1], Message) and what[0] not in ("log", "delivers"):
+            self._events.append(line)
+
+    def story(self, last: int = 80, about: bytes = b"") -> str:
+        """Return the last lines of the trace; with `about`, of the messages that have these bytes in them."""
+        if last == 0:
+            return story(self._events, last=1000)
+        told = (line for line in self._trace if not about or type(line[-1]) is not str or line[1] != "log")
+        return story(told, about, last)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Have what nodes log and tell one another in the trace."""
+        heard, ration, journal = Belonging.heard, logs._ration.take, Journal(self)
+        names: dict[NodeId, str] = {}
+
+        def listen(belonging: Belonging, node: NodeId, messages: list[Message]) -> None:
+            for box in self.boxes:
+                if box.up:
+                    names[box.me] = box.name
+            for message in messages:
+                self.note(names.get(node, node), belonging._me.name, message)
+            heard(belonging, node, messages)
+
+        patched: Any = Belonging
+        patched.heard = listen
+        unrationed: Any = logs._ration
+        unrationed.take = lambda message, now: 0
+        level, propagate = logs.log.level, logs.log.propagate
+        logs.log.addHandler(journal)
+        logs.log.setLevel(logging.INFO)
+        logs.log.propagate = False
+        try:
+            yield
+        finally:
+            patched.heard = heard
+            unrationed.take = ration
+            logs.log.removeHandler(journal)
+            logs.log.setLevel(level)
+            logs.log.propagate = propagate
+
+    # --- the run -------------------------------------------------------------------------------------
+
+    def add(self, name: str = "", join: tuple[str, ...] = ()) -> Box:
+        """Put up one more machine."""
+        self._numbers += 1
+        box = Box(self, self._numbers, name or f"n{self._numbers}", join)
+        self.boxes.append(box)
+        return box
+
+    async def _main(self) -> None:
+        from tests.simulation.nodes.changes import Changes
+
+        self.net = Net(random.Random(self.rng.getrandbits(64)))
+        async with trio.open_nursery() as nursery:
+            self.nursery = nursery
+            nursery.start_soon(self.net.run)
+            await self._found()
+            errands = Errands(self)
+            await errands.create()
+            for n in range(self.plan.producers):
+                nursery.start_soon(errands.produce, n)
+            for n in range(self.plan.consumers):
+                nursery.start_soon(errands.consume, n)
+            await trio.sleep(2.0)
+            trouble = Changes(self)
+            for fault in self.plan.faults:
+                await trouble.make(fault)
+                await trio.sleep(self.rng.choice((0.0, 1.0, 6.0)))
+            await trio.sleep(max(0.0, self.plan.seconds - trio.current_time()))
+            await trouble.heal()
+            await self._end(errands)
+            nursery.cancel_scope.cancel()
+        self.digest = self.net.digest.hexdigest()
+
+    async def _found(self) -> None:
+        addresses = tuple(f"10.0.0.{n + 1}:{PORT}" for n in range(self.plan.nodes))
+        for n in range(self.plan.nodes):
+            first = n == 0 and self.plan.founding == "one"
+            self.add(join=() if first else addresses)
+        order = list(self.boxes)
+        self.rng.shuffle(order)
+        for box in order:
+            await trio.sleep(self.rng.choice((0.0, 0.0, 0.3, 3.0)))
+            box.start()
+        await self.until(lambda: not self.strange(), FOUNDED, "P7", "no cluster")
+        self.note("founded")
+
+    async def until(self, holds: Any, seconds: float, promise: str, word: str) -> None:
+        """Wait until something holds.  Errors: Broken."""
+        deadline = trio.current_time() + seconds
+        while not holds():
+            if trio.current_time() >= deadline:
+                self.accounts.broken(promise, word, "; ".join(self.strange()[:6]) or "it never came")
+            await trio.sleep(0.1)
+
+    @property
+    def wanted(self) -> list[Box]:
+        """The machines whose nodes should be members."""
+        return [b for b in self.boxes if b.wanted]
+
+    @property
+    def hosts(self) -> dict[NodeId, Box]:
+        """The running nodes by id."""
+        return {b.me: b for b in self.wanted if b.up}
+
+    def strange(self) -> list[str]:
+        """Return in what the members do not agree that they all are there."""
+        wrong = [f"{b.name} does not run: {b.why}" for b in self.wanted if not b.up]
+        if wrong:
+            return wrong
+        wanted = {b.me: b.address for b in self.wanted}
+        for box in self.wanted:
+            clustering = box.node.broker.clustering
+            if clustering is None:
+                if len(wanted) > 1:
+                    wrong.append(f"{box.name} is alone")
+                continue
+            listed = {m.node: m.address for m in clustering.rosters.current.members}
+            if listed != wanted:
+                names = [m.name for m in clustering.rosters.current.members]
+                wrong.append(f"{box.name} has version {clustering.rosters.current.version}: {names}")
+            if set(clustering.linked) != set(wanted) - {box.me}:
+                lacks = [b.name for b in self.wanted if b is not box and b.me not in clustering.linked]
+                wrong.append(f"{box.name} is not linked with {lacks}")
+            for other in self.wanted:
+                seen = box.node.belonging._gossip.status(other.me)
+                if seen != "alive":
+                    wrong.append(f"{box.name} sees {other.name} as {seen}")
+        clusters = {b.node.broker.surroundings.cluster for b in self.wanted}
+        if len(clusters) > 1:
+            wrong.append(f"there are {len(clusters)} clusters")
+        return wrong
+
+    async def _end(self, errands: Errands) -> None:
+        self.calm = True
+        self.note("calm")
+        began = trio.current_time()
+        await self.until(lambda: not self.strange(), SETTLED, "P7", "views")
+        self.views_in = trio.current_time() - began
+        self.note("views are equal")
+        await self.until(lambda: self.forgiven or not self.accounts.left(), SETTLED, "P2", "stuck")
+        await self.settle_copies()
+        self.settled_in = trio.current_time() - began
+        errands.done = True
+        await self.until(lambda: not errands.consuming, SETTLED, "P7", "stuck")
+        await self._use()
+        self.accounts.final()
+
+    async def settle_copies(self) -> None:
+        """Wait until all copies are there, and in the end also alike.  Errors: Broken."""
+        deadline = trio.current_time() + SETTLED
+        while True:
+            wrong = [] if len(self.wanted) == 1 or not self.calm else unlike(self)  # type: ignore[arg-type]
+            wrong = wrong or await self._unhealthy()
+            if not wrong:
+                return
+            if trio.current_time() >= deadline:
+                self.accounts.broken("P7", "unlike", "; ".join(wrong[:4]))
+            await trio.sleep(0.5)
+
+    async def _unhealthy(self) -> list[str]:
+        wrong = []
+        for box in self.wanted:
+            async with one_client(self, box.address) as client:
+                try:
+                    overview = (await client.status()).get("overview")
+                    queues = await client.queues(counts=True)
+                except DMQError as error:
+                    wrong.append(f"{box.name}: {error}")
+                    continue
+            if overview is not None and not overview["healthy"]:
+                wrong.append(f"{box.name} says {overview}")
+            wrong += (
+                []
+                if not self.calm
+                else [
+                    f"{q['name']}: {k} is {q[k]}"
+                    for q in queues
+                    for k in ("ready", "delayed", "in_flight")
+                    if q.get(k)
+                ]
+            )
+        return wrong
+
+    async def _use(self) -> None:
+        """Send and receive through every node.  Errors: Broken."""
+        for box in self.wanted:
+            async with one_client(self, box.address) as client:
+                for queue in QUEUES:
+                    body = b"last of %s" % box.name.encode()
+                    try:
+                        await client.send(queue, body)
+                        self.accounts.extra.add(body)
+                        messages = await client.receive(queue, wait=5.0)
+                        if [bytes(m.body) for m in messages] != [body]:
+                            self.accounts.broken("P7", "stuck", f"{box.name}: {queue} gave {messages}")
+                        await client.ack(messages)
+                    except DMQError as error:
+                        self.accounts.broken("P7", "unusable", f"{box.name}: {queue}: {error}")
