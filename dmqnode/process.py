@@ -10,10 +10,10 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import trio
 
+from dmqnode.amnesia import lost_memory
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.errors import DMQError, UsageError
 from dmqnode.joining import settle
@@ -69,7 +69,7 @@ async def _serve(config: NodeConfig) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, stop)
-        async with _listening(config.listen) as listeners, _storing(config.data) as store:
+        async with _listening(config.listen) as listeners, _storing(config) as (store, config):
             address = _address_of(listeners)
             advertise = config.advertise or _reachable(address)
             membership = await _until_stopped(
@@ -194,23 +194,48 @@ def _refused(address: str, error: OSError) -> DMQError:
 
 
 @asynccontextmanager
-async def _storing(directory: Path) -> AsyncIterator[LevelStore]:
-    """Open the store; close it however this ends.
+async def _storing(config: NodeConfig) -> AsyncIterator[tuple[LevelStore, NodeConfig]]:
+    """Open the store; close it however this ends.  Give it, and the settings with where others may be.
 
     Errors: StorageError; CannotStart for a directory that cannot be made.
     """
+    directory = config.data
     try:
         await trio.Path(directory).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotStart(
             f"cannot make the data directory {directory}: {error.strerror}; give another one with --data"
         ) from None
-    store = await trio.to_thread.run_sync(LevelStore.open, directory)
+    store, seeds = await trio.to_thread.run_sync(_open, config)
     try:
-        yield store
+        yield store, replace(config, join=config.join or seeds)
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
+
+
+def _open(config: NodeConfig) -> tuple[LevelStore, tuple[str, ...]]:
+    """Open the store, or a new one if the node has lost its memory (I2); return it, and where others were."""
+    store = LevelStore.open(config.data)
+    try:
+        lost = lost_memory(store, incomplete=store.incomplete)
+        if lost is None:
+            return store, ()
+        if not (config.join or lost.seeds):
+            raise CannotStart(
+                f"this node was one of several, and cannot read {lost.what} in {config.data}; "
+                "start it with --join and the address of another member: it begins anew, as a new node"
+            )
+        renamed = store.put_aside()
+    except BaseException:
+        store.close()
+        raise
+    new = LevelStore.open(config.data)
+    new.notices.append(
+        f"this node cannot read {lost.what}: it begins anew, as a new node; "
+        f"its store was renamed to {renamed}"
+    )
+    return new, lost.seeds
 
 
 def _address_of(listeners: list[trio.SocketListener]) -> str:

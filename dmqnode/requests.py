@@ -134,6 +134,11 @@ class Requests:
             clustering.rosters.force(now, gone)
             self._broker.reply(session.id, number, Report({"roster": encode(clustering.rosters.current)}))
             return
+        replaced = clustering.rosters.replaces(step)
+        if replaced is not None and clustering.rosters.cut_off(replaced, clustering.reachable):
+            clustering.rosters.force_join(now, step)
+            self._broker.reply(session.id, number, Report(self._joined(step)))
+            return
         clustering.front.ask(now, session.id, number, ROSTER, clustering.rosters.first, step, then)
 
     def _list(self, now: Now, session: Session, number: int, request: ListQueues) -> None:

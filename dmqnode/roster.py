@@ -267,6 +267,22 @@ class Rosters:
         """
         self.learn(now, self._without(self.current.version + FORCED, gone, destroyed=True))
 
+    def replaces(self, step: Step) -> NodeId | None:
+        """Return which of two members, that does not answer, one that joins takes the place of (M5)."""
+        if step.kind != "join" or len(self.current.members) != 2:
+            return None
+        new = read_member(cbor2.loads(step.member))
+        for old in self.current.members:
+            if old.node in self._absent and old.node != new.node and old[1:3] == new[1:3]:
+                return old.node
+        return None
+
+    def force_join(self, now: Now, step: Step) -> None:
+        """Let a member take the place of the other of two; as for `force`."""
+        roster = self._next(step)
+        if roster is not None:
+            self.learn(now, roster._replace(version=self.current.version + FORCED))
+
     # --- the absent ----------------------------------------------------------------------------------
 
     def seen(self, now: Now, answering: Callable[[NodeId], bool]) -> None:

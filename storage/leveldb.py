@@ -25,6 +25,7 @@ import plyvel
 from storage import aside, salvage
 from storage.errors import Corrupt, DiskFull, StoreFailed
 from storage.gate import Gate
+from storage.inspection import rename_aside
 from storage.lock import DirectoryLock
 from storage.opening import failure, open_database
 from storage.ops import WriteBatch
@@ -60,6 +61,7 @@ class LevelStore:
 
     `directory`: where it is.
     `renamed_aside`: where a store went that did not open, if there was one; this one is new then.
+    `incomplete`: whether records may be missing of which nobody knows.
     `notices`: what the operator should know about how it opened, in sentences.
     """
 
@@ -77,6 +79,7 @@ class LevelStore:
         self._db = opened.db
         self._files = opened.files
         self.renamed_aside = opened.renamed_aside
+        self.incomplete = opened.incomplete
         self.notices = opened.notices
         try:
             for damaged in opened.damaged:
@@ -85,6 +88,14 @@ class LevelStore:
         except BaseException:
             self._db.close()
             raise
+
+    def put_aside(self) -> Path:
+        """Close the store and rename it, so that the next that is opened here is new; return its new name.
+
+        Errors: OSError.
+        """
+        self.close()
+        return rename_aside(self._files, "forgotten")
 
     @classmethod
     def open(cls, directory: Path) -> LevelStore:

@@ -51,6 +51,8 @@ class Opened:
     renamed_aside: Path | None = None
     notices: list[str] = field(default_factory=list)
     damaged: list[Damaged] = field(default_factory=list)
+    incomplete: bool = False
+    """Whether something may be missing of which nobody knows."""
 
 
 def open_database(directory: Path, known: int) -> Opened:
@@ -83,7 +85,7 @@ def _open_what_is_there(directory: Path, files: Path, known: int) -> Opened:
     opened.db.close()
     renamed = salvage.copy(files, OPTIONS)
     copied = _open(directory, files, known)
-    copied.damaged = opened.damaged
+    copied.damaged, copied.incomplete = opened.damaged, True
     copied.notices = [
         *opened.notices,
         f"the store was damaged ({why}): what could be read of it was copied, "

@@ -71,8 +71,8 @@ MODULES = {
         """,
         # Act: sockets, disks, signals, files.
         "shell": """
-            belonging disk doors gossiping joining logs machine membership node peers process resources
-            session tokens
+            amnesia belonging disk doors gossiping joining logs machine membership node peers process
+            resources session tokens
         """,
     },
     "gossip": {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from dmqnode.batch import parse
-from dmqnode.messages import Delivered
+from dmqnode.messages import Delivered, Nack
 from dmqnode.node import Node
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Accounts:
         self.extra: set[bytes] = set()
         """Bodies sent to see whether it works."""
         self.counts: Counter[str] = Counter()
+        self._by_id: dict[tuple[bytes, int], Sent] = {}
         self._faults: list[tuple[float, float, str]] = []
 
     def disturbed(self, kind: str, seconds: float = 0.0) -> None:
@@ -97,7 +98,7 @@ class Accounts:
     def watch(self, box: Box, node: Node) -> None:
         """See what the broker of a new life decides."""
         deliveries: Any = node.broker.deliveries
-        answer, take_back = deliveries._answer, deliveries.take_back
+        answer, take_back, settle = deliveries._answer, deliveries.take_back, deliveries.settle
 
         def _answer(now: Any, waiter: Any, delivered: Delivered) -> None:
             if delivered.parts:
@@ -110,7 +111,15 @@ class Accounts:
                     message.held_until = 0.0
             take_back(now, delivered)
 
-        deliveries._answer, deliveries.take_back = _answer, taken_back
+        def settled(now: Any, session: Any, number: int, request: Any) -> None:
+            if isinstance(request, Nack):  # of a client, or of a front end whose client has gone meanwhile
+                for _, _, log, first, count in request.held:
+                    for seq in range(first, first + count):
+                        if (log, seq) in self._by_id:
+                            self._by_id[log, seq].held_until = 0.0
+            settle(now, session, number, request)
+
+        deliveries._answer, deliveries.take_back, deliveries.settle = _answer, taken_back, settled
 
     def _of(self, part: Any) -> list[Sent]:
         found = []
@@ -137,7 +146,8 @@ class Accounts:
             of = self._of(part)
             numbers = [m.number for m in of]
             self._world.note("delivers", box.name, delivered.queue, part.log.hex(), part.first, numbers)
-            for message in of:
+            for n, message in enumerate(of):
+                self._by_id[part.log, part.first + n] = message
                 self.counts["delivered"] += 1
                 if message.queue != delivered.queue:
                     self._break("P3", "astray", f"delivered of {delivered.queue}", message)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from dmqnode.amnesia import lost_memory
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
@@ -201,12 +202,16 @@ class Box:
             self.world.accounts.broken("P7", "gave up", f"{self.name}: {self.why}")
 
     async def _serve(self, life: Life) -> None:
+        lost = lost_memory(self.store, incomplete=False)
+        if lost is not None:
+            self.world.note("forgets", self.name, lost.what)
+            self.store = MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
         store = self.store
         door = self.world.net.listen(self.address)
         config = NodeConfig(
             data=Path(f"/{self.name}"),
             listen=self.address,
-            join=self.join,
+            join=self.join or (lost.seeds if lost is not None else ()),
             name=self.name,
             cluster=self.cluster,
             replicas=self.world.plan.replicas,

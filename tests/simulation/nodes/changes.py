@@ -13,7 +13,7 @@ import trio
 from dmqnode import questions
 from dmqnode.errors import DMQError
 from dmqnode.keys import IDENTITY
-from dmqnode.membership import ACQUAINTANCES, CLUSTER
+from dmqnode.membership import ACQUAINTANCES, CLUSTER, read_membership
 from dmqnode.roster import ROSTER_KEY
 from tests.simulation.nodes.errands import one_client
 from tests.simulation.nodes.trouble import Trouble
@@ -122,7 +122,7 @@ class Changes(Trouble):
 
     async def _replace(self) -> None:
         """A machine comes back with an empty disk (I2)."""
-        if len(self._world.wanted) < 3:
+        if len(self._world.wanted) < 2:
             return
         await self._whole()
         box = self._box()
@@ -140,7 +140,7 @@ class Changes(Trouble):
 
     async def _restore(self) -> None:
         """Somebody puts an old backup of a data directory back (I2)."""
-        if len(self._world.wanted) < 3:
+        if len(self._world.wanted) < 2:
             return
         box = self._box()
         self._disturbed("restore", 30.0)
@@ -214,7 +214,7 @@ class Changes(Trouble):
 
     async def _damage(self) -> None:
         """One of the records that say who a node is turns bad while it is off (I2)."""
-        if len(self._world.wanted) < 3:
+        if len(self._world.wanted) < 2:
             return
         await self._whole()
         box = self._box()
@@ -222,9 +222,13 @@ class Changes(Trouble):
         box.die(self._rng.choice(("kill", "power")))
         key = self._rng.choice((IDENTITY, CLUSTER, ROSTER_KEY, ACQUAINTANCES))
         self._world.note("damage", box.name, key)
+        node = read_membership(box.snapshot()).identity.node
         box.store.damage(key, self._rng)
         await trio.sleep(1.0)
-        await self._start_empty(box)
+        box.start()
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "I2", "not replaced")
+        if box.me == node:
+            self._world.accounts.broken("I2", "same", f"{box.name} has the old id in spite of the damage")
 
     async def _maybe_forgotten(self, box: Box) -> None:
         """A node that was forgotten learns it, and says so; with an empty disk it may come again."""

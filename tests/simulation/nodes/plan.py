@@ -44,7 +44,7 @@ SHORT = (
 )
 LONG = ("long_pause", "absent")
 """Longer than `dead_after`."""
-CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions")
+CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions", "damage")
 FAULTS = SHORT + LONG + CHANGES
 
 

@@ -1,0 +1,78 @@
+"""Whether a node still knows who it is among others: if it does not, it is another one (rule I2).
+
+What it has promised, and whom it has met, others rely on.  So when any of these records cannot be read, the
+whole store is put aside and a new one begun, with a new id: the node joins anew, and gets its copies from the
+others.  A node without others has nobody to get them from: it keeps what it has.
+
+The functions block; call them in a worker thread.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dmqnode import roster as rosters
+from dmqnode.errors import ProtocolError
+from dmqnode.grants import GRANTS, GRANTS_END
+from dmqnode.keys import IDENTITY
+from dmqnode.membership import ACQUAINTANCES, CLUSTER
+from dmqnode.roster import ROSTER_KEY, Roster
+from storage.errors import Corrupt
+from storage.store import Store
+
+NAMES = {
+    IDENTITY: "its identity",
+    CLUSTER: "its cluster",
+    ROSTER_KEY: "the list of members",
+    ACQUAINTANCES: "whom it has met",
+}
+
+
+class Lost(NamedTuple):
+    """What a node does not know any more, and where others may be."""
+
+    what: str
+    seeds: tuple[str, ...]
+
+
+def lost_memory(store: Store, *, incomplete: bool) -> Lost | None:
+    """Return what a node that was one of several has lost, None if nothing.  Changes nothing.
+
+    Arguments:
+        incomplete: whether the store is known to be only a part of what it was.
+
+    Errors: StorageError when the disk fails.
+    """
+    read: dict[bytes, bytes] = {}
+    damaged: list[str] = []
+    for key, name in NAMES.items():
+        try:
+            value = store.get(key)
+        except Corrupt:
+            damaged.append(name)
+            continue
+        if value is not None:
+            read[key] = value
+    roster = _roster(read.get(ROSTER_KEY))
+    promises = store.scan(GRANTS, GRANTS_END, limit=1)
+    if promises.damaged:
+        damaged.append("what it has promised")
+    alone = roster is not None and len(roster.members) == 1
+    if alone or not (roster or promises.rows or promises.damaged or NAMES[ACQUAINTANCES] in damaged):
+        return None
+    damaged += [
+        name
+        for key, name in NAMES.items()
+        if key != ACQUAINTANCES and key not in read and name not in damaged
+    ]
+    if not damaged and not incomplete:
+        return None
+    seeds = () if roster is None else tuple(m.address for m in roster.members)
+    return Lost(", ".join(damaged) or "a part of its store", seeds)
+
+
+def _roster(record: bytes | None) -> Roster | None:
+    try:
+        return None if record is None else rosters.decode(record)
+    except ProtocolError:
+        return None

@@ -1,0 +1,77 @@
+"""A node that cannot read who it is among others begins anew; one without others keeps what it has (I2)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dmqnode.amnesia import lost_memory
+from dmqnode.grants import GRANTS
+from dmqnode.ids import NodeId
+from dmqnode.keys import IDENTITY
+from dmqnode.membership import (
+    ACQUAINTANCES,
+    CLUSTER,
+    encode_acquaintances,
+    found,
+    join,
+    read_membership,
+)
+from dmqnode.roster import ROSTER_KEY, Member, Roster
+from storage.memory import MemoryStore
+from storage.ops import WriteBatch
+
+OTHER = Member(NodeId(b"founder!"), "f", "h:1")
+
+
+def one_of_two() -> MemoryStore:
+    store = MemoryStore()
+    fresh = read_membership(store)
+    roster = Roster(4, (OTHER, Member(fresh.identity.node, "n", "h:2")))
+    join(store, fresh, cluster=b"c" * 16, name="dmq", key=b"k" * 32, roster=roster)
+    batch = WriteBatch()
+    batch.put(ACQUAINTANCES, encode_acquaintances({OTHER.node: (1, 7)}))
+    batch.put(GRANTS + bytes(10), b"promise")
+    store.write(batch, sync=True)
+    return store
+
+
+def test_what_is_whole_is_kept() -> None:
+    assert lost_memory(MemoryStore(), incomplete=False) is None
+    assert lost_memory(one_of_two(), incomplete=False) is None
+
+
+@pytest.mark.parametrize("key", [IDENTITY, CLUSTER, ROSTER_KEY, ACQUAINTANCES, GRANTS + bytes(10)])
+def test_damage_to_any_of_these_is_loss_of_memory(key: bytes) -> None:
+    store = one_of_two()
+    store.damage(key, random.Random(1))
+    before = dict(store._records)
+    lost = lost_memory(store, incomplete=False)
+    assert lost is not None
+    assert lost.seeds == (() if key == ROSTER_KEY else ("h:1", "h:2"))
+    assert store._records == before
+
+
+@pytest.mark.parametrize("key", [IDENTITY, CLUSTER, ROSTER_KEY])
+def test_what_is_missing_was_lost_too(key: bytes) -> None:
+    store = one_of_two()
+    batch = WriteBatch()
+    batch.delete(key)
+    store.write(batch, sync=True)
+    assert lost_memory(store, incomplete=False) is not None
+
+
+def test_a_part_of_a_store_is_not_the_memory_of_one_of_several() -> None:
+    lost = lost_memory(one_of_two(), incomplete=True)
+    assert lost is not None
+    assert lost.what == "a part of its store"
+
+
+def test_a_lone_node_keeps_what_it_has() -> None:
+    store = MemoryStore()
+    fresh = read_membership(store)
+    found(store, fresh, "dmq", Member(fresh.identity.node, "n", "h:2"))
+    assert lost_memory(store, incomplete=True) is None
+    store.damage(IDENTITY, random.Random(1))
+    assert lost_memory(store, incomplete=False) is None

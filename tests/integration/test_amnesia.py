@@ -1,0 +1,44 @@
+"""A real member whose records turned bad goes on as a new node, without its operator (I2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dmqnode.blocking import connect_sync
+from dmqnode.membership import CLUSTER
+from storage.leveldb import LevelStore
+from tests.processes import NodeProcess
+
+pytestmark = pytest.mark.slow
+
+
+def members(node: NodeProcess) -> dict[str, Any]:
+    with connect_sync(node.address, timeout=10) as client:
+        return {m["name"]: (m["node_id"], m["state"]) for m in client.members()["members"]}
+
+
+def test_a_member_that_cannot_read_its_cluster_begins_anew(start_node: Callable[..., NodeProcess]) -> None:
+    first = start_node(name="n1")
+    second = start_node(name="n2", join=[first.address])
+    with connect_sync(second.address) as client:
+        client.send("q", b"x", create=True)
+    before = members(first)
+    assert set(before) == {"n1", "n2"}
+    second.stop()
+    store = LevelStore.open(second.data)
+    store._db.put(CLUSTER, b"garbage", sync=True)
+    store.close()
+    second.restart(join=[])
+    deadline = time.monotonic() + 20
+    while members(second) != members(first) or {state for _, state in members(first).values()} != {"alive"}:
+        assert time.monotonic() < deadline, (members(first), members(second))
+        time.sleep(0.1)
+    assert members(first)["n2"][0] != before["n2"][0]
+    with connect_sync(second.address) as client:
+        assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
+        assert any("begins anew" in notice for notice in client.status()["notices"])
+    assert any(path.name.startswith("store.forgotten-") for path in second.data.iterdir())
