@@ -101,7 +101,9 @@ def bench(
     from cli.bench_scenarios import Plan
 
     plan = Plan(
-        connect=lambda: dmqnode.connect(*shared.nodes, token=shared.token, timeout=shared.timeout),
+        connect=lambda: dmqnode.connect(
+            *shared.nodes, token=shared.token, timeout=shared.timeout, direct=shared.direct
+        ),
         queue=queue or f"bench-{os.urandom(4).hex()}",
         size=options.size("--size", size) if size is not None else 100,
         batch=options.number("--batch", batch or "1000", 1, 65_536),

@@ -117,6 +117,9 @@ def _dmq(
         str | None,
         typer.Option("--token-file", metavar="FILE", help="File that holds the token; or set DMQ_TOKEN."),
     ] = None,
+    no_direct: Annotated[
+        bool, typer.Option("--no-direct", help="Ask only the nodes given, not the leaders of queues.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),

@@ -81,7 +81,9 @@ class _Worker:
     async def run(self) -> int:
         """Work until there is no more, or a signal comes; return the exit code."""
         shared = self._shared
-        async with dmqnode.connect(*shared.nodes, token=shared.token, timeout=shared.timeout) as client:
+        async with dmqnode.connect(
+            *shared.nodes, token=shared.token, timeout=shared.timeout, direct=shared.direct
+        ) as client:
             await self._ask_visibility(client)
             async with trio.open_nursery() as services:
                 services.start_soon(self._heed_signals, services.cancel_scope)

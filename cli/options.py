@@ -31,16 +31,25 @@ class Shared:
         timeout: seconds that a request may take.
         quiet: print nothing but what was asked for.
         token: shown to the node, or None.
+        direct: go to the leaders of queues, too, where they can be reached.
     """
 
     def __init__(
-        self, nodes: tuple[str, ...], *, json: bool, timeout: float, quiet: bool, token: str | None
+        self,
+        nodes: tuple[str, ...],
+        *,
+        json: bool,
+        timeout: float,
+        quiet: bool,
+        token: str | None,
+        direct: bool = True,
     ) -> None:
         self.nodes = nodes
         self.json = json
         self.timeout = timeout
         self.quiet = quiet
         self.token = token
+        self.direct = direct
 
     @contextmanager
     def client(self, queue: str | None = None) -> Iterator[SyncClient]:
@@ -50,7 +59,7 @@ class Shared:
         """
         from dmqnode.blocking import connect_sync
 
-        with connect_sync(*self.nodes, token=self.token, timeout=self.timeout) as client:
+        with connect_sync(*self.nodes, token=self.token, timeout=self.timeout, direct=self.direct) as client:
             try:
                 yield client
             except QueueNotFound as error:
@@ -100,6 +109,7 @@ def shared(ctx: Any) -> Shared:
         timeout=seconds,
         quiet=_flag(given, "quiet"),
         token=token or None,
+        direct=not _flag(given, "no_direct"),
     )
 
 

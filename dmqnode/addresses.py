@@ -27,6 +27,16 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def is_loopback(address: str) -> bool:
+    """Tell whether HOST:PORT is of this machine, as far as its text says.  Errors: UsageError."""
+    return _is_loopback(split_address(address))
+
+
+def _is_loopback(address: tuple[str, int]) -> bool:
+    host = address[0]
+    return host in ("localhost", "::1") or (host.startswith("127.") and host.count(".") == 3)
+
+
 class Dialling:
     """Which address to dial, and not before when.
 
@@ -68,6 +78,11 @@ class Dialling:
     def address(self) -> tuple[str, int]:
         """The (host, port) to dial next."""
         return self._addresses[self._at]
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether all addresses are of this machine."""
+        return all(map(_is_loopback, self._addresses))
 
     def welcomed(self, now: float) -> None:
         """The node at `address` has welcomed this client."""

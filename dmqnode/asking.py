@@ -3,8 +3,9 @@
     ask, send_batch, send, ack  take a request in; its outcome comes out of `take_outcomes`
     withdraw                    nobody waits for it any more
     wants_connection, dial_at   the shell dials `dialling.address`, and reports `dial_failed` or `connected`
-    data_to_send, receive_data  between the shell's socket and the present connection
-    link.ended, disconnected    the connection is of no more use; the shell closes it and says so
+    routes.open_routes          more addresses to dial, once each, to leaders: see `routes`
+    data_to_send, receive_data  between the shell's socket and the connection of a route
+    route.ended, disconnected   the connection is of no more use; the shell closes it and says so
     tick, next_deadline         as everywhere
 
 A request that is refused for the moment (RETRIED) or whose connection is lost is made again, as far as
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -38,9 +38,10 @@ from dmqnode.calls import (
 from dmqnode.deadlines import Deadlines
 from dmqnode.errors import DMQError, ProtocolError, Unknown, refusal
 from dmqnode.lanes import Lanes
-from dmqnode.link import Link
 from dmqnode.messages import Cancelled, Delivered, Failed, Held, Message, Nack, Receive
 from dmqnode.outgoing import Columns
+from dmqnode.route import Route
+from dmqnode.routes import Routes
 
 RETRIED = frozenset({"overloaded", "stopping", "unavailable", "no-partition"})
 """Codes of refusals that pass by themselves.  A full disk does not: that is told at once."""
@@ -64,28 +65,28 @@ class Asking:
     """Everything that one client decides.
 
     Arguments:
-        link: to the nodes.
+        routes: to the nodes.
         producer: 16 random bytes that name this client's sends.
         timeout: seconds that a call may take, unless it says otherwise.
         random: gives numbers within 0 and 1.
     """
 
-    def __init__(self, link: Link, producer: bytes, timeout: float, random: Callable[[], float]) -> None:
-        self.link = link
-        self.dialling = link.dialling
+    def __init__(self, routes: Routes, producer: bytes, timeout: float, random: Callable[[], float]) -> None:
+        self.routes = routes
+        self.home = routes.home
+        self.link = routes.home.link
+        self.dialling = self.link.dialling
         self.timeout = timeout
         self._producer = producer
         self._random = random
-        self._waiting: deque[Call] = deque()
-        self._under_way: dict[int, Call] = {}
         self._deadlines: Deadlines[Call] = Deadlines()
         self._again: Deadlines[Call] = Deadlines()
         """Refused calls, by when they are made again."""
         self._sequence = 0
         self._unsettled: dict[int, None] = {}
         self._spreads: dict[str, int] = {}
-        self._lanes: Lanes[SendGroup] = Lanes(self._waiting)
-        self._acks: Lanes[AckGroup] = Lanes(self._waiting, ACKS_AT_ONCE)
+        self._lanes: Lanes[SendGroup] = Lanes(self.routes.place)
+        self._acks: Lanes[AckGroup] = Lanes(self.routes.place, ACKS_AT_ONCE)
         self._outcomes: list[Outcome] = []
         self._bytes = 0
 
@@ -98,8 +99,8 @@ class Asking:
             deadline: when its outcome must be told at the latest; `timeout` from now by default.
         """
         call = Call(now, now + self.timeout if deadline is None else deadline, request, owner)
-        self._register(call)
-        self._waiting.append(call)
+        self._register(now, call)
+        self.routes.place(call)
         return call
 
     def send_batch(self, now: float, lane: LaneKey, batch: Batch, owner: Any) -> Call:
@@ -107,23 +108,28 @@ class Asking:
         call = self._new_send(now, lane)
         call.take(batch, owner)
         self._bytes += call.bytes
-        self._waiting.append(call)
+        self.routes.place(call)
         return call
 
     def send(self, now: float, lane: LaneKey, body: bytes, columns: Columns, owner: Any) -> Call:
         """Take in one message, which travels with others that wait; its outcome is its id."""
         group = self._lanes.growing(lane, len(body))
         if group is None:
-            group = self._lanes.begin(lane, self._new_send(now, lane))
-            group.room = self.link.batch_bytes
+            group = self._new_send(now, lane)
+            group.keyed = "g" in columns or "d" in columns
+            group.room = self.routes.batch_bytes
+            self._lanes.begin(lane, group)
         self._bytes += group.add(body, columns, owner, now + self.timeout)
         return group
 
     def ack(self, now: float, held: Held, owner: Any) -> Call:
         """Take in the ack of one message, which travels with others that wait; its outcome is None."""
-        group = self._acks.growing("ack", 0)
+        lane = self.routes.ack_lane(held[0])
+        group = self._acks.growing(lane, 0)
         if group is None:
-            group = self._acks.begin("ack", self._new_acks(now))
+            group = AckGroup(now, now + self.timeout, lane)
+            self._register(now, group)
+            self._acks.begin(lane, group)
         group.add(held, owner, now + self.timeout)
         return group
 
@@ -131,15 +137,11 @@ class Asking:
         self._sequence += 1
         self._unsettled[self._sequence] = None
         group = SendGroup(now, now + self.timeout, lane, self._sequence, self._spreads)
-        self._register(group)
+        self._register(now, group)
         return group
 
-    def _new_acks(self, now: float) -> AckGroup:
-        group = AckGroup(now, now + self.timeout)
-        self._register(group)
-        return group
-
-    def _register(self, call: Call) -> None:
+    def _register(self, now: float, call: Call) -> None:
+        self.routes.now = now
         call.tried = self.dialling.tried
         self._deadlines.set(call, call.deadline)
 
@@ -147,19 +149,6 @@ class Asking:
     def full(self) -> bool:
         """Whether the shell should wait before it takes in more."""
         return self._bytes > MAX_BYTES or len(self._deadlines) > MAX_CALLS
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing is under way, so that a shell that reads only when it waits has not read."""
-        return not self._under_way
-
-    @property
-    def parting(self) -> bool:
-        """Whether something that nobody took is still to be given back."""
-        return any(not c.owners and c.kind in (Receive, Nack) for c in self._pending())
-
-    def _pending(self) -> list[Call]:
-        return [*self._under_way.values(), *self._waiting]
 
     # --- withdrawing ---------------------------------------------------------------------------------
 
@@ -177,17 +166,17 @@ class Asking:
         self._deadlines.cancel(call)
         if call.number:
             # Its answer is still to come.
-            if call.kind is Receive and self.link.connection is not None:
-                self.link.connection.cancel(call.number)
+            if call.kind is Receive:
+                self.routes.cancel(call)
             return
-        if call in self._waiting:
-            self._waiting.remove(call)
+        self.routes.take_back(call)
         self._settle(call)
 
     def _settle(self, call: Call) -> None:
         """A call has its outcome, or needs none."""
         self._deadlines.cancel(call)
         self._again.cancel(call)
+        self.routes.left(call)
         if isinstance(call, AckGroup):
             self._acks.settled(call)
         elif isinstance(call, SendGroup) and self._unsettled.pop(call.sequence, 0) is None:
@@ -225,94 +214,95 @@ class Asking:
     @property
     def wants_connection(self) -> bool:
         """Whether there is something to ask, and nobody to ask it."""
-        return self.link.connection is None and bool(self._waiting)
+        return self.link.connection is None and bool(self.home.waiting)
 
     @property
     def dial_at(self) -> float:
         """When to dial, not before."""
         return self.dialling.not_before
 
-    def dial_failed(self, now: float, why: str) -> None:
+    def dial_failed(self, now: float, why: str, route: Route | None = None) -> None:
         """Dialling failed, for a reason that completes "no node is reachable at …: "."""
+        if route is not None and route is not self.home:
+            self.routes.now = now
+            self.routes.lost(route, leaving=False)
+            return
         self.dialling.failed(now, why)
         self._lose_patience(now)
 
     def _lose_patience(self, now: float) -> None:
         if self.dialling.reached:
             return
-        for call in [*self._waiting]:
+        for call in [*self.home.waiting]:
             enough = self.dialling.tried - call.tried >= len(self.dialling)
             if enough and now >= call.made + FIRST_PATIENCE:
-                self._waiting.remove(call)
+                self.home.waiting.remove(call)
                 self._fail(call, self._lapse(call))
 
-    def connected(self, now: float) -> None:
-        """A connection to `dialling.address` is there."""
-        self.link.connected(now)
+    def connected(self, now: float, route: Route | None = None) -> None:
+        """A connection to the route's `link.dialling.address` is there; home by default, as below."""
+        (route or self.home).link.connected(now)
 
-    def broken(self, why: str) -> None:
-        """The connection failed while it was read or written, for a reason as for `dial_failed`."""
-        self.link.broken(why)
-
-    def disconnected(self, now: float, why: str) -> None:
+    def disconnected(self, now: float, why: str, route: Route | None = None) -> None:
         """The connection is gone; what was under way is made again where that is safe."""
-        why = self.link.lost(now, why)
-        lost = list(self._under_way.values())
-        self._under_way.clear()
-        for call in reversed(lost):
-            call.number = 0
-            call.doubt = True
-            call.attempts += 1
-            if not call.owners and call.kind is not Nack:
-                self._settle(call)
-            elif call.kind not in NOT_REPEATED:
-                self._waiting.appendleft(call)
-            else:
-                self._fail(call, unknown(call, f"the connection was lost ({why})"))
+        route = route or self.home
+        self.routes.now = now
+        leaving = route.leaving
+        why = route.link.lost(now, why)
+        again: list[Call] = []
+        for call in self.routes.lost(route, leaving=leaving):
+            if call.number:
+                call.number = 0
+                call.doubt = True
+                call.attempts += 1
+                if not call.owners and call.kind is not Nack:
+                    self._settle(call)
+                    continue
+                if call.kind in NOT_REPEATED:
+                    self._fail(call, unknown(call, f"the connection was lost ({why})"))
+                    continue
+            again.append(call)
+        self.routes.place_lost(again)
         self._lose_patience(now)
 
     # --- bytes ---------------------------------------------------------------------------------------
 
-    def data_to_send(self, now: float) -> bytes:
+    def data_to_send(self, now: float, route: Route | None = None) -> bytes:
         """Return what is to be written now; requests wait until the node's credit allows them."""
-        connection = self.link.connection
-        if connection is None or connection.closed:
-            return b""
-        waiting = self._waiting
-        while waiting:
-            call = waiting[0]
-            call.seal()
-            if connection.welcome is not None and call.size > connection.max_frame:
-                waiting.popleft()
-                self._fail(call, too_long(call, connection.max_frame))
-                continue
-            if not connection.can_send(call.size):
-                break
-            waiting.popleft()
-            call.number = connection.request(self._message(now, call))
-            self._under_way[call.number] = call
-        return connection.data_to_send()
+        return (route or self.home).data_to_send(now, self._message, self._too_long)
 
     def _message(self, now: float, call: Call) -> Message:
         if isinstance(call, SendGroup):
             return call.send(self._producer, next(iter(self._unsettled)))
         return call.message(now)
 
-    def receive_data(self, now: float, data: bytes) -> None:
+    def _too_long(self, call: Call, limit: int) -> None:
+        """The node of a route reads no such call; the one at home may, and otherwise nobody does."""
+        home = call.route is self.home
+        self.routes.left(call)
+        if home:
+            self._fail(call, too_long(call, limit))
+        else:
+            call.homeward = True
+            self.routes.place(call)
+
+    def receive_data(self, now: float, data: bytes, route: Route | None = None) -> None:
         """Take bytes from the node; b"" is their end."""
-        link = self.link
+        route = route or self.home
+        self.routes.now = now
+        link = route.link
+        answers = link.receive_data(now, data)
+        news, link.news = link.news, []
+        self.routes.heard(route, news)
         try:
-            for number, answer in link.receive_data(now, data):
-                self._answered(now, self._under_way.pop(number), answer)
+            for number, answer in answers:
+                self._answered(now, route.answered(number), answer)
         except ProtocolError as error:
             link.misbehaved(error)
-        if link.turned_away is not None:
+        if route is self.home and link.turned_away is not None:
             # It would be the answer to every call.
             error_ = refusal(link.turned_away.code, link.turned_away.message, retryable=False)
-            calls = self._pending()
-            self._under_way.clear()
-            self._waiting.clear()
-            for call in calls:
+            for call in route.clear():
                 self._fail(call, error_)
 
     def _answered(self, now: float, call: Call, answer: Message) -> None:
@@ -332,6 +322,7 @@ class Asking:
             if call.owner is None:
                 self.give_back(now, answer)
             elif not answer.parts and self._early(now, call):
+                self.routes.left(call)
                 call.attempts += 1
                 self._again.set(call, now + SHORTEST_RETRY)
                 return
@@ -352,6 +343,7 @@ class Asking:
         if failed.stored == "unknown":
             self._fail(call, Unknown(failed.message))
         elif failed.retryable and failed.code in RETRIED and call.owners:
+            self.routes.left(call)
             call.refusal = error
             call.attempts += 1
             pause = min(LONGEST_RETRY, SHORTEST_RETRY * 2 ** min(call.attempts, 16))
@@ -369,22 +361,20 @@ class Asking:
         middle = len(group.members) // 2
         for low, high in ((middle, len(group.members)), (0, middle)):
             half = self._new_send(now, group.lane)
-            rows = zip(group.bodies[low:high], group.columns[low:high], group.members[low:high])
-            for (body, columns, owner), deadline in zip(rows, group.deadlines[low:high]):
-                half.add(body, columns, owner, deadline)
+            half.take_over(group, low, high)
             self._bytes += half.bytes
             self._deadlines.set(half, half.next_late())
-            self._waiting.appendleft(half)
+            self.routes.place(half, first=True)
 
     # --- time ----------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
         """Return when `tick` must be called, math.inf for never."""
-        due = min(self._deadlines.next(), self._again.next())
-        return due if self.link.connection is None else min(due, self.link.next_deadline())
+        return min(self._deadlines.next(), self._again.next(), self.routes.next_deadline())
 
     def tick(self, now: float) -> None:
         """Do what is due: give up calls, make refused ones again, keep the connection alive."""
+        self.routes.now = now
         for call in list(self._deadlines.pop_due(now)):
             error = self._lapse(call)
             late = call.late(now)
@@ -395,6 +385,5 @@ class Asking:
             if left < math.inf:
                 self._deadlines.set(call, left)
         for call in list(self._again.pop_due(now)):
-            self._waiting.append(call)
-        if self.link.connection is not None:
-            self.link.tick(now)
+            self.routes.place(call)
+        self.routes.tick()

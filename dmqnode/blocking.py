@@ -49,7 +49,11 @@ class SyncMessage(Received):
 
 
 def connect_sync(
-    *addresses: str, token: str | None = None, timeout: float = 30.0, client_name: str | None = None
+    *addresses: str,
+    token: str | None = None,
+    timeout: float = 30.0,
+    client_name: str | None = None,
+    direct: bool = True,
 ) -> SyncClient:
     """Return a client of the nodes at `addresses`, for use in a `with` block.
 
@@ -60,10 +64,11 @@ def connect_sync(
         token: shown to the nodes, where they ask for one.
         timeout: seconds that a call may take, besides the time that it waits for messages.
         client_name: how operators see this client; the host's name and the process id by default.
+        direct: go to the leaders of queues by oneself, where their addresses are numbers and can be reached.
 
     Errors: UsageError for what is not an address.
     """
-    return SyncClient(Pump(new_asking(addresses, token, timeout, client_name)))
+    return SyncClient(Pump(new_asking(addresses, token, timeout, client_name, direct)))
 
 
 class SyncClient:

@@ -122,7 +122,7 @@ class Broker:
     def open_session(self, hello: Hello) -> int:
         """A client has connected; return the number under which its requests come."""
         self._sessions += 1
-        self.sessions[self._sessions] = Session(self._sessions, hello.client[:200], hello.user[:200])
+        self.sessions[self._sessions] = Session.of(self._sessions, hello)
         return self._sessions
 
     def close_session(self, number: int) -> None:

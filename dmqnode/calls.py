@@ -98,12 +98,14 @@ class Call:
         "attempts",
         "deadline",
         "doubt",
+        "homeward",
         "made",
         "not_before",
         "number",
         "owner",
         "refusal",
         "request",
+        "route",
         "size",
         "tried",
     )
@@ -124,6 +126,10 @@ class Call:
         """Whether an earlier attempt may have been done without its answer coming."""
         self.refusal: DMQError | None = None
         """Why the latest attempt was refused, of those that are made again."""
+        self.route: Any = None
+        """The way that it takes, while it waits to be written or is under way."""
+        self.homeward = False
+        """Whether it goes to the addresses that the client was given, whoever leads."""
 
     @property
     def kind(self) -> type[Message]:
@@ -240,7 +246,7 @@ class SendGroup(Group):
     `batch` makes it one whole batch that somebody waits for, whose outcome is the answer itself.
     """
 
-    __slots__ = ("blob", "bodies", "columns", "plain", "sequence", "spread", "spreads")
+    __slots__ = ("blob", "bodies", "columns", "keyed", "plain", "sequence", "spread", "spreads")
 
     def __init__(self, now: float, deadline: float, lane: LaneKey, sequence: int, spreads: Spreads) -> None:
         super().__init__(now, deadline, lane)
@@ -252,6 +258,8 @@ class SendGroup(Group):
         self.bodies: list[bytes] = []
         self.columns: list[Columns] = []
         self.plain = True
+        self.keyed = False
+        """Whether its messages have groups or dedup ids: those are spread over the partitions."""
 
     @property
     def kind(self) -> type[Message]:
@@ -266,6 +274,7 @@ class SendGroup(Group):
         self.deadlines.append(deadline)
         if columns is not NO_COLUMNS:
             self.plain = False
+            self.keyed = self.keyed or "g" in columns or "d" in columns
             more += 4 * len(repr(columns))
         self.bytes += more
         return more
@@ -274,12 +283,18 @@ class SendGroup(Group):
         super().remove(at)
         del self.bodies[at], self.columns[at]
 
+    def take_over(self, other: SendGroup, low: int, high: int) -> None:
+        """Let the messages `low` … `high` - 1 of another travel in this one instead."""
+        for row in [*zip(other.bodies, other.columns, other.members, other.deadlines)][low:high]:
+            self.add(*row)
+
     def take(self, batch: Batch, owner: Any) -> None:
         """Make this the call for a whole batch."""
         self.owner = owner
         self.members = [owner]
         self.deadlines = [self.deadline]
         self.bytes = len(batch.blob)
+        self.keyed = "g" in batch.metadata or "d" in batch.metadata
         self._take(batch)
 
     def _take(self, batch: Batch) -> None:
@@ -315,12 +330,12 @@ class SendGroup(Group):
 
 
 class AckGroup(Group):
-    """Acks of single messages that met."""
+    """Acks of single messages that met; their lane is the address to which they go, "" for those given."""
 
     __slots__ = ("held",)
 
-    def __init__(self, now: float, deadline: float) -> None:
-        super().__init__(now, deadline, "ack")
+    def __init__(self, now: float, deadline: float, lane: str) -> None:
+        super().__init__(now, deadline, lane)
         self.held: list[Held] = []
 
     @property

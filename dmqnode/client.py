@@ -17,15 +17,13 @@ from dmqnode.consuming import Consumer
 from dmqnode.errors import DMQError
 from dmqnode.introduction import new_asking
 from dmqnode.line import Line, Waiter
-from dmqnode.messages import Browsed, Delivered, Stored
+from dmqnode.messages import Browsed, Stored
 from dmqnode.outgoing import NO_COLUMNS, Columns, Outgoing, body_bytes, columns, cut, outcome_of_many
 from dmqnode.questions import Fields
 from dmqnode.received import Named, Naming, Received, many, settling, unpack
 
 PIPELINE = 4
 """Batches of a stream that are under way at once."""
-PARTING = 0.5
-"""Seconds that leaving takes at most to give back what nobody took."""
 
 
 class Message(Received):
@@ -50,7 +48,11 @@ class Message(Received):
 
 
 def connect(
-    *addresses: str, token: str | None = None, timeout: float = 30.0, client_name: str | None = None
+    *addresses: str,
+    token: str | None = None,
+    timeout: float = 30.0,
+    client_name: str | None = None,
+    direct: bool = True,
 ) -> Client:
     """Return a client of the nodes at `addresses`, for use in an `async with` block.
 
@@ -61,10 +63,11 @@ def connect(
         token: shown to the nodes, where they ask for one.
         timeout: seconds that a call may take, besides the time that it waits for messages.
         client_name: how operators see this client; the host's name and the process id by default.
+        direct: go to the leaders of queues oneself, where they can be reached.
 
     Errors: UsageError for what is not an address.
     """
-    return Client(Line(new_asking(addresses, token, timeout, client_name), trio.open_tcp_stream))
+    return Client(Line(new_asking(addresses, token, timeout, client_name, direct), trio.open_tcp_stream))
 
 
 class Client:
@@ -72,8 +75,8 @@ class Client:
 
     Every method may raise `UsageError` (nothing was sent), `Refused` and its kinds (certainly not done),
     `Unavailable` (no node to be reached in time) and, if it changes something, `Unknown`.  Cancelling a
-    method takes back what has not left; of what has, the outcome is not known.  Whoever leaves the loop
-    over a stream early closes it (`contextlib.aclosing`).
+    method takes back what has not left; of what has, the outcome is not known.  Close a stream that is
+    left early (`contextlib.aclosing`).
     """
 
     def __init__(self, line: Line) -> None:
@@ -82,14 +85,13 @@ class Client:
 
     async def __aenter__(self) -> Client:
         await self._background.open()
-        self._background.start(self._line.keep_time)
-        self._background.start(self._line.connect)
+        self._line.begin(self._background.start)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._line.part(PARTING)
+        await self._line.part()
         await self._background.close()
 
     # --- sending -------------------------------------------------------------------------------------
@@ -258,8 +260,7 @@ class Client:
             line.withdraw(ahead)
 
     async def _received(self, waiter: Waiter) -> list[Message]:
-        delivered: Delivered = await self._line.wait(waiter)
-        waiter.value = None
+        delivered, waiter.value = await self._line.wait(waiter), None
         return unpack(Message, self, delivered.queue, delivered.parts)
 
     def consume(self, queue: str, prefetch: int = 100, visibility: float | None = None) -> Consumer:

@@ -38,6 +38,7 @@ from dmqnode.messages import (
     GetQueue,
     Goodbye,
     Hello,
+    Leads,
     ListQueues,
     Members,
     Message,
@@ -73,12 +74,9 @@ _HTTP_ANSWER = (
     b"this is a dmq node, which does not speak HTTP; ask it with the dmq command\n"
 )
 
-REQUESTS: frozenset[type[Message]] = frozenset(
-    {
-        *(Send, Receive, Ack, Nack, Extend, Browse, Redrive, NodeStatus, Members, Step),
-        *(CreateQueue, SetQueue, DeleteQueue, PurgeQueue, GetQueue, ListQueues, Explain),
-    }
-)
+_OF_MESSAGES = (Send, Receive, Ack, Nack, Extend, Browse, Redrive, NodeStatus, Members, Step)
+_OF_QUEUES = (CreateQueue, SetQueue, DeleteQueue, PurgeQueue, GetQueue, ListQueues, Explain)
+REQUESTS: frozenset[type[Message]] = frozenset((*_OF_MESSAGES, *_OF_QUEUES))
 ANSWERS: frozenset[type[Message]] = frozenset(
     (Stored, Delivered, Settled, QueueInfo, QueueList, Browsed, Report, Done, Cancelled, Failed)
 )
@@ -148,6 +146,10 @@ class Connection:
         self._outbox.clear()
         self.pending_bytes = 0
         return data
+
+    def ping(self) -> None:
+        """Ask the peer whether it is there."""
+        self._write(0, Ping())
 
     def receive_eof(self) -> None:
         """The peer will write no more."""
@@ -241,7 +243,7 @@ class ClientConnection(Connection):
             self._write(number, Cancel())
 
     def receive_data(self, now: float, data: bytes) -> list[tuple[int, Message]]:
-        """Take bytes from the node; return answers (by request number), and Goodbye and Failed as 0.
+        """Take bytes from the node; return answers (by request number), and Goodbye, Failed and Leads as 0.
 
         Errors: ProtocolError, after which the connection is of no use.
         """
@@ -273,6 +275,8 @@ class ClientConnection(Connection):
                 return True
             case Credit():
                 self.credit = message.credit
+            case Leads():
+                return True
             case Ping():
                 self._write(number, Pong())
             case Pong():

@@ -7,7 +7,6 @@ in which they came, so that forgetting is a matter of whole minutes and nobody s
 
 from __future__ import annotations
 
-import zlib
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -257,15 +256,6 @@ class Dedup:
 def encode_producer(known: Producer) -> bytes:
     """Return the record of what is remembered of a producer."""
     return cbor2.dumps([known.floor, known.runs, known.told.encode(), known.kept])
-
-
-def choose_partition(count: int, key: str | bytes) -> int:
-    """Return the partition, 0 … count - 1, that sends under `key` always go to.
-
-    The same key gives the same partition in every node and run: a repetition must find the first.
-    """
-    data = key.encode() if isinstance(key, str) else key
-    return zlib.crc32(data) % count
 
 
 def join_runs(places: list[tuple[LogId, int]]) -> Runs:

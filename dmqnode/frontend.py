@@ -34,6 +34,7 @@ from dmqnode.messages import (
     Receive,
     Send,
 )
+from dmqnode.news import TOLD, News
 from dmqnode.peer_messages import Answer, Forward, Withdraw
 from dmqnode.wire import decode, encode_payload
 
@@ -95,7 +96,7 @@ class FrontEnd:
         self._peers: dict[int, NodeId] = {}
         """Sessions that stand for other nodes."""
         self._peer_sessions: dict[NodeId, int] = {}
-        self._hidden: dict[tuple[int, int], Message] = {}
+        self._news = News(broker, clustering)
 
     # --- asking --------------------------------------------------------------------------------------
 
@@ -237,6 +238,8 @@ class FrontEnd:
                 answer = Failed("unknown", answer.message, answer.retryable, "unknown")
             if ask.where is not None and ask.where != self._clustering.me:
                 self._clustering.cluster.leaders[ask.partition] = ask.where
+            if ask.where is not None and type(ask.message) in TOLD:
+                self._news.tell(now, ask.session, ask.partition, ask.where)
             self._end(now, ask, answer)
         return True
 

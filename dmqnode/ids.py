@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
+import zlib
 from functools import lru_cache
 from typing import NamedTuple, NewType
 
@@ -94,3 +95,12 @@ def parse_receipt(text: str) -> Receipt:
             f"{text[:80]!r} is not a receipt; receipts are printed by: dmq receive --json --keep"
         ) from None
     return Receipt(PartitionId(partition), delivery, LogId(log), seq)
+
+
+def choose_partition(count: int, key: str | bytes) -> int:
+    """Return the partition, 0 … count - 1, that sends under `key` always go to.
+
+    The same key gives the same partition in every node and run: a repetition must find the first.
+    """
+    data = key.encode() if isinstance(key, str) else key
+    return zlib.crc32(data) % count

@@ -9,15 +9,21 @@ from dmqnode.addresses import DEFAULT_ADDRESS, Dialling
 from dmqnode.asking import Asking
 from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST
 from dmqnode.errors import UsageError
+from dmqnode.leaders import Leaders
 from dmqnode.link import Link
-from dmqnode.messages import Hello
+from dmqnode.messages import LEADS, Hello
+from dmqnode.routes import Routes
 from dmqnode.wire import MAX_FRAME
 
 LONGEST_TIMEOUT = 86_400.0
 
 
 def new_asking(
-    addresses: Sequence[str], token: str | None, timeout: float, client_name: str | None
+    addresses: Sequence[str],
+    token: str | None,
+    timeout: float,
+    client_name: str | None,
+    direct: bool = False,
 ) -> Asking:
     """Return the core of a new client; arguments as for `connect`.
 
@@ -27,9 +33,12 @@ def new_asking(
         raise UsageError(f"timeout is {timeout} s; it must be above 0 s and at most a day")
     name = client_name or f"{os.uname().nodename}:{os.getpid()}"
     user = os.environ.get("USER", "")
-    hello = Hello(PROTOCOL_LOWEST, PROTOCOL_HIGHEST, name, user, [], MAX_FRAME, token)
-    dialling = Dialling(addresses or (DEFAULT_ADDRESS,), _chance)
-    return Asking(Link(hello, dialling), os.urandom(16), timeout, _chance)
+    can = [LEADS] if direct else []
+    hello = Hello(PROTOCOL_LOWEST, PROTOCOL_HIGHEST, name, user, can, MAX_FRAME, token)
+    link = Link(hello, Dialling(addresses or (DEFAULT_ADDRESS,), _chance))
+    producer = os.urandom(16)
+    routes = Routes(link, Leaders(producer) if direct else None, _chance, guarded=token is not None)
+    return Asking(routes, producer, timeout, _chance)
 
 
 def _chance() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from dmqnode.calls import Call, Group
@@ -30,11 +30,11 @@ class Lanes(Generic[G]):
     """The groups of single calls, by what they must have in common.
 
     Arguments:
-        ready: where groups go that may be written.
+        ready: is told of each group that may be written.
         most: members that a group has at most.
     """
 
-    def __init__(self, ready: deque[Call], most: int = GROUP_MEMBERS) -> None:
+    def __init__(self, ready: Callable[[Call], None], most: int = GROUP_MEMBERS) -> None:
         self._ready = ready
         self._most = most
         self._lanes: dict[Hashable, _Lane[G]] = {}
@@ -65,7 +65,7 @@ class Lanes(Generic[G]):
         group.in_lane = True
         if lane.under_way < UNDER_WAY:
             lane.under_way += 1
-            self._ready.append(group)
+            self._ready(group)
         else:
             lane.waiting.append(group)
         return group
@@ -81,7 +81,7 @@ class Lanes(Generic[G]):
         if group in lane.waiting:
             lane.waiting.remove(group)
         elif lane.waiting:
-            self._ready.append(lane.waiting.popleft())
+            self._ready(lane.waiting.popleft())
         else:
             lane.under_way -= 1
             if not lane.under_way:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
@@ -16,13 +17,19 @@ from dmqnode.introduction import reason
 from dmqnode.messages import Delivered, Held, Message
 from dmqnode.outgoing import Columns
 from dmqnode.questions import Question
+from dmqnode.route import Route
 
 CONNECT_TIMEOUT = 5.0
 """Seconds that one dial may take."""
+DIRECT_TIMEOUT = 1.0
+"""The same to a leader: meanwhile everything goes as it did before."""
+PARTING = 0.5
+"""Seconds that leaving takes at most to give back what nobody took."""
 READ_SIZE = 1 << 20
 
 T = TypeVar("T")
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
+Start = Callable[[Callable[[], Awaitable[object]]], None]
 
 
 class Waiter:
@@ -38,6 +45,22 @@ class Waiter:
         self.task: trio.lowlevel.Task | None = None
 
 
+class _Wire:
+    """The shell's side of a route: the event that wakes its writer, and what closes its connection."""
+
+    __slots__ = ("connected", "written")
+
+    def __init__(self) -> None:
+        self.written = trio.Event()
+        """Set when there may be something to write, or to connect for."""
+        self.connected: trio.CancelScope | None = None
+
+    async def something(self) -> None:
+        """Wait for more to write."""
+        self.written = trio.Event()
+        await self.written.wait()
+
+
 class Line:
     """A core with tasks that connect, read, write and keep time for it.
 
@@ -49,21 +72,31 @@ class Line:
     def __init__(self, core: Asking, dial: Dial) -> None:
         self._core = core
         self._dial = dial
-        self._written = trio.Event()
-        """Set when there may be something to write, or to connect for."""
+        self._home = _Wire()
+        self._wires: dict[Route, _Wire] = {core.home: self._home}
+        self._start: Start | None = None
         self._time = trio.Event()
         self._sleeping_until = -math.inf
         self._room = trio.Event()
         self._parted = trio.Event()
-        self._connected: trio.CancelScope | None = None
         self.closed = False
+
+    def begin(self, start: Start) -> None:
+        """Begin to connect, and to keep time.
+
+        Arguments:
+            start: runs a task until the client is closed.
+        """
+        self._start = start
+        start(self.keep_time)
+        start(self.connect)
 
     # --- calls ---------------------------------------------------------------------------------------
 
     @property
     def batch_bytes(self) -> int:
         """How many bytes of bodies a batch should have."""
-        return self._core.link.batch_bytes
+        return self._core.routes.batch_bytes
 
     async def run(self, question: Question[T]) -> T:
         """Ask what `question` asks; return its result.  Cancelling withdraws the request under way."""
@@ -116,7 +149,8 @@ class Line:
 
     def _begin(self, waiter: Waiter, call: Call) -> None:
         waiter.call = call
-        self._written.set()
+        if self._core.routes.stirred:
+            self._wake()
         if call.deadline < self._sleeping_until:
             self._time.set()
 
@@ -146,7 +180,15 @@ class Line:
             waiter.value = None
         elif not waiter.done and waiter.call is not None:
             self._core.withdraw(waiter.call, waiter)
-        self._written.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        for route in self._core.routes.take_stirred():
+            wire = self._wires.get(route)
+            if wire is not None:
+                wire.written.set()
+                if route.retired and route.ended and wire.connected is not None:
+                    wire.connected.cancel()
 
     def _hand_out(self) -> None:
         outcomes = self._core.take_outcomes()
@@ -157,6 +199,12 @@ class Line:
                 waiter.task = None
         if outcomes:
             self._room.set()
+        routes = self._core.routes
+        if routes.stirred:
+            self._wake()
+        if routes.wanted and self._start is not None and not self.closed:
+            for route in routes.open_routes(trio.current_time()):
+                self._start(partial(self._go_directly, route))
         if self._core.next_deadline() < self._sleeping_until:
             self._time.set()
 
@@ -167,9 +215,10 @@ class Line:
         core = self._core
         while True:
             core.tick(trio.current_time())
-            self._written.set()
-            if core.link.connection is not None and core.link.ended and self._connected is not None:
-                self._connected.cancel()
+            for route, wire in self._wires.items():
+                wire.written.set()
+                if wire.connected is not None and route.ended:
+                    wire.connected.cancel()
             self._time = trio.Event()
             self._sleeping_until = -math.inf
             self._hand_out()
@@ -182,62 +231,65 @@ class Line:
         core = self._core
         while True:
             if not core.wants_connection:
-                await self._something()
+                await self._home.something()
                 continue
             await trio.sleep_until(core.dial_at)
             if core.wants_connection:
-                await self._connect_once()
+                await self._connect_once(core.home, self._home, CONNECT_TIMEOUT)
                 self._hand_out()
 
-    async def _something(self) -> None:
-        self._written = trio.Event()
-        await self._written.wait()
+    async def _go_directly(self, route: Route) -> None:
+        """Connect to a leader, once, and serve that connection until its end."""
+        self._wires[route] = wire = _Wire()
+        await self._connect_once(route, wire, DIRECT_TIMEOUT)
+        del self._wires[route]
+        self._hand_out()
 
-    async def _connect_once(self) -> None:
+    async def _connect_once(self, route: Route, wire: _Wire, patience: float) -> None:
         core = self._core
         try:
-            with trio.fail_after(CONNECT_TIMEOUT):
-                stream = await self._dial(*core.dialling.address)
+            with trio.fail_after(patience):
+                stream = await self._dial(*route.link.dialling.address)
         except trio.TooSlowError:
-            core.dial_failed(trio.current_time(), "no answer to the dial")
+            core.dial_failed(trio.current_time(), "no answer to the dial", route)
             return
         except OSError as error:
-            core.dial_failed(trio.current_time(), reason(error))
+            core.dial_failed(trio.current_time(), reason(error), route)
             return
-        core.connected(trio.current_time())
+        core.connected(trio.current_time(), route)
         self._hand_out()
         try:
             async with trio.open_nursery() as nursery:
-                self._connected = nursery.cancel_scope
-                nursery.start_soon(self._write, stream)
-                await self._read(stream)
+                wire.connected = nursery.cancel_scope
+                nursery.start_soon(self._write, stream, route, wire)
+                await self._read(stream, route, wire)
                 nursery.cancel_scope.cancel()
         finally:
-            self._connected = None
+            wire.connected = None
             self._parted.set()
-            core.disconnected(trio.current_time(), "the connection was closed")
+            core.disconnected(trio.current_time(), "the connection was closed", route)
             await trio.aclose_forcefully(stream)
 
-    async def _read(self, stream: trio.abc.Stream) -> None:
+    async def _read(self, stream: trio.abc.Stream, route: Route, wire: _Wire) -> None:
         core = self._core
-        while not core.link.ended:
+        while not route.ended:
             try:
                 data = bytes(await stream.receive_some(READ_SIZE))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                core.broken("the connection broke")
+                route.link.broken("the connection broke")
                 return
-            core.receive_data(trio.current_time(), data)
+            core.receive_data(trio.current_time(), data, route)
             self._hand_out()
-            self._written.set()
+            wire.written.set()
             self._parted.set()
 
-    async def _write(self, stream: trio.abc.Stream) -> None:
+    async def _write(self, stream: trio.abc.Stream, route: Route, wire: _Wire) -> None:
         core = self._core
         while True:
-            data = core.data_to_send(trio.current_time())
+            data = core.data_to_send(trio.current_time(), route)
             if not data:
                 self._hand_out()
-                await self._something()
+                await wire.something()
                 continue
             try:
                 await stream.send_all(data)
@@ -245,11 +297,11 @@ class Line:
                 # The reader learns of it, too, after it has taken what came before.
                 return
 
-    async def part(self, seconds: float) -> None:
-        """Wait, at most `seconds`, until what nobody took is given back; not to be cancelled."""
+    async def part(self) -> None:
+        """Wait, at most PARTING seconds, until what nobody took is given back; not to be cancelled."""
         self.closed = True
-        with trio.move_on_after(seconds, shield=True):
-            while self._core.link.connection is not None and self._core.parting:
+        with trio.move_on_after(PARTING, shield=True):
+            while self._core.routes.parting:
                 self._parted = trio.Event()
                 await self._parted.wait()
 

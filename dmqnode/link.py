@@ -5,13 +5,15 @@ from __future__ import annotations
 from dmqnode.addresses import Dialling
 from dmqnode.connection import INITIAL_CREDIT, ClientConnection, State
 from dmqnode.errors import ProtocolError, Refused, Unavailable
-from dmqnode.messages import Failed, Goodbye, Hello, Message
+from dmqnode.messages import Failed, Goodbye, Hello, Leads, Message
 
 WELCOME_TIMEOUT = 10.0
 """Seconds within which a node must say Welcome."""
 BATCH_BYTES = 1 << 20
 """What a batch of a stream has at most, where the node's credit allows four of them."""
 _OVERHEAD = 4096
+SMALL_BATCH = INITIAL_CREDIT - _OVERHEAD
+"""What it has where no node has said how much it allows."""
 
 
 class Link:
@@ -27,10 +29,16 @@ class Link:
         self.connection: ClientConnection | None = None
         self.turned_away: Failed | None = None
         """What a node said instead of Welcome, if it would say the same again."""
+        self.news: list[Leads] = []
+        """What the node has said of leaders; for the caller to take."""
         self._hello = hello
         self._opened_at = 0.0
         self._welcomed = False
         self._why = ""
+
+    def elsewhere(self, dialling: Dialling) -> Link:
+        """Return a new link of the same client to another address."""
+        return Link(self._hello, dialling)
 
     # --- connecting ----------------------------------------------------------------------------------
 
@@ -76,7 +84,7 @@ class Link:
         """How many bytes of bodies a batch should have, so that four of them may be under way."""
         connection = self.connection
         if connection is None or connection.welcome is None:
-            return INITIAL_CREDIT - _OVERHEAD
+            return SMALL_BATCH
         return max(1, min(BATCH_BYTES, connection.credit // 4, connection.max_frame - _OVERHEAD))
 
     # --- bytes ---------------------------------------------------------------------------------------
@@ -105,6 +113,8 @@ class Link:
                     self.turned_away = message
             elif isinstance(message, Goodbye):
                 self._why = message.reason
+            elif isinstance(message, Leads):
+                self.news.append(message)
         if connection.welcome is not None and not self._welcomed:
             self._welcomed = True
             self.dialling.welcomed(now)

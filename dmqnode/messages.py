@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NewType, dataclass_transform
 from dmqnode.ids import LogId, PartitionId
 
 Blob = NewType("Blob", bytes)
+LEADS = "leads"
 
 BY_TAG: dict[int, type[Message]] = {}
 
@@ -157,6 +158,18 @@ class Failed(Message, tag=9):
     message: str
     retryable: bool
     stored: str = "no"
+
+
+class Leads(Message, tag=10):
+    """Who leads a partition that the client asked for; told to those whose Hello names LEADS."""
+
+    queue: str
+    partition: PartitionId
+    partitions: int
+    """How many the queue has; the last two bytes of `partition` say which of them it is."""
+    node: str
+    """The leader's name, as its Welcome says it."""
+    address: str
 
 
 # --- sending -----------------------------------------------------------------------------------------

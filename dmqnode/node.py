@@ -208,7 +208,8 @@ class Node:
         """A client has said hello; return the number of its session."""
         if self._tokens is not None:
             user = self._tokens.check(hello.token)
-            hello = Hello(hello.lowest, hello.highest, hello.client, user, [], hello.max_frame)
+            known = hello.capabilities
+            hello = Hello(hello.lowest, hello.highest, hello.client, user, known, hello.max_frame)
         number = self.broker.open_session(hello)
         self._sessions[number] = session
         return number

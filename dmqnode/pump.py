@@ -1,8 +1,9 @@
-"""Drives a client's core over one blocking socket, whenever somebody waits for an outcome."""
+"""Drives a client's core over sockets, whenever somebody waits for an outcome."""
 
 from __future__ import annotations
 
 import math
+import os
 import select
 import socket
 import time
@@ -16,9 +17,12 @@ from dmqnode.introduction import reason
 from dmqnode.messages import Delivered, Message
 from dmqnode.outgoing import Columns
 from dmqnode.questions import Question
+from dmqnode.route import Route
 
 CONNECT_TIMEOUT = 5.0
 """Seconds that one dial may take."""
+DIRECT_TIMEOUT = 1.0
+"""The same to a leader: meanwhile everything goes as it did before."""
 READ_SIZE = 1 << 20
 PARTING = 0.5
 """Seconds that closing takes at most to give back what nobody took."""
@@ -39,8 +43,21 @@ class Slot:
         self.error: DMQError | None = None
 
 
+class _Wire:
+    """The socket of a route."""
+
+    __slots__ = ("begun", "connecting", "out", "route", "socket")
+
+    def __init__(self, route: Route, socket_: socket.socket, now: float) -> None:
+        self.route = route
+        self.socket = socket_
+        self.begun = now
+        self.connecting = True
+        self.out = memoryview(b"")
+
+
 class Pump:
-    """A core with a socket.  For one thread.
+    """A core with its sockets.  For one thread.
 
     Arguments:
         core: new.
@@ -48,9 +65,8 @@ class Pump:
 
     def __init__(self, core: Asking) -> None:
         self._core = core
-        self._socket: socket.socket | None = None
+        self._wires: list[_Wire] = []
         self._poll = select.poll()
-        self._out = memoryview(b"")
         self._closed = False
 
     def close(self) -> None:
@@ -58,17 +74,21 @@ class Pump:
         self._closed = True
         try:
             limit = time.monotonic() + PARTING
-            while self._socket is not None and self._core.parting and time.monotonic() < limit:
+            while self._core.routes.parting and time.monotonic() < limit:
                 self._step(limit)
         finally:
-            self._hang_up()
+            for wire in list(self._wires):
+                if wire.connecting:
+                    self._not_connected(wire, "the client was closed")
+                else:
+                    self._hang_up(wire)
 
     # --- calls ---------------------------------------------------------------------------------------
 
     @property
     def batch_bytes(self) -> int:
         """How many bytes of bodies a batch should have."""
-        return self._core.link.batch_bytes
+        return self._core.routes.batch_bytes
 
     def run(self, question: Question[T]) -> T:
         """Ask what `question` asks; return its result."""
@@ -141,7 +161,7 @@ class Pump:
     # --- one turn of the crank -----------------------------------------------------------------------
 
     def _step(self, limit: float) -> None:
-        """Do what can be done now; if that is nothing, wait for the socket or the next deadline.
+        """Do what can be done now; if that is nothing, wait for a socket or the next deadline.
 
         Arguments:
             limit: when to stop waiting; in the past: do not wait.
@@ -150,84 +170,138 @@ class Pump:
         core.tick(now)
         if self._hand_out():
             return
-        if self._socket is None:
-            if core.wants_connection and core.dial_at <= now:
-                if limit != -math.inf:
-                    self._dial(now)
-            else:
-                self._sleep(now, limit)
+        if core.wants_connection and core.dial_at <= now:
+            if limit != -math.inf:
+                self._dial(now)
+        elif not self._wires:
+            time.sleep(max(0.0, min(_FOR_EVER, self._next(limit) - now)))
         else:
-            if core.silent:
-                # Nobody has read for a while: learn of the node's hanging up before something is risked.
-                self._read(now)
-            if not core.link.ended:
-                self._write(now)
-            if not core.link.ended and not self._hand_out():
-                self._wait_and_read(now, min(limit, core.next_deadline()))
-        if self._socket is not None and core.link.ended:
-            self._hang_up()
+            core.routes.take_stirred()
+            for wire in self._wires:
+                if not wire.connecting:
+                    self._exchange(wire, now)
+            if not (self._hand_out() or core.routes.take_stirred() or self._ended()):
+                self._wait_and_read(now, self._next(limit))
+        for wire in self._ended():
+            self._hang_up(wire)
         self._hand_out()
+        if core.routes.wanted and not self._closed:
+            for route in core.routes.open_routes(now):
+                self._go_directly(route, now)
 
-    def _sleep(self, now: float, limit: float) -> None:
-        until = min(limit, self._core.next_deadline())
-        if self._core.wants_connection:
-            until = min(until, self._core.dial_at)
-        if until > now:
-            time.sleep(min(_FOR_EVER, until - now))
+    def _ended(self) -> list[_Wire]:
+        return [wire for wire in self._wires if not wire.connecting and wire.route.ended]
+
+    def _next(self, limit: float) -> float:
+        """Return until when to wait for the sockets at most."""
+        dial_at = self._core.dial_at if self._core.wants_connection else math.inf
+        return min(limit, self._core.next_deadline(), dial_at)
+
+    def _exchange(self, wire: _Wire, now: float) -> None:
+        if not wire.route.under_way:
+            # Nobody has read for a while: learn of the node's hanging up before something is risked.
+            self._read(wire, now)
+        if not wire.route.ended:
+            self._write(wire, now)
 
     def _dial(self, now: float) -> None:
         core = self._core
-        patience = max(0.01, min(CONNECT_TIMEOUT, core.next_deadline() - now))
+        longest = DIRECT_TIMEOUT if self._wires else CONNECT_TIMEOUT
+        patience = max(0.01, min(longest, core.next_deadline() - now))
         try:
             connected = socket.create_connection(core.dialling.address, patience)
         except OSError as error:
             core.dial_failed(time.monotonic(), reason(error))
             return
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setblocking(False)
-        self._socket = connected
-        self._out = memoryview(b"")
-        core.connected(time.monotonic())
+        self._wires.append(wire := _Wire(core.home, connected, now))
+        self._connected(wire)
 
-    def _hang_up(self) -> None:
-        gone, self._socket = self._socket, None
-        if gone is not None:
-            gone.close()
-            self._core.disconnected(time.monotonic(), "the connection was closed")
-
-    def _write(self, now: float) -> None:
-        assert self._socket is not None
-        if not self._out:
-            self._out = memoryview(self._core.data_to_send(now))
+    def _go_directly(self, route: Route, now: float) -> None:
+        """Begin to dial a leader, whose address is a number: to look a name up may take long."""
+        host, port = route.link.dialling.address
+        flags = 0 if host == "localhost" else socket.AI_NUMERICHOST
         try:
-            while self._out:
-                self._out = self._out[self._socket.send(self._out) :]
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=flags
+            )[0]
+            connecting = socket.socket(family, kind, protocol)
+        except OSError as error:
+            self._core.dial_failed(now, reason(error), route)
+            return
+        connecting.setblocking(False)
+        self._wires.append(wire := _Wire(route, connecting, now))
+        try:
+            connecting.connect(address)
         except BlockingIOError:
             pass
         except OSError as error:
-            self._core.broken(reason(error))
+            self._not_connected(wire, reason(error))
 
-    def _read(self, now: float) -> bool:
-        """Take in what has come; tell whether anything has."""
-        assert self._socket is not None
+    def _connected(self, wire: _Wire) -> None:
+        wire.connecting = False
+        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._core.connected(time.monotonic(), wire.route)
+
+    def _not_connected(self, wire: _Wire, why: str) -> None:
+        self._wires.remove(wire)
+        wire.socket.close()
+        self._core.dial_failed(time.monotonic(), why, wire.route)
+
+    def _hang_up(self, wire: _Wire) -> None:
+        self._wires.remove(wire)
+        wire.socket.close()
+        self._core.disconnected(time.monotonic(), "the connection was closed", wire.route)
+
+    def _write(self, wire: _Wire, now: float) -> None:
+        if not wire.out:
+            wire.out = memoryview(self._core.data_to_send(now, wire.route))
         try:
-            data = self._socket.recv(READ_SIZE)
+            while wire.out:
+                wire.out = wire.out[wire.socket.send(wire.out) :]
         except BlockingIOError:
-            return False
+            pass
         except OSError as error:
-            self._core.broken(reason(error))
-            return True
-        self._core.receive_data(now, data)
-        return True
+            wire.route.link.broken(reason(error))
+
+    def _read(self, wire: _Wire, now: float) -> None:
+        """Take in what has come."""
+        try:
+            data = wire.socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            wire.route.link.broken(reason(error))
+            return
+        self._core.receive_data(now, data, wire.route)
 
     def _wait_and_read(self, now: float, until: float) -> None:
-        assert self._socket is not None
-        self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
+        until = min(until, *(w.begun + DIRECT_TIMEOUT if w.connecting else math.inf for w in self._wires))
+        for wire in self._wires:
+            writes = wire.connecting or wire.out
+            self._poll.register(wire.socket, select.POLLIN | (select.POLLOUT if writes else 0))
         try:
-            self._poll.poll(math.ceil(max(0.0, min(_FOR_EVER, until - now)) * 1000))
+            found = dict(self._poll.poll(math.ceil(max(0.0, min(_FOR_EVER, until - now)) * 1000)))
         finally:
-            self._poll.unregister(self._socket)
-        self._read(time.monotonic())
+            for wire in self._wires:
+                self._poll.unregister(wire.socket)
+        now = time.monotonic()
+        for wire in list(self._wires):
+            events = found.get(wire.socket.fileno(), 0)
+            if wire.connecting:
+                self._see_whether_connected(wire, now, events)
+            elif events & ~select.POLLOUT:
+                self._read(wire, now)
+
+    def _see_whether_connected(self, wire: _Wire, now: float, events: int) -> None:
+        if events:
+            error = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                self._not_connected(wire, os.strerror(error).lower())
+            else:
+                self._connected(wire)
+        elif now >= wire.begun + DIRECT_TIMEOUT:
+            self._not_connected(wire, "no answer to the dial")
 
     def _hand_out(self) -> bool:
         """Bring outcomes to their slots; tell whether there were any: then somebody need wait no longer."""

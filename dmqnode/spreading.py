@@ -11,8 +11,8 @@ with each answer, goes by it in sends that it makes from then on, and repeats a 
 from __future__ import annotations
 
 from dmqnode.batch import Batch
-from dmqnode.dedup import choose_partition
 from dmqnode.errors import Refused
+from dmqnode.ids import choose_partition
 from dmqnode.messages import Send
 from dmqnode.queues import Definition
 

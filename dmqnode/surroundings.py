@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dmqnode.ids import NodeId
+from dmqnode.ids import NodeId, PartitionId
+from dmqnode.messages import LEADS, Hello
 from dmqnode.queue import Queue
 
 
@@ -18,6 +19,14 @@ class Session:
     user: str
     waiting: dict[int, Queue] = field(default_factory=dict)
     """The queue that each receive under way waits for."""
+    told: dict[PartitionId, tuple[NodeId, float]] | None = None
+    """Whom the client was told to lead each partition, and when; None: it does not want to know."""
+
+    @classmethod
+    def of(cls, number: int, hello: Hello) -> Session:
+        """Return what is to be known of a connection at first."""
+        told: dict[PartitionId, tuple[NodeId, float]] | None = {} if LEADS in hello.capabilities else None
+        return cls(number, hello.client[:200], hello.user[:200], told=told)
 
 
 def _unknown(node: NodeId) -> str | None:

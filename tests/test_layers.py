@@ -51,8 +51,8 @@ MODULES = {
     "dmqnode": {
         # What an application gets with `import dmqnode`.  Imports nothing of ours but itself.
         "client core": """
-            addresses asking batch calls connection deadlines durations errors ids lanes link messages
-            outgoing questions received version wire
+            addresses asking batch calls connection deadlines durations errors ids lanes leaders link messages
+            outgoing questions received route routes version wire
         """,
         "client shell": "__init__ background blocking client consuming introduction line pump",
         # Decide, and are told the time.  Import cores, client cores, and of the storage its values only.
@@ -66,7 +66,7 @@ MODULES = {
             acquaintances repeats following greetings overview peerlink
             answers catalog cluster clustering copies copying crossings debts fanout filling frontend grants
             growing homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
-            mending pacing peer_messages placement polls port renewals requests roster shards
+            mending news pacing peer_messages placement polls port renewals requests roster shards
             smallrows streams takeover
         """,
         # Act: sockets, disks, signals, files.

@@ -39,6 +39,7 @@ def test_every_command_has_help_with_an_example_and_takes_the_global_options() -
                 "timeout",
                 "quiet",
                 "token_file",
+                "no_direct",
             ]
 
 

@@ -44,6 +44,10 @@ def test_flags_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMQ_QUIET", "yes")
     assert resolve("top").json
     assert resolve("top").quiet
+    assert resolve("top").direct
+    assert not resolve("--no-direct", "top").direct
+    monkeypatch.setenv("DMQ_NO_DIRECT", "1")
+    assert not resolve("top").direct
     monkeypatch.setenv("DMQ_JSON", "maybe")
     with pytest.raises(UsageError, match="DMQ_JSON is 'maybe'; set it to 1 or 0"):
         resolve("top")

@@ -7,15 +7,17 @@ from dmqnode.asking import Asking, Outcome
 from dmqnode.batch import encode, parse
 from dmqnode.connection import Connection
 from dmqnode.ids import LogId, PartitionId
+from dmqnode.leaders import Leaders
 from dmqnode.link import Link
 from dmqnode.messages import (
-    Ack,
+    LEADS,
     Cancel,
     Cancelled,
     Delivered,
     Failed,
     Goodbye,
     Hello,
+    Leads,
     Message,
     Part,
     Send,
@@ -23,11 +25,16 @@ from dmqnode.messages import (
     Stored,
     Welcome,
 )
+from dmqnode.route import Route
+from dmqnode.routes import Routes
 
 LOG = LogId(b"L" * 20)
 PARTITION = PartitionId(b"P" * 10)
 HELLO = Hello(1, 1, "test:1", "", [], 16 << 20)
 TIMEOUT = 10.0
+ASKING_FOR_LEADERS = Hello(1, 1, "test:1", "", [LEADS], 16 << 20)
+LED = PartitionId(b"P" * 8 + bytes(2))
+"""What queue q consists of, in a cluster."""
 
 
 def delivered(*bodies: bytes, first: int = 0, delivery: int = 7, visibility: float = 30.0) -> Delivered:
@@ -109,7 +116,8 @@ class World:
     def __init__(self, *addresses: str) -> None:
         self.now = 0.0
         dialling = Dialling(addresses or ("a:1",), lambda: 1.0)
-        self.core = Asking(Link(HELLO, dialling), b"p" * 16, TIMEOUT, lambda: 1.0)
+        routes = Routes(Link(HELLO, dialling), None, lambda: 1.0)
+        self.core = Asking(routes, b"p" * 16, TIMEOUT, lambda: 1.0)
         self.node = FakeNode()
         self.outcomes: list[Outcome] = []
 
@@ -159,7 +167,94 @@ class World:
         return any(who == owner for who, _, _ in self.outcomes)
 
 
-__all__ = ["Ack", "FakeNode", "World", "delivered"]
+class Cluster:
+    """A client's core, the nodes it is connected to by route, and the time."""
+
+    def __init__(self, *addresses: str, guarded: bool = False) -> None:
+        self.now = 0.0
+        link = Link(ASKING_FOR_LEADERS, Dialling(addresses or ("n1:1",), lambda: 1.0))
+        self.routes = Routes(link, Leaders(b"p" * 16), lambda: 1.0, guarded=guarded)
+        self.core = Asking(self.routes, b"p" * 16, 30.0, lambda: 1.0)
+        self.nodes: dict[Route, FakeNode] = {}
+        self.outcomes: list[Outcome] = []
+        self.connect(self.core.home, "n1")
+
+    def connect(self, route: Route, name: str, cluster: str = "dmq", max_frame: int = 16 << 20) -> FakeNode:
+        self.core.connected(self.now, route)
+        node = self.nodes[route] = FakeNode(self.now)
+        node.connection._welcome = lambda _: Welcome(1, cluster, name, [], max_frame, 4 << 20, 30.0)
+        self.carry()
+        return node
+
+    @property
+    def home(self) -> FakeNode:
+        return self.nodes[self.core.home]
+
+    def carry(self) -> None:
+        """Bring all bytes to their other side until there are none."""
+        moved = True
+        while moved:
+            moved = False
+            self.routes.take_stirred()
+            for route, node in list(self.nodes.items()):
+                if route.link.connection is None:
+                    continue
+                there = self.core.data_to_send(self.now, route)
+                if there:
+                    node.receive(self.now, there)
+                back = node.connection.data_to_send()
+                if back:
+                    self.core.receive_data(self.now, back, route)
+                if route.ended and route is not self.core.home:
+                    self.lose(route)
+                moved = moved or bool(there or back or self.routes.stirred)
+        self.outcomes += self.core.take_outcomes()
+
+    def lose(self, route: Route) -> None:
+        del self.nodes[route]
+        self.core.disconnected(self.now, "it broke", route)
+        self.outcomes += self.core.take_outcomes()
+
+    def tell(self, queue: str = "q", *, node: str = "n2", index: int = 0, count: int = 1) -> None:
+        """Let the node at home say who leads."""
+        partition = PartitionId(LED[:8] + index.to_bytes(2, "big"))
+        self.home.connection.send(0, Leads(queue, partition, count, node, f"{node}:1"))
+        self.carry()
+
+    def go(self, name: str = "n2") -> tuple[Route, FakeNode]:
+        """Let the one new route be dialled, and its node answer."""
+        (route,) = self.routes.open_routes(self.now)
+        return route, self.connect(route, name)
+
+    def directly(self) -> tuple[Route, FakeNode]:
+        """Let the client learn who leads q, and go there."""
+        self.tell()
+        self.send(b"by home")
+        self.carry()
+        found = self.go()
+        self.home.store()
+        self.carry()
+        return found
+
+    def send(self, *contents: bytes, queue: str = "q") -> None:
+        for body in contents:
+            self.core.send(self.now, (queue, None, False), body, {}, body)
+
+    def batch(self, body: bytes, queue: str = "q") -> None:
+        self.core.send_batch(self.now, (queue, None, False), encode([body]), body)
+
+    def wait(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.core.next_deadline() <= end:
+            self.now = max(self.now, self.core.next_deadline())
+            self.core.tick(self.now)
+            self.carry()
+        self.now = end
+
+    def outcome(self, owner: object) -> tuple[object, Exception | None]:
+        found = [(value, error) for who, value, error in self.outcomes if who == owner]
+        assert len(found) == 1, f"{owner!r} has {len(found)} outcomes"
+        return found[0]
 
 
 def connected(*addresses: str, **options: object) -> World:

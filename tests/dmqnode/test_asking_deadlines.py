@@ -142,13 +142,13 @@ def test_a_cancelled_receive_gives_back_what_it_brings() -> None:
     world.carry()
     number, _ = world.node.take()
     assert world.node.cancelled == [number]
-    assert world.core.parting
+    assert world.core.routes.parting
     world.node.answer(number, delivered(b"a", b"b"))
     world.carry()
     nack = world.node.settle()
     assert nack == Nack([(PARTITION, 7, LOG, 0, 2)], 0.0, False, "")
     world.carry()
-    assert not world.core.parting
+    assert not world.core.routes.parting
     assert not world.outcomes
 
 

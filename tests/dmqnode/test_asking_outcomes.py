@@ -110,7 +110,7 @@ def test_whatever_happens_each_send_has_one_true_outcome(events: list[str]) -> N
             store_first()
         world.carry()
         world.wait(1.0)
-    assert not world.core._pending()
+    assert not world.core.routes.pending()
     assert not len(world.core._again)
     told = [owner for owner, _, _ in world.outcomes]
     assert len(told) == len(set(told))

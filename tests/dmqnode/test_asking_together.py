@@ -154,5 +154,5 @@ def test_all_is_accounted_for_when_nothing_is_left() -> None:
         world.carry()
     core = world.core
     assert (core._bytes, dict(core._unsettled), core._lanes._lanes) == (0, {}, {})
-    assert not core._pending()
+    assert not core.routes.pending()
     assert len(core._deadlines) == 0

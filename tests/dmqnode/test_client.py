@@ -25,6 +25,7 @@ from dmqnode.errors import (
 from dmqnode.line import Line
 from dmqnode.link import Link
 from dmqnode.messages import Ack, Nack, PurgeQueue
+from dmqnode.routes import Routes
 from tests.dmqnode.answering import HELLO, LOG, PARTITION, TIMEOUT, FakeNode, delivered
 
 
@@ -81,7 +82,9 @@ class Net:
 @asynccontextmanager
 async def client_of(net: Net) -> AsyncIterator[Client]:
     link = Link(HELLO, Dialling(["a:1"], lambda: 1.0))
-    async with Client(Line(Asking(link, b"p" * 16, TIMEOUT, lambda: 1.0), net.dial)) as client:
+    async with Client(
+        Line(Asking(Routes(link, None, lambda: 1.0), b"p" * 16, TIMEOUT, lambda: 1.0), net.dial)
+    ) as client:
         yield client
 
 

@@ -32,6 +32,7 @@ from dmqnode.messages import (
     GetQueue,
     Goodbye,
     Hello,
+    Leads,
     Members,
     Message,
     Ping,
@@ -82,7 +83,7 @@ def send(size: int) -> Send:
 
 
 def test_every_message_is_a_request_an_answer_or_about_the_connection() -> None:
-    about = {Hello, Welcome, Ping, Pong, Cancel, Credit, Goodbye}
+    about = {Hello, Welcome, Ping, Pong, Cancel, Credit, Goodbye, Leads}
     assert len(REQUESTS | ANSWERS | about) == len(REQUESTS) + len(ANSWERS) + len(about)
     spoken_to_clients = {cls for tag, cls in BY_TAG.items() if tag < FIRST_PEER_TAG}
     assert spoken_to_clients == REQUESTS | ANSWERS | about

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmqnode.counters import Counters
-from dmqnode.dedup import WINDOW_MINUTES, Dedup, choose_partition, join_runs
-from dmqnode.ids import LogId, PartitionId
+from dmqnode.dedup import WINDOW_MINUTES, Dedup, join_runs
+from dmqnode.ids import LogId, PartitionId, choose_partition
 from dmqnode.keys import PartitionKeys
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dmqnode.dedup import choose_partition
+from dmqnode.ids import choose_partition
 from dmqnode.messages import (
     Delivered,
     Failed,

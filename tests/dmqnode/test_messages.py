@@ -8,8 +8,9 @@ from dmqnode.messages import BY_TAG, Failed, Message, Part, Ping, Pong, Receive,
 
 TAGS = {
     1: "Hello", 2: "Welcome", 3: "Ping", 4: "Pong", 5: "Cancel", 6: "Cancelled", 7: "Credit",
-    8: "Goodbye", 9: "Failed", 16: "Send", 17: "Stored", 18: "Receive", 19: "Delivered", 20: "Ack",
-    21: "Nack", 22: "Extend", 23: "Settled", 32: "CreateQueue", 33: "SetQueue", 34: "DeleteQueue",
+    8: "Goodbye", 9: "Failed", 10: "Leads", 16: "Send", 17: "Stored", 18: "Receive", 19: "Delivered",
+    20: "Ack", 21: "Nack", 22: "Extend", 23: "Settled", 32: "CreateQueue", 33: "SetQueue",
+    34: "DeleteQueue",
     35: "PurgeQueue", 36: "GetQueue", 37: "QueueInfo", 38: "ListQueues", 39: "QueueList",
     40: "Browse", 41: "Browsed", 42: "Explain", 43: "Report", 44: "Redrive", 45: "Done",
     46: "NodeStatus", 47: "Members",

@@ -1,0 +1,145 @@
+"""One way by which a client asks: a connection, what waits to be written to it, what is under way on it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+from dmqnode.calls import Call
+from dmqnode.connection import State
+from dmqnode.leaders import Lead
+from dmqnode.link import Link
+from dmqnode.messages import Message, Receive
+
+PROMPT = 1.0
+"""Seconds for which a node that is asked directly may be silent before it is asked whether it is there, and
+twice that again before it is given up: there is another way."""
+PATIENT = 3.0
+"""The same where nothing is under way but receives, which may take long."""
+AWAY = 0.5
+"""Seconds: a client that is later than this itself does not complain of silence."""
+IDLE = 60.0
+"""Seconds after which a direct connection that nobody needs is closed."""
+
+
+class Route:
+    """One way by which a client asks.
+
+    Arguments:
+        link: to the node, or the nodes.
+        lead: the leader whom it goes to; None: it goes to the addresses that the client was given.
+    """
+
+    def __init__(self, link: Link, lead: Lead | None = None, now: float = 0.0) -> None:
+        self.link = link
+        self.lead = lead
+        self.waiting: deque[Call] = deque()
+        self.under_way: dict[int, Call] = {}
+        self.open = lead is None
+        """Whether calls may take it."""
+        self.opened_at = math.inf
+        self.retired = False
+        """Whether it is closed because nobody needs it."""
+        self.stirred = False
+        """Whether the shell is to be told that there is something to write."""
+        self.used_at = now
+        self._urgent = 0
+        self._ask_at = math.inf
+        self._give_up_at = math.inf
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection should be closed: nothing more will come of it."""
+        return self.link.ended or (self.retired and not self.under_way)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether nothing new should be asked on this connection, which a node ends in order."""
+        connection = self.link.connection
+        return connection is not None and connection.state is State.LEAVING
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    def data_to_send(
+        self, now: float, message: Callable[[float, Call], Message], too_long: Callable[[Call, int], None]
+    ) -> bytes:
+        """Return what is to be written now; requests wait until the node's credit allows them.
+
+        Arguments:
+            message: makes the request of a call.
+            too_long: is told of a call that the node cannot read, and how long its frames may be.
+        """
+        connection = self.link.connection
+        if connection is None or connection.closed:
+            return b""
+        waiting = self.waiting
+        while waiting:
+            call = waiting[0]
+            call.seal()
+            if connection.welcome is not None and call.size > connection.max_frame:
+                waiting.popleft()
+                too_long(call, connection.max_frame)
+                continue
+            if not connection.can_send(call.size):
+                break
+            waiting.popleft()
+            call.number = connection.request(message(now, call))
+            self.under_way[call.number] = call
+            if self.lead is not None:
+                self._urgent += call.kind is not Receive
+                self._ask_at = min(self._ask_at, now + self._patience)
+        return connection.data_to_send()
+
+    def answered(self, number: int) -> Call:
+        """Return the call that was answered."""
+        call = self.under_way.pop(number)
+        if self.lead is not None:
+            self._urgent -= call.kind is not Receive
+        return call
+
+    def clear(self) -> list[Call]:
+        """Return every call that has no answer, those under way first, and forget them."""
+        calls = [*self.under_way.values(), *self.waiting]
+        self.under_way.clear()
+        self.waiting.clear()
+        return calls
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    @property
+    def _patience(self) -> float:
+        return PROMPT if self._urgent else PATIENT
+
+    def heard(self, now: float) -> None:
+        """Something came from the node."""
+        if self.lead is not None:
+            self._give_up_at = math.inf
+            self._ask_at = now + self._patience if self.under_way else math.inf
+
+    def next_deadline(self) -> float:
+        """Return when `tick` must be called, math.inf for never."""
+        due = math.inf if self.link.connection is None else self.link.next_deadline()
+        if self.lead is None:
+            return due
+        idle = math.inf if self.waiting or self.under_way or self.retired else self.used_at + IDLE
+        return min(due, idle, self._ask_at, self._give_up_at)
+
+    def tick(self, now: float) -> None:
+        """Keep the connection alive, or end it."""
+        if self.link.connection is None:
+            return
+        self.link.tick(now)
+        if self.lead is None:
+            return
+        if not self.waiting and not self.under_way and now >= self.used_at + IDLE:
+            self.retired = True
+        if now >= self._ask_at:
+            self._ask_at = math.inf
+            self.link.connection.ping()
+            self._give_up_at = now + 2 * self._patience
+        elif now >= self._give_up_at:
+            late = now >= self._give_up_at + AWAY
+            self._give_up_at = now + self._patience if late else math.inf
+            if not late:  # else the answer may well lie in the socket
+                self.link.broken(f"{self.lead.address} was silent for too long")
