@@ -82,7 +82,7 @@ class Node:
         self._sleeping_until = math.inf
         self._stop = trio.Event()
         self._settled = trio.Event()
-        self._committer = Committer(store, self, machine.in_thread)
+        self._committer = Committer(store, self, machine.in_thread, machine.stopwatch)
         self._committing = False
         """From a kick until there is nothing more to write."""
         self._reading = trio.CapacityLimiter(READERS)
@@ -172,6 +172,10 @@ class Node:
         elif self._services is not None:
             self.belonging.tell(self._services)  # while this disk writes, the others do, too
         return pending
+
+    def wants_write(self) -> bool:
+        """Whether there is another write group."""
+        return self.broker.wants_write(self.now())
 
     def look(self, pending: Pending) -> None:
         """Read what must be seen right behind a write group; in a worker thread."""

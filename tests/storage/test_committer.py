@@ -6,11 +6,12 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 import trio
 
-from storage.committer import ROOM_STEP, Committer
+from storage.committer import QUICK, ROOM_STEP, SLIP, SMALL, STALL, THREADS, TRUST, Committer
 from storage.errors import DiskFull, StorageError, StoreFailed
 from storage.faults import Faults
 from storage.keys import u16
@@ -24,6 +25,7 @@ class Group:
     batch: WriteBatch
     sync: bool
     numbers: list[int]
+    looks: list[object] = field(default_factory=list)
 
 
 class SlowStore(MemoryStore):
@@ -63,6 +65,9 @@ class Requests:
         if not numbers:
             return None
         return Group(batch({u16(number): b"" for number in numbers}), self.sync, numbers)
+
+    def wants_write(self) -> bool:
+        return bool(self.wanted)
 
     def look(self, group: Group) -> None:
         """Nothing is to be read behind a group."""
@@ -233,3 +238,97 @@ async def test_what_is_answered_survives_a_crash_at_any_write() -> None:
     assert numbers == sorted(numbers)
     after = store.crash()
     assert all(after.get(u16(n)) == b"" for n in numbers)
+
+
+class TimedStore(MemoryStore):
+    """Says how long a write took, and who made it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.takes = 0.0
+        self.clock = 0.0
+        self.by: list[int] = []
+
+    def write(self, batch: WriteBatch, *, sync: bool, reserve: int = 0) -> None:
+        super().write(batch, sync=sync, reserve=reserve)
+        self.by.append(threading.get_ident())
+        self.clock += self.takes
+
+
+async def write_groups(store: TimedStore, count: int, size: int = 1, looks: bool = False) -> None:
+    """Write `count` groups one after the other."""
+
+    class Sized(Requests):
+        def collect(self) -> Group | None:
+            numbers, self.wanted = self.wanted, []
+            what = batch({u16(number): bytes(size) for number in numbers})
+            return Group(what, True, numbers, [None] if looks else []) if numbers else None
+
+    shell = Sized()
+    committer: Committer[Group] = Committer(store, shell, stopwatch=lambda: store.clock)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(committer.run)
+        for number in range(count):
+            shell.answered = trio.Event()
+            shell.wanted.append(number)
+            committer.kick()
+            await shell.answered.wait()
+        nursery.cancel_scope.cancel()
+    assert shell.groups == [[number] for number in range(count)]
+
+
+async def test_a_quick_disk_is_written_without_a_thread() -> None:
+    store, me = TimedStore(), threading.get_ident()
+    store.takes = QUICK / 2
+    await write_groups(store, 300)
+    assert set(store.by) == {me}
+    store.by = []
+    await write_groups(store, 3, size=SMALL)
+    await write_groups(store, 3, looks=True)
+    assert me not in store.by
+
+
+async def test_a_slow_disk_is_written_by_threads_and_tried_ever_less_often() -> None:
+    store, me = TimedStore(), threading.get_ident()
+    store.takes = 2 * QUICK
+    await write_groups(store, 2 * THREADS[1])
+    tried = [at for at, thread in enumerate(store.by) if thread == me]
+    assert tried[: TRUST // SLIP] == list(range(TRUST // SLIP))
+    pauses = [later - at - 1 for at, later in pairwise(tried) if later > at + 1]
+    assert pauses == [min(THREADS[0] << n, THREADS[1]) for n in range(len(pauses))]
+    assert len(pauses) >= 6
+
+
+async def test_one_very_slow_write_is_enough_for_threads() -> None:
+    store, me = TimedStore(), threading.get_ident()
+    store.takes = STALL
+    await write_groups(store, 1 + THREADS[0])
+    assert store.by[0] == me
+    assert me not in store.by[1:]
+
+
+async def test_what_came_while_a_quick_disk_was_written_joins_the_next_group() -> None:
+    store = TimedStore()
+
+    class Busy(Requests):
+        def written(self, group: Group) -> None:
+            super().written(group)
+            if len(self.groups) == 1:
+                self.wanted.append(2)
+
+    shell = Busy([1])
+    committer: Committer[Group] = Committer(store, shell, stopwatch=lambda: store.clock)
+
+    async def other() -> None:
+        while not shell.groups:
+            await trio.lowlevel.checkpoint()
+        shell.wanted.append(3)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        nursery.start_soon(committer.run)
+        committer.kick()
+        while len(shell.groups) < 2:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert shell.groups == [[1], [2, 3]]
