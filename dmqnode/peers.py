@@ -6,6 +6,7 @@ either breaks     both are closed, so that nothing of the old link is heard on t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from dmqnode.machine import Machine
 from dmqnode.messages import Failed, Message
 from dmqnode.peerlink import SILENCE, Incoming, Outgoing, Self
 from dmqnode.roster import Member, Roster
+from dmqnode.sockets import receive
 
 if TYPE_CHECKING:
     from dmqnode.belonging import Belonging
@@ -234,11 +236,13 @@ class Peers:
     async def _listen(self, peer: Peer, outgoing: Outgoing, stream: Stream) -> None:
         while not outgoing.closed:
             data = None
-            with trio.move_on_at(outgoing.next_deadline()):
-                data = await _receive(stream)
+            silent = peer.incoming.next_deadline() if peer.up and peer.incoming is not None else math.inf
+            with trio.move_on_at(min(silent, outgoing.next_deadline())):
+                data = await receive(stream, READ_SIZE)
             try:
                 if data is None:
                     outgoing.tick(trio.current_time())
+                    self._see_to(peer)
                 elif not data:
                     outgoing.close("the peer closed the connection")
                 else:
@@ -252,6 +256,14 @@ class Peers:
                 outgoing.close(str(error))
             if outgoing.pending:
                 self._write_now(peer, outgoing)
+
+    def _see_to(self, peer: Peer) -> None:
+        """Break the link to a peer that is silent on its own connection."""
+        incoming = peer.incoming
+        if incoming is not None and peer.up:
+            incoming.tick(trio.current_time())
+            if incoming.closed:
+                self._break(peer, incoming.why)
 
     async def _write(self, peer: Peer, outgoing: Outgoing, stream: Stream) -> None:
         while True:
@@ -303,17 +315,21 @@ class Peers:
                         if peer is not None and incoming.open:
                             self._check(peer)
                         if peer is not None and heard:
-                            with trio.fail_after(SILENCE):
-                                while not peer.up:
-                                    await peer.changed.wait()
+                            if not peer.up:
+                                with trio.fail_after(SILENCE):
+                                    while not peer.up:
+                                        await peer.changed.wait()
                             self._belonging.heard(peer.member.node, heard)
                     except ProtocolError as error:
                         incoming.close(str(error))
                         say_rarely("a peer broke the protocol", peer=_named(peer), why=str(error))
                         break
-                    data = None
-                    with trio.move_on_at(incoming.next_deadline()):
-                        data = await _receive(stream)
+                    if peer is not None and peer.up:
+                        data = await receive(stream, READ_SIZE)  # `_listen` sees to it that it is not silent
+                    else:
+                        data = None
+                        with trio.move_on_at(incoming.next_deadline()):
+                            data = await receive(stream, READ_SIZE)
                     if data == b"":
                         incoming.close("the peer closed the connection")
                     elif self._belonging.stood_still:
@@ -378,13 +394,6 @@ class Peers:
                 scope.cancel()
         say("a peer is gone", peer=peer.member.name, why=why)
         self._belonging.gone(peer.member.node)
-
-
-async def _receive(stream: Stream) -> bytes:
-    try:
-        return bytes(await stream.receive_some(READ_SIZE))
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        return b""
 
 
 def _named(peer: Peer | None) -> str:

@@ -223,7 +223,8 @@ class _Shape:
         hints = get_type_hints(cls)
         types = [hints[name] for name in cls.FIELDS]
         self._name = cls.__name__
-        self._fields = list(zip(cls.FIELDS, [_reader(t) for t in types]))
+        self._names = cls.FIELDS
+        self._reads = [_reader(t) for t in types]
         self._required = len(types) - len(cls.DEFAULTS)
         self.writers = [(at, write) for at, t in enumerate(types) if (write := _writer(t)) is not None]
 
@@ -233,13 +234,21 @@ class _Shape:
             raise ProtocolError(
                 f"a {self._name} has {len(values)} fields, at least {self._required} are needed"
             )
-        out = []
-        for (name, read), value in zip(self._fields, values):
+        at = blobs.at
+        try:
+            return [read(value, blobs) for read, value in zip(self._reads, values)]
+        except ProtocolError:
+            blobs.at = at
+            self._complain(values, blobs)
+            raise
+
+    def _complain(self, values: list[Any], blobs: _Blobs) -> None:
+        """Name the field that is wrong.  Errors: ProtocolError."""
+        for name, read, value in zip(self._names, self._reads, values):
             try:
-                out.append(read(value, blobs))
+                read(value, blobs)
             except ProtocolError as error:
                 raise ProtocolError(f"{self._name}.{name}: {error}") from None
-        return out
 
 
 @cache

@@ -72,7 +72,7 @@ MODULES = {
         # Act: sockets, disks, signals, files.
         "shell": """
             amnesia belonging disk doors gossiping joining logs machine membership node peers process
-            resources session tokens
+            resources session sockets tokens
         """,
     },
     "gossip": {
