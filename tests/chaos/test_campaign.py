@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not network_possible(), reason="one loopback address only"),
 ]
-ALWAYS = ("delivers a group side by side",)
+ALWAYS = ("delivers before it is due",)
 TRIES = 6
 
 
