@@ -21,6 +21,8 @@ from tests.processes import ROOT
 
 QUIET = 1.0
 """Seconds in which the last writes of a cluster that has nothing to do get to all copies."""
+REPEATS_NOTHING = ("none", "rolling")
+"""Classes in which nothing is delivered twice (P4)."""
 LATE = 15.0
 """Seconds within which copies are alike at the latest, after another start."""
 
@@ -120,6 +122,8 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
         site.heal()
         verdict.unlike += _compare(site, LATE)
     outcome.broken = verdict.broken
+    if plan.kind in REPEATS_NOTHING and verdict.repeated:
+        outcome.broken["repeated"] = [f"{verdict.repeated} deliveries"]
     outcome.counts = {name: getattr(verdict, name) for name in verdict.COUNTED}
     outcome.counts["alike_late"] = bool(first) and not verdict.unlike
     outcome.notes = first
