@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.clock import Now
-from dmqnode.errors import DMQError, Refused
+from dmqnode.errors import DMQError, Refused, Unavailable
 from dmqnode.frontend import failed
 from dmqnode.growing import Growth
 from dmqnode.homesets import HomeSet
@@ -15,6 +15,7 @@ from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
 from dmqnode.messages import (
     Ack,
     Cancel,
+    CreateQueue,
     Delivered,
     Extend,
     Hello,
@@ -110,7 +111,21 @@ class Requests:
         if isinstance(message, Send) and message.create:
             registry.create_default(now, name, session.user, again)
             return True
+        if not isinstance(message, CreateQueue):
+            self._check_heard(name)
         return False
+
+    def _check_heard(self, name: str) -> None:
+        """Refuse to say that a queue does not exist while too few of the others could be asked.
+
+        Errors: Unavailable.
+        """
+        nodes = self._clustering.rosters.current.nodes
+        answering = sum(self._clustering.reachable(node) for node in nodes)
+        if 2 * answering <= len(nodes):
+            raise Unavailable(
+                f'this node does not know queue "{name}" and cannot ask a majority of the members; try later'
+            )
 
     def _outgrown(self, message: Ack | Nack | Extend) -> str | None:
         """Return the queue of a receipt from a partition that this node does not know of yet."""
