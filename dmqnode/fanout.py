@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dmqnode.answers import join_infos, join_stored, with_held
 from dmqnode.batch import parse
 from dmqnode.clock import Now
-from dmqnode.errors import ProtocolError, Refused, Unavailable
+from dmqnode.errors import ProtocolError, Refused, StaleReceipt, Unavailable
 from dmqnode.ids import PartitionId, QueueId, partition_id
 from dmqnode.messages import (
     Ack,
@@ -209,10 +209,17 @@ class Fanout:
                 if index >= definition.settings.partitions:
                     raise Unavailable("no node that answers knows this partition of the queue; try again")
             except Refused as error:
+                if isinstance(error, StaleReceipt) and not self.hears_majority():
+                    error = Unavailable("this node does not know the queue of this receipt yet; try again")
                 settled(now, Failed(error.code, str(error), error.retryable))
                 continue
             self.ask(now, session, number, definition, index, part, settled)
         done(now)
+
+    def hears_majority(self) -> bool:
+        """Tell whether a majority of the members answers; else nobody here knows what does not exist."""
+        nodes = self._clustering.rosters.current.nodes
+        return 2 * sum(map(self._clustering.reachable, nodes)) > len(nodes)
 
     # --- all partitions of a queue -------------------------------------------------------------------
 

@@ -120,9 +120,7 @@ class Requests:
 
         Errors: Unavailable.
         """
-        nodes = self._clustering.rosters.current.nodes
-        answering = sum(self._clustering.reachable(node) for node in nodes)
-        if 2 * answering <= len(nodes):
+        if not self._clustering.fanout.hears_majority():
             raise Unavailable(
                 f'this node does not know queue "{name}" and cannot ask a majority of the members; try later'
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,19 @@ from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
 from dmqnode.errors import InvalidRequest, Unavailable
-from dmqnode.ids import NodeId
-from dmqnode.messages import GetQueue, Hello, Message, PurgeQueue, Receive, Redrive, Send, SetQueue
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.messages import (
+    Ack,
+    GetQueue,
+    Hello,
+    Message,
+    PurgeQueue,
+    Receive,
+    Redrive,
+    Send,
+    SetQueue,
+    Settled,
+)
 from dmqnode.records import Identity
 from dmqnode.roster import Member, Roster
 
@@ -41,10 +53,24 @@ def test_what_serves_a_partition_is_not_for_clients(request_: Message) -> None:
     ids=lambda request: type(request).__name__,
 )
 def test_a_node_that_can_ask_nobody_does_not_say_that_a_queue_does_not_exist(request_: Message) -> None:
+    broker, session = alone_of_three()
+    with pytest.raises(Unavailable, match="cannot ask a majority of the members"):
+        broker.clustering.requests.request(NOW, session, 1, request_)
+
+
+def test_nor_that_the_queue_of_a_receipt_is_gone() -> None:
+    broker, session = alone_of_three()
+    held = [(PartitionId(b"P" * 10), 7, LogId(b"L" * 20), 0, 1)]
+    assert broker.clustering.requests.request(NOW, session, 1, Ack(held))
+    (reply,) = broker.clustering.requests.own_replies(broker.more_replies())
+    assert isinstance(reply.message, Settled)
+    assert [(at, code) for at, code, _ in reply.message.failed] == [(0, "unavailable")]
+
+
+def alone_of_three() -> tuple[Any, Any]:
+    """Return a node that has no link yet to the two others of its cluster, and a session of a client."""
     broker = Broker(NodeConfig(data=Path("/nowhere")), Identity(ME, 1, 1), NOW)
     others = [Member(NodeId(b"node000%d" % n), f"n{n}", f"h{n}:1") for n in (2, 3)]
     roster = Roster(1, (Member(ME, "n1", "h1:1"), *others))
-    clustering = broker.clustering = Clustering(broker, roster, random.Random(1), NOW, silent=0.0)
-    session = broker.sessions[broker.open_session(Hello(1, 1, "someone", "", [], 1 << 24))]
-    with pytest.raises(Unavailable, match="cannot ask a majority of the members"):
-        clustering.requests.request(NOW, session, 1, request_)
+    broker.clustering = Clustering(broker, roster, random.Random(1), NOW, silent=0.0)
+    return broker, broker.sessions[broker.open_session(Hello(1, 1, "someone", "", [], 1 << 24))]
