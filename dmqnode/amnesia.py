@@ -12,13 +12,28 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dmqnode import roster as rosters
-from dmqnode.errors import ProtocolError
+from dmqnode.errors import DMQError, ProtocolError
 from dmqnode.grants import GRANTS, GRANTS_END
 from dmqnode.keys import IDENTITY
 from dmqnode.membership import ACQUAINTANCES, CLUSTER
 from dmqnode.roster import ROSTER_KEY, Roster
 from storage.errors import Corrupt
 from storage.store import Store
+
+
+class BeginAnew(DMQError):
+    """The members have forgotten this node while it was away: it comes again, as a new one.
+
+    Arguments:
+        seeds: where the others are.
+    """
+
+    code = "cannot-start"
+
+    def __init__(self, why: str, seeds: tuple[str, ...]) -> None:
+        super().__init__(why)
+        self.seeds = seeds
+
 
 NAMES = {
     IDENTITY: "its identity",

@@ -9,6 +9,7 @@ import cbor2
 import trio
 
 from dmqnode.acquaintances import Acquaintances
+from dmqnode.amnesia import BeginAnew
 from dmqnode.clustering import Clustering
 from dmqnode.entering import Entrance
 from dmqnode.errors import DMQError
@@ -232,9 +233,17 @@ class Belonging:
         self._broker.write_meta(ops, lambda now: None)
         self._node.perform()
 
-    def expel(self, why: str) -> None:
-        """The others do not take this node: it must not go on."""
-        self._node.give_up(CannotBelong(f"this node cannot serve: {why}"))
+    def expel(self, why: str, *, forgotten: bool) -> None:
+        """The others do not take this node: it must not go on.
+
+        Arguments:
+            forgotten: they did once, and would take it as a new one.
+        """
+        if forgotten:
+            seeds = tuple(m.address for m in self._clustering.rosters.current.members)
+            self._node.give_up(BeginAnew(f"this node begins anew: {why}", seeds))
+        else:
+            self._node.give_up(CannotBelong(f"this node cannot serve: {why}"))
 
     @property
     def stood_still(self) -> bool:

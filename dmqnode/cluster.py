@@ -260,6 +260,7 @@ class Cluster:
                     case Serving():
                         self.leaders[effect.partition] = self.me
                         self._hosting.serve(now, effect.partition)
+                        self._release_former(effect.partition)
                     case Lost():
                         self._lose(now, effect.partition)
                     case Denial():
@@ -267,7 +268,7 @@ class Cluster:
                             self.leaders[effect.partition] = effect.holder
                             self._told[effect.partition] = (effect.holder, self._clock.fast + BELIEVE)
                     case HomesChanged():
-                        self._homes_changed(now, effect.partition, effect.record)
+                        self._homes_changed(now, effect.partition)
 
     def _tell(self, node: NodeId, message: Message) -> None:
         """Send a message; a claim that reaches nobody is as good as denied, and need not wait for an answer.
@@ -364,13 +365,18 @@ class Cluster:
             self.leaders[partition] = successor
             self._settle(now)
 
-    def _homes_changed(self, now: Now, partition: PartitionId, record: HomeSet) -> None:
+    def _homes_changed(self, now: Now, partition: PartitionId) -> None:
         self.streams.homes_changed(now, partition)
+        self._release_former(partition)
+
+    def _release_former(self, partition: PartitionId) -> None:
+        """Tell former homes that nobody needs their copies (C1): once the set is complete without them, and
+        again when somebody comes to lead, for the last leader may be one of them, or not have got through."""
         lease = self.leases.held(self._clock.fast, partition)
-        if lease is None:
+        if lease is None or not lease.record.committed:
             return
-        for node in record.old:
-            if node not in record.new and node != self.me:
+        for node in lease.record.old:
+            if node not in lease.record.new and node != self.me:
                 self._port.send(node, Dropped(partition, lease.number.n))
 
     def _fetch_missing(self, now: Now, stream: Stream) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
+from dmqnode.homesets import HomeSet
 from dmqnode.ids import PartitionId, partition_id
-from dmqnode.queues import Definition
+from dmqnode.roster import ROSTER
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -30,7 +31,7 @@ class Mender:
     def __init__(self, broker: Broker, clustering: Clustering) -> None:
         self._broker = broker
         self._clustering = clustering
-        self._walk: Iterator[tuple[Definition, int]] = iter(())
+        self._walk: Iterator[tuple[PartitionId, HomeSet]] = iter(())
         self._compare_all = True
         """Whether this walk claims also what seems to be in order: a home came back before it began."""
         self._came_back = False
@@ -52,19 +53,22 @@ class Mender:
             if claimed >= CLAIM_AT_ONCE:
                 return
 
-    def _all(self) -> Iterator[tuple[Definition, int]]:
+    def _all(self) -> Iterator[tuple[PartitionId, HomeSet]]:
+        """Yield every partition, that of the roster too, and its first home set."""
+        clustering = self._clustering
+        yield ROSTER, clustering.rosters.first
         queues = self._broker.registry.queues
         for name in list(queues):
             queue = queues.get(name)
             if queue is not None and "#" not in name:
                 for index in range(queue.definition.settings.partitions):
-                    yield queue.definition, index
+                    first = clustering.first_homes(queue.definition, index)
+                    yield partition_id(queue.definition.id, index), first
 
-    def _mend(self, now: Now, definition: Definition, index: int) -> bool:
+    def _mend(self, now: Now, partition: PartitionId, first: HomeSet) -> bool:
         """Claim one partition if that is this node's to do."""
         clustering = self._clustering
-        partition = partition_id(definition.id, index)
-        record = clustering.cluster.homes(partition, clustering.first_homes(definition, index))
+        record = clustering.cluster.homes(partition, first)
         if clustering.me not in record.members or self._led(partition):
             return False
         wanted = clustering.wanted(partition)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dmqnode.acquaintances import Acquaintances, Rebuffs
+from dmqnode.acquaintances import UNKNOWN, Acquaintances, Rebuffs
 from dmqnode.config import host_port
 from dmqnode.errors import ProtocolError, UsageError
 from dmqnode.greetings import PeerHello
@@ -289,7 +289,8 @@ class Peers:
         say_rarely("a peer sent this node away", peer=peer.member.name, why=refused.message)
         node, members = peer.member.node, len(self._known) + 1
         if self._rebuffs.sent_away(trio.current_time(), node, refused.code, members):
-            self._belonging.expel(f"{peer.member.name} at {peer.address} says: {refused.message}")
+            why = f"{peer.member.name} at {peer.address} says: {refused.message}"
+            self._belonging.expel(why, forgotten=refused.code == UNKNOWN)
 
     # --- being dialled -------------------------------------------------------------------------------
 

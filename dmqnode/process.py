@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import trio
 
-from dmqnode.amnesia import lost_memory
+from dmqnode.amnesia import BeginAnew, lost_memory
 from dmqnode.config import NodeConfig, host_port
+from dmqnode.debts import DEBTS, DEBTS_END
 from dmqnode.errors import DMQError, UsageError
 from dmqnode.joining import settle
 from dmqnode.logs import say, start_logging
@@ -28,6 +29,7 @@ from dmqnode.resources import (
     switch_threads_soon,
 )
 from dmqnode.tokens import Tokens
+from storage.anew import begin_anew
 from storage.errors import StorageError
 from storage.leveldb import LevelStore
 
@@ -51,11 +53,18 @@ def serve(config: NodeConfig) -> int:
     config = replace(config, name=name, max_connections=raise_file_limit(config.max_connections))
     keep_memory_together()
     switch_threads_soon()
-    try:
-        trio.run(_serve, config, restrict_keyboard_interrupt_to_checkpoints=True)
-    except BaseExceptionGroup as group:
-        raise _single(group) from None
-    return 0
+    while True:
+        try:
+            trio.run(_serve, config, restrict_keyboard_interrupt_to_checkpoints=True)
+            return 0
+        except BaseExceptionGroup as group:
+            cause = _single(group)
+            if not isinstance(cause, BeginAnew):
+                raise cause from None
+        # What it has accepted for others while it was cut off is all that they still want of it (C1).
+        renamed = begin_anew(config.data, DEBTS, DEBTS_END)
+        say("this node was forgotten; it begins anew", level=logging.ERROR, why=cause, store=renamed)
+        config = replace(config, join=config.join or cause.seeds)
 
 
 def _name_of_host() -> str:

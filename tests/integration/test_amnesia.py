@@ -42,3 +42,37 @@ def test_a_member_that_cannot_read_its_cluster_begins_anew(start_node: Callable[
         assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
         assert any("begins anew" in notice for notice in client.status()["notices"])
     assert any(path.name.startswith("store.forgotten-") for path in second.data.iterdir())
+
+
+def test_a_member_that_was_forgotten_comes_again_as_a_new_one(start_node: Callable[..., NodeProcess]) -> None:
+    settings: dict[str, Any] = {"replicas": 2, "dead_after": 10.0}
+    first = start_node(name="n1", **settings)
+    second = start_node(name="n2", join=[first.address], **settings)
+    third = start_node(name="n3", join=[first.address], **settings)
+    with connect_sync(first.address) as client:
+        client.send("q", b"x", create=True)
+    _until(lambda: overview(first)["healthy"] and overview(first)["members"] == 3)
+    before = members(first)
+    third.kill()
+    _until(lambda: set(members(second)) == {"n1", "n2"})
+    third.restart(join=[])
+    _until(
+        lambda: {state for _, state in members(second).values()} == {"alive"} and len(members(second)) == 3
+    )
+    assert members(first)["n3"][0] != before["n3"][0]
+    assert "this node was forgotten; it begins anew" in third.log
+    with connect_sync(third.address) as client:
+        assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
+
+
+def overview(node: NodeProcess) -> dict[str, Any]:
+    with connect_sync(node.address, timeout=10) as client:
+        found: dict[str, Any] = client.status()["overview"]
+        return found
+
+
+def _until(holds: Callable[[], bool], seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from dmqnode.amnesia import lost_memory
+from dmqnode.amnesia import BeginAnew, lost_memory
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
+from dmqnode.debts import DEBTS, DEBTS_END
 from dmqnode.errors import DMQError
 from dmqnode.ids import NodeId
 from dmqnode.joining import settle
@@ -26,6 +27,7 @@ from gossip.transport import Datagrams
 from storage.errors import StorageError
 from storage.faults import Faults
 from storage.memory import MemoryStore
+from storage.ops import WriteBatch
 from tests.simulation.nodes.loop import PROCESS, Process
 from tests.simulation.nodes.wires import SimDatagrams, SimStream
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 PORT = 7367
 WALL = 1_700_000_000_000
+SOON = 60.0
+"""Where the dead are forgotten so soon, several short faults may be one long one."""
 
 
 class Killed(BaseException):
@@ -120,6 +124,8 @@ class Box:
         """The versions of the peers' protocol that it speaks, if they are not those of this release."""
         self.may_end = False
         """Whether it may end by itself."""
+        self.forgotten = 0
+        """How often it has begun anew."""
         self.wanted = True
         """Whether it should be running in the end."""
 
@@ -196,6 +202,9 @@ class Box:
             if not isinstance(cause, DMQError | StorageError):
                 raise error
             self.why = str(cause)
+            if isinstance(cause, BeginAnew):
+                self._begin_anew(cause)
+                return
         self.world.note("ends", self.name, self.why)
         self._gone("stop")
         if self.why and not self.may_end:
@@ -229,6 +238,21 @@ class Box:
         life.node = node
         self.world.accounts.watch(self, node)
         await node.run()
+
+    def _begin_anew(self, cause: BeginAnew) -> None:
+        """Do what `process.serve` does for a node that was forgotten."""
+        self.world.note("anew", self.name, self.why)
+        self._gone("stop")
+        old, self.store = self.store, MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
+        debts = WriteBatch()
+        for row in old.scan(DEBTS, DEBTS_END, limit=1 << 30, max_bytes=1 << 40).rows:
+            debts.put(row.key, row.value)
+        self.store.write(debts, sync=True)
+        self.join = self.join or cause.seeds
+        if not self.may_end and self.world.plan.dead_after > SOON:
+            self.world.accounts.broken("P7", "gave up", f"{self.name}: {self.why}")
+        self.forgotten += 1
+        self.start()
 
     def _gone(self, how: str) -> None:
         life, self.life = self.life, None

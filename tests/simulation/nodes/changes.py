@@ -12,6 +12,7 @@ import trio
 
 from dmqnode import questions
 from dmqnode.errors import DMQError
+from dmqnode.ids import NodeId
 from dmqnode.keys import IDENTITY
 from dmqnode.membership import ACQUAINTANCES, CLUSTER, read_membership
 from dmqnode.roster import ROSTER_KEY
@@ -33,6 +34,29 @@ class Changes(Trouble):
 
     # --- away for too long ---------------------------------------------------------------------------
 
+    def _check_forgotten(self, box: Box, node: NodeId) -> None:
+        """A member that was away for so long is forgotten if enough remain, and else not (M2)."""
+        due = len(self._world.wanted) - 1 >= self._world.plan.replicas
+        for other in self._world.wanted:
+            if other is not box and (other.clustering.rosters.current.find(node) is None) != due:
+                text = f"{box.name} is {'still' if due else 'not'} a member to {other.name}"
+                self._world.accounts.broken("M2", "kept" if due else "forgotten", text)
+
+    async def _long_split(self) -> None:
+        """Two sides, until the greater forgets the smaller, which leads nothing any more by then (M3)."""
+        world = self._world
+        boxes = list(world.wanted)
+        self._rng.shuffle(boxes)
+        lesser = boxes[: (len(boxes) - 1) // 2]
+        for box in lesser:
+            box.may_end = True
+        # What leaders on the lesser side do before they stop, the others do not know (M4).
+        now, seconds = trio.current_time(), world.plan.dead_after * 1.5
+        if len(boxes) - len(lesser) >= world.plan.replicas:
+            world.forgiven.append((now - 1.0, now + world.plan.dead_after / 2 + 5.0))
+        await self._cut("long_split", self._between([b.host for b in lesser]), seconds)
+        await self._maybe_forgotten(*lesser)
+
     async def _long_pause(self) -> None:
         """Longer than the dead are waited for; whoever was forgotten meanwhile does not come back."""
         box = self._box()
@@ -45,8 +69,10 @@ class Changes(Trouble):
         box, absence = self._box(), self._world.plan.dead_after * 1.5
         box.may_end = True
         self._disturbed("absent", absence)
+        node = box.me
         box.die(self._rng.choice(("kill", "power")))
         await self._rest(absence)
+        self._check_forgotten(box, node)
         await self._back(box)
         await self._maybe_forgotten(box)
 
@@ -230,18 +256,11 @@ class Changes(Trouble):
         if box.me == node:
             self._world.accounts.broken("I2", "same", f"{box.name} has the old id in spite of the damage")
 
-    async def _maybe_forgotten(self, box: Box) -> None:
-        """A node that was forgotten learns it, and says so; with an empty disk it may come again."""
-        if box.life is None and not box.why:
-            return
-        world = self._world
-        await world.until(
-            lambda: box.life is None or not world.strange(), OPERATOR, "M2", "a forgotten node goes on"
+    async def _maybe_forgotten(self, *away: Box) -> None:
+        """Nodes that were forgotten learn it, and come again as new ones."""
+        await self._world.until(
+            lambda: not self._world.strange(), OPERATOR, "M2", "a forgotten node does not come back"
         )
-        if box.life is None:
-            world.note("forgotten", box.name, box.why)
-            if "member" not in box.why and "forgotten" not in box.why:
-                world.accounts.broken("M2", "unsaid", box.why)
-            box.wipe()
-            await self._start_empty(box)
-        box.may_end = False
+        for box in away:
+            box.may_end = False
+            self._world.note("was away", box.name, "forgotten" if box.forgotten else "remembered")

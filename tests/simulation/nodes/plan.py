@@ -42,7 +42,7 @@ SHORT = (
     "slowdisk",
     "clock",
 )
-LONG = ("long_pause", "absent")
+LONG = ("long_pause", "long_split", "absent")
 """Longer than `dead_after`."""
 CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions", "damage")
 FAULTS = SHORT + LONG + CHANGES

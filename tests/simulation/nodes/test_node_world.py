@@ -27,7 +27,7 @@ def test_promises_hold(seeds: range) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_happens(fault: str) -> None:
-    counts = World(7, Plan(faults=(fault,), seconds=8.0, dead_after=20.0)).run().accounts.counts
+    counts = World(7, Plan(faults=(fault,), seconds=4.0, dead_after=20.0)).run().accounts.counts
     assert counts["faults"] > 0
 
 

@@ -1,0 +1,129 @@
+"""Bugs of one line, planted in the real shells and cores: each takes away one of the rules about nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dmqnode import doors
+from dmqnode.acquaintances import AMNESIA, TWICE, Acquaintances, Rebuffs
+from dmqnode.belonging import Belonging
+from dmqnode.clustering import Clustering
+from dmqnode.homesets import HomeSet
+from dmqnode.joining import Joining
+from dmqnode.messages import Failed, Step
+from dmqnode.roster import Rosters
+from tests.simulation.nodes import box
+
+Patch = pytest.MonkeyPatch
+
+
+def an_old_backup_is_welcome(patch: Patch) -> None:
+    _welcome(patch, AMNESIA)
+
+
+def two_with_one_id_are_welcome(patch: Patch) -> None:
+    _welcome(patch, TWICE)
+
+
+def _welcome(patch: Patch, code: str) -> None:
+    original = Acquaintances.judge
+
+    def judge(self: Acquaintances, hello: Any, live: Any) -> Failed | None:
+        failed = original(self, hello, live)
+        return None if failed is not None and failed.code == code else failed
+
+    patch.setattr(Acquaintances, "judge", judge)
+
+
+def a_damaged_memory_is_not_noticed(patch: Patch) -> None:
+    patch.setattr(box, "lost_memory", lambda store, incomplete: None)
+
+
+def a_new_disk_does_not_retire_the_old(patch: Patch) -> None:
+    original = Rosters._next
+
+    def following(self: Rosters, step: Step) -> Any:
+        absent, self._absent = self._absent, {}
+        try:
+            return original(self, step)
+        finally:
+            self._absent = absent
+
+    patch.setattr(Rosters, "_next", following)
+    patch.setattr(Rosters, "_replaced", lambda self: None)
+
+
+def a_stranger_ends_who_dials_it(patch: Patch) -> None:
+    original = Rebuffs.sent_away
+
+    def sent_away(self: Rebuffs, now: float, peer: Any, code: str, members: int) -> bool:
+        return code == "other-cluster" or original(self, now, peer, code, members)
+
+    patch.setattr(Rebuffs, "sent_away", sent_away)
+
+
+def each_seed_founds(patch: Patch) -> None:
+    async def join(self: Joining, seeds: list[str]) -> Any:
+        return await self._found()
+
+    patch.setattr(Joining, "_join", join)
+
+
+def data_of_another_cluster_is_no_hindrance(patch: Patch) -> None:
+    async def look(self: Joining, seeds: list[str]) -> None:
+        return None
+
+    patch.setattr(Joining, "_look", look)
+
+
+def who_stops_has_left(patch: Patch) -> None:
+    original = Belonging.hand_over
+
+    async def hand_over(self: Belonging) -> None:
+        await self.ask(Step("leave", self._me.node, False))
+        await original(self)
+
+    patch.setattr(Belonging, "hand_over", hand_over)
+
+
+def nobody_is_forgotten(patch: Patch) -> None:
+    patch.setattr(Rosters, "overdue", lambda self, now, dead_after: None)
+
+
+def too_few_may_remain(patch: Patch) -> None:
+    def overdue(self: Rosters, now: Any, dead_after: float) -> Any:
+        return next((n for n, since in self._absent.items() if now.run - since >= dead_after), None)
+
+    patch.setattr(Rosters, "overdue", overdue)
+
+
+def the_cut_off_go_on_granting(patch: Patch) -> None:
+    patch.setattr(Rosters, "isolated", lambda self, now, limit: False)
+
+
+def the_forgotten_are_not_told(patch: Patch) -> None:
+    patch.setattr(Rebuffs, "sent_away", lambda self, now, peer, code, members: False)
+
+
+def homes_without_majority_stay(patch: Patch) -> None:
+    patch.setattr(Clustering, "_reform", lambda self, partition, record: record)
+
+
+def a_minority_forms_homes_again(patch: Patch) -> None:
+    def reform(self: Clustering, partition: Any, record: HomeSet) -> HomeSet:
+        there = tuple(n for n in record.members if self.reachable(n))
+        if record.has_majority(there) or not there:
+            return record
+        return HomeSet(record.version + 1, record.lease, there, there, True)
+
+    patch.setattr(Clustering, "_reform", reform)
+
+
+def one_of_two_cannot_decide(patch: Patch) -> None:
+    patch.setattr(Rosters, "cut_off", lambda self, gone, reachable: False)
+
+
+def what_lay_waiting_is_done(patch: Patch) -> None:
+    patch.setattr(doors, "STALE", 1e9)

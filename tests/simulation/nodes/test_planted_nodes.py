@@ -1,0 +1,65 @@
+"""Each planted bug is seen in a world of whole nodes, by one of the first SEEDS seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from tests.simulation.nodes import planted_nodes as planted
+from tests.simulation.nodes.accounts import Broken
+from tests.simulation.nodes.plan import Plan
+from tests.simulation.nodes.world import World
+
+Patch = pytest.MonkeyPatch
+SEEDS = 6
+"""Within so many seeds each is seen; most are by the first."""
+
+
+class Planted(NamedTuple):
+    rule: str
+    plant: Callable[[Patch], None]
+    plan: Plan
+    seen: str
+    """The promises or rules that are seen to be broken."""
+
+
+def plan(*faults: str, nodes: int = 3, replicas: int = 3, dead_after: float = 20.0) -> Plan:
+    return Plan(faults=faults, nodes=nodes, replicas=replicas, dead_after=dead_after, seconds=6.0)
+
+
+PLANTED = [
+    Planted("I2", planted.an_old_backup_is_welcome, plan("restore"), "I2"),
+    Planted("I2", planted.two_with_one_id_are_welcome, plan("twin"), "I2 P7"),
+    Planted("I2", planted.a_damaged_memory_is_not_noticed, plan("damage"), "P7"),
+    Planted("I2", planted.a_new_disk_does_not_retire_the_old, plan("replace", dead_after=600.0), "P7"),
+    Planted("I3", planted.each_seed_founds, plan("kill"), "P7"),
+    Planted("I3", planted.data_of_another_cluster_is_no_hindrance, plan("stranger"), "I3"),
+    Planted("I3", planted.a_stranger_ends_who_dials_it, plan("stranger"), "P7"),
+    Planted("M1", planted.who_stops_has_left, plan("stop"), "P7"),
+    Planted("M2", planted.nobody_is_forgotten, plan("absent", nodes=4), "M2"),
+    Planted("M2", planted.too_few_may_remain, plan("absent"), "M2"),
+    Planted("M2", planted.the_forgotten_are_not_told, plan("absent", nodes=4), "M2"),
+    Planted("M3", planted.the_cut_off_go_on_granting, plan("long_split", nodes=5), "P6"),
+    Planted("M4", planted.homes_without_majority_stay, plan("absent", replicas=2), "P2 P7"),
+    Planted("M4", planted.a_minority_forms_homes_again, plan("halves", "halves", nodes=5), "P2 P5 P6 P7"),
+    Planted("M5", planted.one_of_two_cannot_decide, plan("destroy", nodes=2, replicas=2), "P7"),
+    Planted("P10", planted.what_lay_waiting_is_done, plan("long_pause", dead_after=350.0), "P5 P10"),
+]
+
+
+def caught(bug: Planted, seed: int, patch: Patch) -> bool:
+    with patch.context() as here:
+        bug.plant(here)
+        try:
+            World(seed, bug.plan).run()
+        except Broken as broken:
+            return str(broken).split()[0] in bug.seen.split()
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.plant.__name__)
+def test_each_bug_is_seen(bug: Planted, monkeypatch: Patch) -> None:
+    assert any(caught(bug, seed, monkeypatch) for seed in range(1, SEEDS + 1))

@@ -1,0 +1,32 @@
+"""A store is begun anew with some of its records, and the old one is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storage.anew import begin_anew
+from storage.leveldb import LevelStore
+from storage.ops import WriteBatch
+
+
+def test_only_a_range_goes_on_and_the_rest_is_kept(tmp_path: Path) -> None:
+    store = LevelStore.open(tmp_path)
+    batch = WriteBatch()
+    for n in range(2500):
+        batch.put(b"h%05d" % n, b"debt %d" % n)
+    batch.put(b"g", b"before")
+    batch.put(b"i", b"behind")
+    store.write(batch, sync=True)
+    store._db.put(b"h00007", b"garbage", sync=True)
+    store.close()
+    (tmp_path / "store.fresh").mkdir()  # of an attempt that did not end
+    renamed = begin_anew(tmp_path, b"h", b"i")
+    assert renamed.parent == tmp_path
+    assert renamed.name.startswith("store.forgotten-")
+    store = LevelStore.open(tmp_path)
+    rows = store.scan(b"", b"\xf0", limit=5000, max_bytes=1 << 30).rows
+    mine = [row for row in rows if row.key[:1] in (b"g", b"h", b"i")]
+    assert [row.value for row in mine] == [b"debt %d" % n for n in range(2500) if n != 7]
+    assert store.renamed_aside is None
+    assert store.notices == []
+    store.close()
