@@ -323,7 +323,8 @@ class Peers:
                             self._belonging.heard(peer.member.node, heard)
                     except ProtocolError as error:
                         incoming.close(str(error))
-                        say_rarely("a peer broke the protocol", peer=_named(peer), why=str(error))
+                        name = peer.member.name if peer else "unknown"
+                        say_rarely("a peer broke the protocol", peer=name, why=str(error))
                         break
                     if peer is not None and peer.up:
                         data = await receive(stream, READ_SIZE)  # `_listen` sees to it that it is not silent
@@ -395,7 +396,3 @@ class Peers:
                 scope.cancel()
         say("a peer is gone", peer=peer.member.name, why=why)
         self._belonging.gone(peer.member.node)
-
-
-def _named(peer: Peer | None) -> str:
-    return peer.member.name if peer is not None else "unknown"

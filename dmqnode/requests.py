@@ -108,10 +108,6 @@ class Requests:
         if not asked and self._clustering.linked:
             self._clustering.catalog.find(now, name, again)
             return True
-        if not asked and name not in registry.queues and len(self._clustering.rosters.current.members) > 1:
-            raise Unavailable(
-                f'this node does not know queue "{name}", and reaches no other to ask; try again'
-            )
         if isinstance(message, Send) and message.create:
             registry.create_default(now, name, session.user, again)
             return True
