@@ -6,6 +6,7 @@ there the originals are marked dead.  What is interrupted between the two is rep
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from dmqnode.clock import Now
 from dmqnode.effects import Reply
 from dmqnode.errors import DMQError
 from dmqnode.exhausted import Step
+from dmqnode.merging import Merging
 from dmqnode.messages import Delivered, Done, Failed, GetQueue, Hello, Message, Part, Send, Stored
 from dmqnode.moves import buried_rows, redriven_rows, unreadable
 from dmqnode.partition import Partition
@@ -41,23 +43,40 @@ class Crossings:
         self._clustering = clustering
         self._session = broker.open_session(Hello(1, 1, "this node", "", [], 1 << 24))
         self._number = 0
+        self.merging = Merging(broker, clustering, self)
 
-    def _send(self, now: Now, queue: str, rows: list[tuple[bytes, dict[str, Any]]], then: Any) -> None:
+    def send(
+        self,
+        now: Now,
+        queue: str,
+        rows: list[tuple[bytes, dict[str, Any]]],
+        then: Callable[[Now, Message], None],
+        *,
+        delay: float | None = None,
+    ) -> None:
         """Append rows to a queue; `then` gets Stored or Failed."""
         self._number += 1
-        request = Send(queue, b"", 0, 0, None, False, encode_rows(rows).blob)
+        request = Send(queue, b"", 0, 0, delay, False, encode_rows(rows).blob)
         try:
             self._clustering.fanout.send(now, self._session, self._number, request, then, moved=True)
         except DMQError as error:
             then(now, Failed(error.code, str(error), error.retryable))
 
+    def ask(
+        self,
+        now: Now,
+        definition: Definition,
+        index: int,
+        message: Message,
+        then: Callable[[Now, Message], None],
+    ) -> None:
+        """Have something done by the leader of a partition, for this node itself."""
+        self._number += 1
+        self._clustering.fanout.ask(now, self._session, self._number, definition, index, message, then)
+
     def nudge(self, now: Now, definition: Definition, index: int) -> None:
         """Ask the leader of a partition something, so that there is one."""
-        question = GetQueue(shard_name(definition.name, index))
-        self._number += 1
-        self._clustering.fanout.ask(
-            now, self._session, self._number, definition, index, question, lambda now, answer: None
-        )
+        self.ask(now, definition, index, GetQueue(shard_name(definition, index)), lambda now, answer: None)
 
     # --- from queue to queue -------------------------------------------------------------------------
 
@@ -129,7 +148,7 @@ class Crossings:
                 self._move(now, source, partition, name, step, rows)
 
         if out:
-            self._send(now, name, out, stored)
+            self.send(now, name, out, stored)
         else:
             stored(now, Stored([], 0))
 

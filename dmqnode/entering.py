@@ -82,7 +82,7 @@ class Entrance:
         if broker.unsettled:
             broker.write_meta(WriteBatch(), lambda now: self.go_on(now))
             return
-        for queue in broker.registry.queues.values():
+        for queue in broker.registry.every():
             for partition in queue.partitions:
                 broker.forget(partition)
             pending, queue.pending = queue.pending, []
@@ -99,7 +99,7 @@ class Entrance:
     def _name_homes(self, now: Now, clustering: Clustering) -> None:
         """Say of every queue made while this node was alone that it is here (H5), for others to know."""
         ops = WriteBatch()
-        for queue in list(self._broker.registry.queues.values()):
+        for queue in self._broker.registry.every():
             definition = queue.definition
             if not definition.homes:
                 homes = ((clustering.me,),) * definition.settings.partitions

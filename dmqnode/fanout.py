@@ -12,7 +12,9 @@ from dmqnode.answers import join_infos, join_stored, with_held
 from dmqnode.batch import parse
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError, Refused, StaleReceipt, Unavailable
+from dmqnode.frontend import failed
 from dmqnode.ids import PartitionId, QueueId, partition_id
+from dmqnode.merging import MERGED
 from dmqnode.messages import (
     Ack,
     Browse,
@@ -35,7 +37,7 @@ from dmqnode.messages import (
 from dmqnode.polls import Polls
 from dmqnode.queues import Definition
 from dmqnode.shards import shard_name
-from dmqnode.spreading import newest, split
+from dmqnode.spreading import NO_PARTITION, newest, split
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -132,10 +134,36 @@ class Fanout:
     # --- sending -------------------------------------------------------------------------------------
 
     def _send(self, now: Now, session: int, number: int, request: Send) -> None:
-        def stored(now: Now, answer: Message) -> None:
-            self.reply(session, number, answer)
+        merging = self._clustering.crossings.merging
+        there = self.definition(request.queue)
+        self._send_to(now, session, number, request, [*merging.asked_first(now, request.queue), there])
 
-        self.send(now, session, number, request, stored)
+    def _send_to(self, now: Now, session: int, number: int, request: Send, queues: list[Definition]) -> None:
+        """Send to the first of several queues of one name that takes it: the others gave way (T3)."""
+
+        def stored(now: Now, answer: Message) -> None:
+            refused = answer.code if isinstance(answer, Failed) else ""
+            if len(queues) > 1 and refused in (MERGED, NO_PARTITION):
+                self._send_to(now, session, number, request, queues[1:])
+            elif refused == MERGED:
+                self._clustering.catalog.find(now, request.queue, again)
+            else:
+                self.reply(session, number, answer)
+
+        def again(now: Now) -> None:
+            """This node did not know yet that there is another queue of the name."""
+            try:
+                there = self.definition(request.queue)
+                if there.id == queues[0].id:
+                    raise Unavailable(f'two queues of the name "{there.name}" are becoming one; try again')
+                self._send_to(now, session, number, request, [there])
+            except Refused as error:
+                self.reply(session, number, failed(error))
+
+        try:
+            self.send(now, session, number, request, stored, definition=queues[0])
+        except Refused as error:
+            stored(now, failed(error))
 
     def send(
         self,
@@ -146,11 +174,13 @@ class Fanout:
         then: Callable[[Now, Message], None],
         *,
         moved: bool = False,
+        definition: Definition | None = None,
     ) -> None:
         """Have a batch stored, cut up by partition; `then` gets Stored or Failed.
 
         Arguments:
             moved: the messages come from another queue of this cluster.
+            definition: of the queue; None: the one that has the name.
 
         Errors: Refused and its kinds, if it cannot be sent at all.
         """
@@ -158,13 +188,14 @@ class Fanout:
             batch = parse(request.batch)
         except ProtocolError as error:
             raise Refused(str(error), code="invalid") from None
-        definition = self.definition(request.queue)
+        if definition is None:
+            definition = self.definition(request.queue)
         pieces = split(definition, request, batch)
         messages: dict[int, Message] = {}
         for index, chosen in pieces.items():
             blob = batch.select(chosen).blob if chosen else request.batch
             messages[index] = Send(
-                shard_name(definition.name, index),
+                shard_name(definition, index),
                 request.producer,
                 request.sequence,
                 request.floor,
@@ -224,14 +255,22 @@ class Fanout:
     # --- all partitions of a queue -------------------------------------------------------------------
 
     def _purge(self, now: Now, session: int, number: int, request: PurgeQueue) -> None:
-        definition = self.definition(request.queue)
+        there = self.definition(request.queue)
+        self._purge_all(now, session, number, [there, *self._broker.registry.giving_way(there.name)], 0)
+
+    def _purge_all(self, now: Now, session: int, number: int, queues: list[Definition], killed: int) -> None:
+        """Purge one queue after the other: several may have the name."""
+        definition = queues[0]
         count = definition.settings.partitions
-        messages: dict[int, Message] = {i: PurgeQueue(shard_name(definition.name, i)) for i in range(count)}
+        messages: dict[int, Message] = {i: PurgeQueue(shard_name(definition, i)) for i in range(count)}
 
         def purged(now: Now, answers: list[Message]) -> None:
             wrong = next((a for a in answers if not isinstance(a, Done)), None)
-            total = sum(a.count for a in answers if isinstance(a, Done))
-            self.reply(session, number, Done(total) if wrong is None else wrong)
+            total = killed + sum(a.count for a in answers if isinstance(a, Done))
+            if wrong is None and len(queues) > 1:
+                self._purge_all(now, session, number, queues[1:], total)
+            else:
+                self.reply(session, number, Done(total) if wrong is None else wrong)
 
         self.ask_all(now, session, number, definition, messages, purged)
 
@@ -261,7 +300,7 @@ class Fanout:
         """Call `then` with a queue's figures over all its partitions, or with why they are not known."""
         ask = Explain if explain else GetQueue
         count = definition.settings.partitions
-        messages: dict[int, Message] = {i: ask(shard_name(definition.name, i)) for i in range(count)}
+        messages: dict[int, Message] = {i: ask(shard_name(definition, i)) for i in range(count)}
 
         def gathered(now: Now, answers: list[Message]) -> None:
             found: list[dict[str, Any]] = []
@@ -288,7 +327,7 @@ class Fanout:
             return
         # A shard has one partition, which is its first.
         inner = b"\x00\x00" + cursor[2:] if cursor[2:] else None
-        shard = shard_name(definition.name, index)
+        shard = shard_name(definition, index)
         message = Browse(shard, request.state, request.limit, request.max_bytes, inner)
 
         def browsed(now: Now, answer: Message) -> None:
@@ -318,7 +357,7 @@ class Fanout:
         index: int,
         moved: int,
     ) -> None:
-        shard = shard_name(definition.name, index)
+        shard = shard_name(definition, index)
         message = Redrive(shard, request.to, request.limit - moved)
 
         def done(now: Now, answer: Message) -> None:

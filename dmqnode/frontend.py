@@ -233,6 +233,7 @@ class FrontEnd:
             self.again(now, ask)
         else:
             final = isinstance(answer, Failed) and not isinstance(ask.message, Send) and not answer.retryable
+            final = final or (isinstance(answer, Failed) and answer.code == "merged")
             if ask.risky and isinstance(answer, Failed) and answer.stored == "no" and not final:
                 # An earlier attempt may have been done all the same.
                 answer = Failed("unknown", answer.message, answer.retryable, "unknown")

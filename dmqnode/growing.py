@@ -27,7 +27,7 @@ from dmqnode.queue import Queue
 from dmqnode.queues import Definition, change_settings
 from dmqnode.reads import Get, Procedure, Rows
 from dmqnode.roster import RECORD
-from dmqnode.shards import queue_of_shard, shard_name
+from dmqnode.shards import read_shard, shard_name
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Growth:
             except DMQError as error:
                 self._broker.refuse(session.id, number, error)
 
-        shard = SetQueue(shard_name(definition.name, 0), {"partitions": settings.partitions})
+        shard = SetQueue(shard_name(definition, 0), {"partitions": settings.partitions})
         self._clustering.fanout.ask(now, session.id, number, definition, 0, shard, grown)
         return True
 
@@ -82,7 +82,7 @@ class Growth:
 
     def lead(self, now: Now, session: int, number: int, request: SetQueue) -> None:
         """Let a queue grow whose first partition is led here.  Errors: Refused and its kinds."""
-        definition = self._broker.registry.find(queue_of_shard(request.queue)).definition
+        definition = self._broker.registry.queue_by_id(read_shard(request.queue)[0]).definition
         settings = change_settings(definition.settings, request.settings, created=False)
         shard = self._clustering.hosted.shard(partition_id(definition.id, 0))
         if self._under_way.get(definition.id) is shard:

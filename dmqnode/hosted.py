@@ -85,13 +85,13 @@ class Hosted:
             self._clustering.cluster.leases.release(partition)  # the queue is deleted
             return
         shard = Queue(
-            renamed(definition, index),
+            renamed(definition),
             broker.new_log,
             broker.counters,
             broker.reads,
             broker.wake,
             base=index,
-            key=shard_name(definition.name, index),
+            key=shard_name(definition, index),
         )
         self.shards[partition] = shard
 
@@ -319,6 +319,7 @@ class Hosted:
             self._broker.registry.delete_purged(now, hosted)
             self._broker.deliveries.serve(now, shard)
             self._clustering.cluster.streams.look_again(now, hosted.id)
+            self._clustering.crossings.merging.look_again(now, hosted.id)
         self._clustering.send(sender, Taken(hosted.id, [(d.log, d.first) for d in debts]))
 
     def missing(self, partition: PartitionId) -> Gaps:
@@ -333,7 +334,7 @@ class Hosted:
         for index in range(definition.settings.partitions):
             shard = self.shards.get(partition_id(definition.id, index))
             if shard is not None:
-                shard.redefine(renamed(definition, index))
+                shard.redefine(renamed(definition))
 
     def drop(self, now: Now, definition: Definition, error: Refused) -> None:
         """A queue is deleted: give up what is led of it."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError
-from dmqnode.ids import LOG_ID_SIZE, LogId
-from dmqnode.keys import PartitionKeys
+from dmqnode.ids import LOG_ID_SIZE, LogId, QueueId
+from dmqnode.keys import ASIDE, ASIDE_END, QUEUES, QUEUES_END, PartitionKeys, aside_queue
 from dmqnode.log import Log, Segment, StoredBatch
 from dmqnode.partition import Partition
-from dmqnode.reads import Procedure, Scan
+from dmqnode.reads import Procedure, Rows, Scan
 from dmqnode.records import (
     Note,
     Unreadable,
@@ -209,3 +209,21 @@ def _head(record: bytes) -> tuple[int, int]:
         return read_batch_head(record)
     except ProtocolError:
         return 0, 1
+
+
+def read_definitions() -> Procedure[tuple[list[tuple[bytes, bytes]], set[QueueId]]]:
+    """Return the records of all queues, and of which queues they are damaged."""
+    rows: list[tuple[bytes, bytes]] = []
+    page, start = Rows([], more=True), QUEUES
+    while page.more:
+        page = yield Scan(start, QUEUES_END, 4096)
+        rows += page.rows
+        start = page.rows[-1][0] + b"\x00" if page.rows else start
+    # What is damaged has just been set aside, or was at an earlier start.
+    unreadable: set[QueueId] = set()
+    page, start = Rows([], more=True), ASIDE
+    while page.more:
+        page = yield Scan(start, ASIDE_END, 4096)
+        unreadable |= {id_ for key, _ in page.rows if (id_ := aside_queue(key)) is not None}
+        start = page.rows[-1][0] + b"\x00" if page.rows else start
+    return rows, unreadable

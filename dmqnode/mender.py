@@ -55,13 +55,11 @@ class Mender:
 
     def _all(self) -> Iterator[tuple[PartitionId, HomeSet]]:
         """Yield every partition, that of the roster too, and its first home set."""
-        clustering = self._clustering
+        clustering, registry = self._clustering, self._broker.registry
         yield ROSTER, clustering.rosters.first
-        queues = self._broker.registry.queues
-        for name in list(queues):
-            queue = queues.get(name)
-            if queue is not None and "#" not in name:
-                for index in range(queue.definition.settings.partitions):
+        for queue in registry.every():
+            for index in range(queue.definition.settings.partitions):
+                if registry.definition_of(queue.definition.id) is not None:
                     first = clustering.first_homes(queue.definition, index)
                     yield partition_id(queue.definition.id, index), first
 

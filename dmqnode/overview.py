@@ -136,9 +136,7 @@ class Overview:
     def _partitions(self) -> list[tuple[PartitionId, tuple[NodeId, ...]]]:
         clustering = self._clustering
         found = []
-        for name, queue in self._broker.registry.queues.items():
-            if "#" in name:
-                continue
+        for queue in self._broker.registry.every():
             definition = queue.definition
             for index in range(definition.settings.partitions):
                 id_ = partition_id(definition.id, index)

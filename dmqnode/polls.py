@@ -76,7 +76,7 @@ class Polls:
                 poll.number,
                 partition_id(definition.id, 0),
                 self._clustering.first_homes(definition, 0),
-                _for_shard(poll.request, definition.name, 0, wait=left),
+                _for_shard(poll.request, definition, 0, wait=left),
                 lambda now, answer: self._delivered(now, poll, answer),
                 patience=max(left, 5.0),
             )
@@ -114,7 +114,7 @@ class Polls:
                 self._watch(now, poll, definition)
             return
         index, rest = order[0], order[1:]
-        message = _for_shard(poll.request, definition.name, index, wait=0.0)
+        message = _for_shard(poll.request, definition, index, wait=0.0)
 
         def got(now: Now, answer: Message) -> None:
             empty = isinstance(answer, Delivered) and not answer.parts
@@ -150,7 +150,7 @@ class Polls:
                 self._delivered(now, poll, Delivered(poll.request.queue, 0.0, []))
 
         for index in range(count):
-            message = _for_shard(poll.request, definition.name, index, wait=left, watch=True)
+            message = _for_shard(poll.request, definition, index, wait=left, watch=True)
             self._fanout.ask(
                 now,
                 poll.session,
@@ -163,7 +163,7 @@ class Polls:
 
 
 def _for_shard(
-    request: Receive, queue: str, index: int, *, wait: float | None = None, watch: bool = False
+    request: Receive, queue: Definition, index: int, *, wait: float | None = None, watch: bool = False
 ) -> Receive:
     return Receive(
         shard_name(queue, index),

@@ -8,20 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
-from dmqnode.effects import Compact, Reply
+from dmqnode.effects import Reply
 from dmqnode.errors import InvalidRequest, QueueExists, QueueNotFound, StaleReceipt, Unknown
 from dmqnode.ids import QUEUE_ID_SIZE, PartitionId, QueueId
-from dmqnode.keys import ASIDE, ASIDE_END, QUEUES, QUEUES_END, aside_queue, queue_key, queue_range
-from dmqnode.loading import purge_page
-from dmqnode.messages import (
-    CreateQueue,
-    DeleteQueue,
-    Done,
-    Message,
-    PurgeQueue,
-    QueueInfo,
-    SetQueue,
-)
+from dmqnode.keys import QUEUES, queue_key
+from dmqnode.loading import purge_page, read_definitions
+from dmqnode.messages import CreateQueue, DeleteQueue, Done, Message, PurgeQueue, QueueInfo, SetQueue
 from dmqnode.partition import Partition
 from dmqnode.queue import Queue
 from dmqnode.queues import (
@@ -33,14 +25,13 @@ from dmqnode.queues import (
     encode_definition,
     encode_deleted,
 )
-from dmqnode.reads import Procedure, Rows, Scan
+from dmqnode.reclaiming import Reclaiming
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
     from dmqnode.surroundings import Session
 
-RECLAIM_ROWS = 1024
 Safe = Callable[[Now, bool], None]
 """Called once a change is on enough disks (True), or too few said so in time (False)."""
 
@@ -53,7 +44,9 @@ class Registry:
         self.queues: dict[str, Queue] = {}
         self.by_partition: dict[PartitionId, Queue] = {}
         self._by_id: dict[QueueId, Queue] = {}
-        self._reclaiming: set[QueueId] = set()
+        self._doubles: dict[str, dict[QueueId, None]] = {}
+        """Names that several queues have, and these."""
+        self._reclaiming = Reclaiming(broker)
         self.unreadable: set[QueueId] = set()
         """Queues whose definitions were damaged: what is on disk of them stays there."""
         self._made = 0
@@ -114,7 +107,10 @@ class Registry:
                 self._define(now, definition, self._info_later(session, number, queue))
                 self._broker.deliveries.serve(now, queue)
             case DeleteQueue():
-                self._delete(now, session, number, self.find(request.queue))
+                queue = self.find(request.queue)
+                for definition in self.giving_way(request.queue):
+                    self._delete(now, self._by_id[definition.id], lambda now, safe: None)
+                self._delete(now, queue, self._deleted_later(session, number))
             case PurgeQueue():
                 self._broker.when_open(
                     now,
@@ -183,8 +179,13 @@ class Registry:
     def _add(self, definition: Definition) -> None:
         broker = self._broker
         queue = Queue(definition, broker.new_log, broker.counters, broker.reads, broker.wake)
-        self.queues[definition.name] = queue
+        there = self.queues.get(definition.name)
         self._by_id[definition.id] = queue
+        if there is not None:
+            doubles = self._doubles.setdefault(definition.name, {there.definition.id: None})
+            doubles[definition.id] = None
+        if there is None or _age(definition) < _age(there.definition):
+            self.queues[definition.name] = queue
         self.unreadable.discard(definition.id)
 
     def _grown_alone(self, old: Definition, settings: Settings) -> Definition:
@@ -263,6 +264,28 @@ class Registry:
 
         broker.reads.start(now, purge_page(partition), deleted)
 
+    # --- several of one name (T3) --------------------------------------------------------------------
+
+    def every(self) -> list[Queue]:
+        """Return all queues, those that give way to another of their name included."""
+        return list(self._by_id.values())
+
+    def giving_way(self, name: str) -> list[Definition]:
+        """Return the queues of a name that another, which was created before, has."""
+        there = self.queues.get(name)
+        queues = (self._by_id.get(id_) for id_ in self._doubles.get(name, ()))
+        return [queue.definition for queue in queues if queue is not None and queue is not there]
+
+    def winner_over(self, id_: QueueId) -> Definition | None:
+        """Return the queue to which another one gives way, None if it does not."""
+        queue = self._by_id.get(id_)
+        there = self.queues.get(queue.name) if queue is not None else None
+        return None if there is None or there is queue else there.definition
+
+    def _notice_doubles(self, now: Now, name: str) -> None:
+        if (clustering := self._broker.clustering) is not None and name in self._doubles:
+            clustering.crossings.merging.noticed(now, name)
+
     # --- what other nodes say ------------------------------------------------------------------------
 
     def definition_of(self, id_: QueueId) -> Definition | None:
@@ -278,11 +301,11 @@ class Registry:
             if known is not None:
                 self._drop(now, known)
                 # What is being written now is on disk before it is looked for.
-                reclaim = partial(self._reclaim, id_=id_, start=queue_range(id_)[0])
-                self._broker.write_meta(WriteBatch(), reclaim)
+                self._broker.write_meta(WriteBatch(), partial(self._reclaiming.begin, queue=id_))
             return
         if known is None:
             self._add(definition)
+            self._notice_doubles(now, definition.name)
         elif known.name == definition.name:
             self.redefine(now, definition)
 
@@ -291,10 +314,12 @@ class Registry:
     def _drop(self, now: Now, queue: Queue) -> None:
         """A queue is no more: refuse whoever waits for it, forget its partitions."""
         broker = self._broker
+        del self._by_id[queue.definition.id]
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]
-        del self._by_id[queue.definition.id]
-        self._reclaiming.add(queue.definition.id)
+            if others := self.giving_way(queue.name):
+                self.queues[queue.name] = self._by_id[min(others, key=_age).id]
+        self._reclaiming.expect(queue.definition.id)
         error = self.not_found(queue.name)
         if broker.clustering is not None:
             broker.clustering.hosted.drop(now, queue.definition, error)
@@ -308,16 +333,24 @@ class Registry:
         for _, gone in pending:
             gone(now, error)
 
-    def _delete(self, now: Now, session: Session, number: int, queue: Queue) -> None:
+    def _deleted_later(self, session: Session, number: int) -> Safe:
+        """Return what answers that a queue is deleted, once that is safe."""
+
+        def answer(now: Now, safe: bool) -> None:
+            if safe:
+                self._broker.reply(session.id, number, Done(1))
+            else:
+                self._broker.refuse(session.id, number, too_few())
+
+        return answer
+
+    def _delete(self, now: Now, queue: Queue, then: Safe) -> None:
         broker, id_ = self._broker, queue.definition.id
         self._drop(now, queue)
 
         def deleted(now: Now, safe: bool) -> None:
-            if safe:
-                broker.reply(session.id, number, Done(1))
-            else:
-                broker.refuse(session.id, number, too_few())
-            self._reclaim(now, id_, queue_range(id_)[0])
+            then(now, safe)
+            self._reclaiming.begin(now, id_)
 
         if broker.clustering is not None:
             stamp = broker.clustering.catalog.clock.stamp(now.wall)
@@ -327,53 +360,14 @@ class Registry:
         ops.put(queue_key(id_), encode_deleted(queue.name, now.wall))
         broker.write_meta(ops, lambda now: deleted(now, True))
 
-    def _reclaim(self, now: Now, id_: QueueId, start: bytes) -> None:
-        """Delete what a deleted queue left on disk, then the record that says that it was deleted.
-
-        A page at a time, each on disk before the next is read.
-        """
-        broker = self._broker
-
-        def reclaimed(now: Now, page: Rows) -> None:
-            ops = WriteBatch()
-            for key, _ in page.rows:
-                ops.delete(key)
-            onward = page.rows[-1][0] + b"\x00" if page.rows else start
-            if not page.more and broker.clustering is None:
-                ops.delete(queue_key(id_))
-            broker.write_meta(ops, lambda now: on_disk(now, onward, more=page.more))
-
-        def on_disk(now: Now, onward: bytes, *, more: bool) -> None:
-            if more:
-                self._reclaim(now, id_, onward)
-            else:
-                self._reclaiming.discard(id_)
-                broker.compactions.append(Compact(*queue_range(id_)))
-
-        broker.reads.start(now, _page(Scan(start, queue_range(id_)[1], RECLAIM_ROWS)), reclaimed)
-
     # --- at the start --------------------------------------------------------------------------------
 
     def load(self, now: Now) -> None:
         """Read all definitions; `loaded` says when that is done."""
-        self._broker.reads.start(now, self._read(), self._read_done)
+        self._broker.reads.start(now, read_definitions(), self._read_done)
 
-    def _read(self) -> Procedure[list[tuple[bytes, bytes]]]:
-        rows: list[tuple[bytes, bytes]] = []
-        page, start = Rows([], more=True), QUEUES
-        while page.more:
-            page = yield Scan(start, QUEUES_END, 4096)
-            rows += page.rows
-            start = page.rows[-1][0] + b"\x00" if page.rows else start
-        # What is damaged has just been set aside, or was at an earlier start.
-        page, start = Rows([], more=True), ASIDE
-        while page.more:
-            page = yield Scan(start, ASIDE_END, 4096)
-            self.unreadable |= {id_ for key, _ in page.rows if (id_ := aside_queue(key)) is not None}
-            start = page.rows[-1][0] + b"\x00" if page.rows else start
-        return rows
-
-    def _read_done(self, now: Now, rows: list[tuple[bytes, bytes]]) -> None:
+    def _read_done(self, now: Now, found: tuple[list[tuple[bytes, bytes]], set[QueueId]]) -> None:
+        rows, self.unreadable = found
         for key, record in rows:
             id_ = QueueId(key[len(QUEUES) :])
             definition = decode_definition(id_, record)
@@ -381,10 +375,11 @@ class Registry:
                 self._broker.clustering.catalog.load(id_, record)
             if definition is None:
                 self.unreadable.discard(id_)
-                self._reclaiming.add(id_)
-                self._reclaim(now, id_, queue_range(id_)[0])
+                self._reclaiming.begin(now, id_)
             else:
                 self._add(definition)
+        for name in self._doubles:
+            self._notice_doubles(now, name)
         self.loaded = True
 
 
@@ -393,5 +388,6 @@ def too_few() -> Unknown:
     return Unknown("too few nodes confirmed the change in time; look with: dmq queue list, and try again")
 
 
-def _page(scan: Scan) -> Procedure[Rows]:
-    return (yield scan)
+def _age(definition: Definition) -> tuple[int, QueueId]:
+    """Of two queues of one name the lesser keeps it."""
+    return definition.created_at, definition.id

@@ -12,12 +12,14 @@ from dmqnode.growing import Growth
 from dmqnode.homesets import HomeSet
 from dmqnode.hosted import not_leader
 from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
+from dmqnode.merging import MERGED
 from dmqnode.messages import (
     Ack,
     Cancel,
     CreateQueue,
     Delivered,
     Extend,
+    GetQueue,
     Hello,
     ListQueues,
     Message,
@@ -30,7 +32,7 @@ from dmqnode.messages import (
 )
 from dmqnode.queues import check_name
 from dmqnode.roster import ROSTER, encode
-from dmqnode.shards import is_shard, queue_of_shard
+from dmqnode.shards import is_shard, read_shard
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -201,6 +203,7 @@ class Requests:
             elif isinstance(message, SetQueue):
                 self._growth.lead(now, session, number, message)
             else:
+                self._make_way(now, partition, message)
                 broker.route(now, known, number, message)
         except DMQError as error:
             broker.refuse(session, number, error)
@@ -219,13 +222,27 @@ class Requests:
             definition = self._broker.registry.queue_by_id(QueueId(id_[:8])).definition
             index = int.from_bytes(id_[8:], "big")
         else:
-            name = getattr(message, "queue", "")
-            definition = self._broker.registry.find(queue_of_shard(name)).definition
-            index = int(name.partition("#")[2] or 0)
+            queue, index = read_shard(getattr(message, "queue", ""))
+            definition = self._broker.registry.queue_by_id(queue).definition
         if index >= definition.settings.partitions:
             self._look_for(now, definition.name)
             raise not_leader(None)
         return partition_id(definition.id, index), self._clustering.first_homes(definition, index)
+
+    def _make_way(self, now: Now, partition: PartitionId, message: Message) -> None:
+        """If a queue gives way to another one of its name, move what it has, and take nothing new.
+
+        Errors: Refused, with MERGED, for a send that did not come before.
+        """
+        winner = self._broker.registry.winner_over(QueueId(partition[:8]))
+        if winner is None:
+            return
+        merging = self._clustering.crossings.merging
+        if not isinstance(message, GetQueue):  # which is how others ask whether all has moved
+            merging.look_again(now, partition)
+        merging.move(now, partition)
+        if isinstance(message, Send) and not merging.knows(message, self._clustering.hosted.shard(partition)):
+            raise Refused(f'queue "{winner.name}" is another one by now', code=MERGED, retryable=True)
 
     def _look_for(self, now: Now, name: str) -> None:
         """Ask the others what they know of a queue; once at a time."""

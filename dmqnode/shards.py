@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dmqnode.errors import Refused
+from dmqnode.ids import QueueId
 from dmqnode.queues import Definition
 
 
-def shard_name(queue: str, index: int) -> str:
-    """Return the name under which one partition of a queue is served; no queue of a user has such a name."""
-    return f"{queue}#{index}"
+def shard_name(queue: Definition, index: int) -> str:
+    """Return the name under which one partition of a queue is served; no queue of a user has such a name.
+
+    It is made of the queue's id: for a while there may be several queues of one name.
+    """
+    return f"{queue.id.hex()}#{index}"
 
 
 def is_shard(name: str) -> bool:
@@ -17,12 +22,16 @@ def is_shard(name: str) -> bool:
     return "#" in name
 
 
-def queue_of_shard(name: str) -> str:
-    """Return the queue that a shard is of."""
-    return name.partition("#")[0]
+def read_shard(name: str) -> tuple[QueueId, int]:
+    """Return the queue and the index that a shard's name is made of.  Errors: Refused."""
+    queue, _, index = name.partition("#")
+    try:
+        return QueueId(bytes.fromhex(queue)), int(index)
+    except ValueError:
+        raise Refused(f"{name!r} is not the name of a partition") from None
 
 
-def renamed(definition: Definition, index: int) -> Definition:
+def renamed(definition: Definition) -> Definition:
     """Return the definition of one partition's shard."""
     settings = replace(definition.settings, partitions=1)
     return replace(definition, settings=settings, first_partitions=0)

@@ -60,13 +60,13 @@ MODULES = {
         "core": """
             appends broker browse buffers clock config counters dedup deliveries duetimes effects elsewhere
             exhausted groups holds keys loading log moves partition queue queues ranges readahead reads ready
-            records entering expiry numbering pending registry reports sends settling spreading surroundings
-            upkeep
+            reclaiming records entering expiry numbering pending registry reports sends settling spreading
+            surroundings upkeep
 
             acquaintances repeats following greetings overview peerlink
             answers catalog cluster clustering copies copying crossings debts fanout filling frontend grants
             growing homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
-            mending news pacing peer_messages placement polls port renewals requests roster shards
+            mending merging news pacing peer_messages placement polls port renewals requests roster shards
             smallrows streams takeover
         """,
         # Act: sockets, disks, signals, files.

@@ -8,7 +8,8 @@ import pytest
 
 from dmqnode.ids import QueueId
 from dmqnode.keys import QUEUES, aside_queue, queue_key
-from dmqnode.messages import CreateQueue, DeleteQueue, Failed, ListQueues, NodeStatus, QueueList, Report
+from dmqnode.messages import CreateQueue, DeleteQueue, Done, Failed, ListQueues, NodeStatus, QueueList, Report
+from dmqnode.queues import Definition, Settings, encode_definition, encode_deleted
 from storage import aside
 from storage.store import Damaged
 from tests.dmqnode.world import World
@@ -99,3 +100,39 @@ def test_a_name_is_taken_once() -> None:
     assert answer.code == "queue-exists"
     world.ask(CreateQueue("q", {"visibility": 9}, True))
     assert world.info()["visibility"] == 5
+
+
+def learn(world: World, id_: bytes, created_at: int) -> QueueId:
+    definition = Definition(id=QueueId(id_), name="q", owner="me", created_at=created_at, settings=Settings())
+    world.broker.registry.learn(world.now(), definition.id, encode_definition(definition))
+    return definition.id
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_of_several_queues_of_one_name_the_first_has_it(order: tuple[int, ...]) -> None:
+    made = [(b"zzzzzzzz", 5), (b"aaaaaaaa", 6), (b"bbbbbbbb", 6)]
+    world = World()
+    for n in order:
+        learn(world, *made[n])
+    registry = world.broker.registry
+    ids = [QueueId(id_) for id_, _ in made]
+    assert registry.find("q").definition.id == ids[0]
+    assert {d.id for d in registry.giving_way("q")} == set(ids[1:])
+    winner = registry.winner_over(ids[1])
+    assert winner is not None
+    assert (winner.id, registry.winner_over(ids[0])) == (ids[0], None)
+    assert all(registry.definition_of(id_) is not None for id_ in ids)
+    # One is deleted somewhere: the next has the name.
+    registry.learn(world.now(), ids[0], encode_deleted("q", 9))
+    assert registry.find("q").definition.id == ids[1]
+    assert [d.id for d in registry.giving_way("q")] == [ids[2]]
+
+
+def test_deleting_a_name_deletes_all_queues_that_have_it() -> None:
+    world = World()
+    ids = [learn(world, b"aaaaaaaa", 1), learn(world, b"bbbbbbbb", 2)]
+    assert isinstance(world.ask(DeleteQueue("q")), Done)
+    assert all(world.broker.registry.definition_of(id_) is None for id_ in ids)
+    assert "q" not in world.broker.registry.queues
+    world.restart()
+    assert world.broker.registry.every() == []

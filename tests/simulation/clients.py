@@ -6,7 +6,7 @@ too long: whether it was done is unknown), or yields a number of seconds to wait
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.messages import Delivered, Hello, Message, Receive
@@ -44,6 +44,8 @@ class Client:
         self._waiting = 0
         """The request under way, 0 if none is."""
         self.over = False
+        self.near: Callable[[Host], bool] = lambda host: True
+        """Which nodes it can reach."""
 
     def go_on(self, value: Message | None = None) -> None:
         """Run the script to its next wish."""
@@ -61,7 +63,7 @@ class Client:
     def _call(self, request: Message) -> None:
         world = self.world
         if self.line is None or self.line.lost:
-            hosts = [h for h in world.hosts.values() if h.up and not h.paused]
+            hosts = [h for h in world.hosts.values() if h.up and not h.paused and self.near(h)]
             if not hosts:
                 world.after(0.1, lambda: self._call(request))
                 return
@@ -147,7 +149,10 @@ class Clients:
                 self._add(f"o{queue.name}", operator(world, queue))
 
     def _add(self, name: str, script: Any) -> None:
-        client = Client(self._world, name, script)
+        self.add(Client(self._world, name, script))
+
+    def add(self, client: Client) -> None:
+        """Let one more client begin."""
         self._clients.append(client)
         client.go_on()
 
