@@ -340,3 +340,24 @@ def test_one_of_two_goes_on_alone_once_it_is_told_to(start_node: Start) -> None:
             if messages:
                 client.ack(messages)
     assert sorted(bodies) == [b"after", b"before"]
+
+
+def test_a_queue_gets_more_partitions_under_load(three: list[NodeProcess]) -> None:
+    create(three, "q")
+    with Load([n.address for n in three], "q") as load:
+        load.wait_for(100)
+        ran = dmq(three[2], "queue", "set", "q", "--partitions", "4", "--json")
+        assert ran.returncode == 0, ran.stderr
+        load.wait_for(300)
+        ran = dmq(three[1], "queue", "set", "q", "--partitions", "2")
+        assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    load.drain()
+    assert load.lost == set()
+    assert load.repeated == 0
+    assert load.refused == []
+    with connect_sync(three[0].address) as client:
+        partitions = client.explain("q")["partitions"]
+        assert [p["index"] for p in partitions] == [0, 1, 2, 3]
+        assert all(set(p["homes"]) == {"n1", "n2", "n3"} for p in partitions)
+        assert sum(p["logs"] > 0 for p in partitions) > 1, "the new ones are not used"
+        assert client.queue("q")["first_partitions"] == 1
