@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.clock import Now
-from dmqnode.errors import DMQError, Refused, Unavailable
+from dmqnode.errors import DMQError, QueueNotFound, Refused, Unavailable
 from dmqnode.frontend import failed
 from dmqnode.growing import Growth
 from dmqnode.homesets import HomeSet
@@ -223,7 +223,12 @@ class Requests:
             index = int.from_bytes(id_[8:], "big")
         else:
             queue, index = read_shard(getattr(message, "queue", ""))
-            definition = self._broker.registry.queue_by_id(queue).definition
+            found = self._broker.registry.definition_of(queue)
+            if found is None:
+                if self._clustering.catalog.deleted(queue):
+                    raise QueueNotFound("the queue does not exist any more: it was deleted meanwhile")
+                raise not_leader(None)  # it is about to hear of it
+            definition = found
         if index >= definition.settings.partitions:
             self._look_for(now, definition.name)
             raise not_leader(None)
