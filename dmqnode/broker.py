@@ -111,7 +111,10 @@ class Broker:
         self.upkeep = Upkeep(self)
         self.deadlines.set(("upkeep", 0, 0), started.run)
 
-    # --- names ---------------------------------------------------------------------------------------
+    def _begin(self, now: Now) -> None:
+        self.now = now
+        if self.clustering is not None:
+            self.clustering.advance(now)
 
     def wake(self, queue: Queue) -> None:
         """A read brought something for `queue`: serve it once the read is dealt with."""
@@ -260,10 +263,7 @@ class Broker:
             self.when_open(now, queue, then, gone)
 
     def queue_of(self, partition: PartitionId) -> tuple[Queue, int]:
-        """Return the queue of a partition, and its index there.
-
-        Errors: StaleReceipt's cousin for a queue that is gone: see `Registry.not_found`.
-        """
+        """Return the queue of a partition, and its index there.  Errors: as `Registry.not_found` says."""
         index = int.from_bytes(partition[8:], "big")
         if self.clustering is not None:
             return self.clustering.hosted.shard(partition), index
@@ -338,7 +338,7 @@ class Broker:
 
     def written(self, now: Now, pending: Pending) -> None:
         """A write group is on disk: answer, and deliver what it stored."""
-        self.now = now
+        self._begin(now)
         for collected in pending.collected:
             self.make_known(now, collected)
         for shipment in pending.shipped:
@@ -370,7 +370,7 @@ class Broker:
     def tick(self, now: Now) -> None:
         """Do everything that is due."""
         self._latest = max(self._latest, now.run)
-        self.now = now
+        self._begin(now)
         for key in self.deadlines.pop_due(now.run):
             if isinstance(key, Partition):
                 self._tick_partition(now, key)
@@ -393,7 +393,7 @@ class Broker:
 
     def read_done(self, now: Now, number: int, rows: object) -> None:
         """A read is done; go on with whatever waited for it."""
-        self.now = now
+        self._begin(now)
         self.reads.done(now, number, rows)  # type: ignore[arg-type]
         self.deliveries.serve_woken(now)
         if self.clustering is not None:

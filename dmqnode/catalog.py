@@ -19,7 +19,7 @@ import cbor2
 
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError
-from dmqnode.hybridclock import HybridClock, Stamp, read_stamp
+from dmqnode.hybridclock import MAX_AHEAD, HybridClock, Stamp, read_stamp
 from dmqnode.ids import QUEUE_ID_SIZE, NodeId, QueueId
 from dmqnode.keys import queue_key
 from dmqnode.messages import Message
@@ -97,8 +97,8 @@ class Catalog:
         self._spreading: dict[int, _Spreading] = {}
         self._asking: dict[int, _Asking] = {}
         self._next_compare = 0.0
-        self.refused = 0
-        """Records from clocks too far ahead (T2)."""
+        self.refused: dict[NodeId, float] = {}
+        """Whose clocks were too far ahead for their records to be taken, and when last (T2)."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -107,7 +107,8 @@ class Catalog:
 
     def load(self, queue: QueueId, record: bytes) -> None:
         """Take in a record from this node's disk."""
-        self._keep(queue, _read(record))
+        self._keep(queue, known := _read(record))
+        self.clock.remember(known.stamp)
 
     def _keep(self, queue: QueueId, known: _Known) -> None:
         old = self._known.get(queue)
@@ -175,6 +176,7 @@ class Catalog:
     def _merge(self, now: Now, records: Iterable[tuple[bytes, bytes]], then: Then) -> None:
         """Keep what is newer than what is known.  Errors: ProtocolError."""
         fresh: list[tuple[QueueId, bytes]] = []
+        refused = False
         for raw, record in records:
             queue, known = QueueId(raw), _read(record)
             if len(queue) != QUEUE_ID_SIZE:
@@ -185,13 +187,31 @@ class Catalog:
                 if known.hash == old.hash:
                     continue
             if not self.clock.observe(known.stamp, now.wall):
-                self.refused += 1
+                self.refused[known.stamp.node] = now.run
+                refused = True
                 continue
             self._keep(queue, known)
             fresh.append((queue, known.record))
         for queue, record in fresh:
             self._changed(now, queue, record)
-        self._write(fresh, then)
+        self._write(fresh, (lambda now: None) if refused else then)
+
+    def _stamp_again(self, now: Now) -> None:
+        """This node's clock was ahead, and was set right: nobody takes what it wrote then, as it is (T2)."""
+        for queue, known in list(self._known.items()):
+            if known.stamp.node == self._me and known.stamp.wall > now.wall + MAX_AHEAD:
+                record = cbor2.dumps({**cbor2.loads(known.record), "stamp": self.clock.stamp(now.wall)})
+                self._keep(queue, _read(record))
+                self._write([(queue, record)], lambda now: None)
+                for peer in self._peers():
+                    self._port.send(peer, CatalogRecords(0, [(queue, record)]))
+
+    def notices(self, now: Now) -> list[str]:
+        """Say what the operator should know."""
+        recent = [node.hex() for node, at in self.refused.items() if now.run - at < 2 * COMPARE_EVERY]
+        if not recent:
+            return []
+        return [f"changes of queues are not taken from {', '.join(recent)}: its clock is over 60 s ahead"]
 
     # --- finding -------------------------------------------------------------------------------------
 
@@ -273,6 +293,8 @@ class Catalog:
 
     def tick(self, now: Now) -> None:
         """Do what is due."""
+        if self.clock.set_back(now.wall):
+            self._stamp_again(now)
         for nonce in [n for n, s in self._spreading.items() if s.deadline <= now.run]:
             self._spreading.pop(nonce).done(now, False)
         for nonce in [n for n, a in self._asking.items() if a.deadline <= now.run]:

@@ -87,6 +87,8 @@ class Cluster:
         self._reachable = reachable
         self.may_lead = reachable
         """Whether a node answers, and has for so long that it is not silent after a start (L1)."""
+        self.may_claim: Callable[[], bool] = lambda: True
+        """Whether this node may come to lead anything: its clock is right (T1)."""
         self.grants = Grants(me, clock.slow + silent, self._ready)
         self.leases = Leases(me, self.grants, rng, self._mark)
         self.copies = Copies(self.grants, port)
@@ -142,7 +144,7 @@ class Cluster:
 
     def want(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
         """Somebody asks for a partition that nobody is known to lead: claim it, if this is a home."""
-        if self.me in self.homes(partition, first).members:
+        if self.may_claim() and self.me in self.homes(partition, first).members:
             self.leases.want(self._clock.fast, partition, first)
             self._settle(now)
 
@@ -362,8 +364,14 @@ class Cluster:
         if found is not None:
             successor, _ = found
             self.leases.release(partition, successor)
-            self.leaders[partition] = successor
+            if successor != NOBODY:
+                self.leaders[partition] = successor
             self._settle(now)
+
+    def step_aside(self, now: Now) -> None:
+        """Others are to lead what is led here: this node's clock is wrong (T1)."""
+        for stream in self.streams:
+            self.hand_over(now, stream.partition, self.successor(stream.partition) or NOBODY)
 
     def _homes_changed(self, now: Now, partition: PartitionId) -> None:
         self.streams.homes_changed(now, partition)

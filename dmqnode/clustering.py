@@ -30,7 +30,7 @@ from dmqnode.debts import Debts
 from dmqnode.fanout import Fanout
 from dmqnode.following import Ranges
 from dmqnode.frontend import FrontEnd
-from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet
+from dmqnode.homesets import HomeSet
 from dmqnode.hosted import Hosted
 from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
@@ -45,8 +45,9 @@ from dmqnode.queue import Queue
 from dmqnode.queues import Definition
 from dmqnode.reads import Procedure
 from dmqnode.requests import Requests
-from dmqnode.roster import ROSTER, Roster, Rosters, quorum
+from dmqnode.roster import ROSTER, Roster, Rosters, quorum, reform
 from dmqnode.smallrows import encode_stamp, stamp_key
+from dmqnode.walls import Walls
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ class Clustering:
             least=self.least,
             changed=broker.registry.learn,
         )
-        self.cluster.grants.reform = self._reform
+        self.cluster.grants.reform = lambda id_, record: reform(
+            self.rosters.current, record, self.wanted(id_)
+        )
         self.cluster.copies.deleted = lambda partition: self.catalog.deleted(QueueId(partition[:8]))
         self.cluster.may_lead = self._settled
         self.front = FrontEnd(broker, self)
@@ -118,6 +121,8 @@ class Clustering:
         self.overview = Overview(broker, self)
         self.crossings = Crossings(broker, self)
         self.mender = Mender(broker, self)
+        self.walls = Walls(self, lambda: self.linked)
+        self.cluster.may_claim = lambda: not self.walls.silent
         self.debts.load(now)
 
     # --- what is known -------------------------------------------------------------------------------
@@ -144,20 +149,6 @@ class Clustering:
         homes = definition.homes[index] if index < len(definition.homes) else (self.me,)
         return HomeSet.first(homes)
 
-    def _reform(self, partition: PartitionId, record: HomeSet) -> HomeSet:
-        """Return the home set that is left when a majority of one was declared destroyed (M4).
-
-        Those who should be homes now must agree, too: were they homes already, they know a newer record.
-        """
-        roster = self.rosters.current
-        if not roster.destroyed or record.has_majority(
-            [n for n in record.members if n not in roster.destroyed]
-        ):
-            return record
-        left = [n for n in record.members if roster.find(n) is not None]
-        homes = tuple(dict.fromkeys((*left, *self.wanted(partition))))[:MAX_HOMES]
-        return HomeSet(record.version + 1, NO_LEASE, homes, homes, True)
-
     def _roster_changed(self, now: Now, roster: Roster) -> None:
         for node in [n for n in self.linked if roster.find(n) is None]:
             self.later(now, 0.0, partial(self._part, node))
@@ -169,8 +160,10 @@ class Clustering:
 
     def delivers(self, shard: Queue) -> bool:
         """Tell whether this node may hand out messages of a shard at this moment (L4, P6)."""
-        self.advance(self._broker.now)
-        return all(self.cluster.leads(p.id) and self.hosted.serves(p.id) for p in shard.partitions)
+        self._let_time_pass(self._broker.now)
+        return not self.walls.silent and all(
+            self.cluster.leads(p.id) and self.hosted.serves(p.id) for p in shard.partitions
+        )
 
     def leader_of(self, partition: PartitionId) -> NodeId | None:
         """Return who leads a partition, as far as this node knows."""
@@ -189,7 +182,8 @@ class Clustering:
     def _settled(self, node: NodeId) -> bool:
         """Tell whether a node answers, and has for longer than it may be silent after a start (L1)."""
         since = self.linked.get(node)
-        return since is not None and self._broker.now.run - since >= SETTLED
+        now = self._broker.now
+        return since is not None and now.run - since >= SETTLED and not self.walls.far(now, node)
 
     @property
     def stopping(self) -> bool:
@@ -254,6 +248,7 @@ class Clustering:
         """This node can talk to another, and is heard by it."""
         self.advance(now)
         self.linked[node] = now.run
+        self.walls.met(now, node)
         self.mender.came_back()
         self.catalog.met(node)
         self.rosters.met(node)
@@ -281,6 +276,7 @@ class Clustering:
             or self.catalog.receive(now, sender, message)
             or self.debts.receive(now, sender, message)
             or self.overview.receive(now, sender, message)
+            or self.walls.receive(now, sender, message)
         )
 
     def settle(self, now: Now) -> None:
@@ -344,7 +340,12 @@ class Clustering:
     # --- time ----------------------------------------------------------------------------------------
 
     def advance(self, now: Now) -> None:
-        """Let the lease clocks go on."""
+        """Let the lease clocks go on, and see whether this node's clock is right."""
+        self._let_time_pass(now)
+        if self.walls.judge(now):
+            self.hosted.judged(now)
+
+    def _let_time_pass(self, now: Now) -> None:
         self._broker.now = now
         self._clock.advance(Reading(now.run, now.run + now.asleep, now.wall / 1000))
 
@@ -364,6 +365,7 @@ class Clustering:
 
     def _look(self, now: Now) -> None:
         self.mender.step(now)
+        self.hosted.look(now)
         self.rosters.seen(now, self.reachable)
         limit = self._broker.config.dead_after / 2
         self.cluster.grants.isolated = self.rosters.isolated(now, limit)
@@ -377,14 +379,10 @@ class Clustering:
     def next_deadline(self) -> float:
         """Return when `tick` must be called next (running time)."""
         now = self._broker.now
-        return min(
-            self.cluster.next_deadline(now),
-            self.front.next_deadline(),
-            self.catalog.next_deadline(),
-            self.debts.next_deadline(),
-            self._later[0][0] if self._later else math.inf,
-            self._look_at,
-        )
+        cores = (self.front, self.catalog, self.debts)
+        later = self._later[0][0] if self._later else math.inf
+        due = min(core.next_deadline() for core in cores)
+        return min(self.cluster.next_deadline(now), due, later, self._look_at)
 
     def stop(self, now: Now) -> None:
         """Hand over what is led here, as far as there is somebody to take it."""

@@ -138,6 +138,8 @@ class Debts:
         definition = self._broker.registry.definition_of(QueueId(partition[:8]))
         if definition is None or definition.settings.ordering == "fifo" or self.count >= MAX_DEBTS:
             return False
+        if self._clustering.walls.silent:
+            return False  # what it writes down as the time would be wrong
         batch = parse(request.batch)
         if batch.longest() > definition.settings.max_message_size:
             return False  # the leader says why

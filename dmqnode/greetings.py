@@ -42,6 +42,22 @@ class GossipAnswer(Message, tag=117):
     state: Blob
 
 
+# --- what time it is (rule T1) ---------------------------------------------------------------------------
+
+
+class WhatTime(Message, tag=118):
+    """Asks what the receiver's wall clock shows."""
+
+    nonce: int
+
+
+class TimeIs(Message, tag=119):
+    """Answers WhatTime at once: milliseconds since 1970."""
+
+    nonce: int
+    wall: int
+
+
 # --- the greeting of two members (rules I2, I3) ----------------------------------------------------------
 
 

@@ -101,6 +101,7 @@ class Hosted:
             broker.write_meta(ops, lambda now: None)
             (hosted,) = shard.partitions
             hosted.replicated = True
+            hosted.frozen = self._clustering.walls.silent
             lack(hosted, gaps)
             broker.registry.by_partition[partition] = shard
             then(now, hosted.logs)
@@ -123,6 +124,22 @@ class Hosted:
                 self._broker.touched(now, hosted)
                 self._broker.registry.delete_purged(now, hosted)
         self._clustering.front.leads_now(now, partition)
+
+    def judged(self, now: Now) -> None:
+        """This node's clock is, or is not any more, to be trusted with what is due and what expires (T1)."""
+        walls, broker = self._clustering.walls, self._broker
+        self.look(now)
+        for hosted in (p for shard in self.shards.values() for p in shard.partitions):
+            hosted.frozen = walls.silent
+            broker.touched(now, hosted)
+        if not walls.silent:
+            broker.deliveries.serve_waiting(now)
+
+    def look(self, now: Now) -> None:
+        """Look at the clocks of the others, and lead nothing while this one is wrong."""
+        self._clustering.walls.look(now)
+        if self._clustering.walls.off:
+            self._clustering.cluster.step_aside(now)
 
     def serves(self, partition: PartitionId) -> bool:
         """Tell whether a partition is served here; its lease is looked at besides."""

@@ -47,6 +47,17 @@ class HybridClock:
         self._last = max(self._last, (stamp.wall, stamp.tick))
         return True
 
+    def set_back(self, wall: int) -> bool:
+        """Tell whether this node's clock was set back so far that nobody takes its stamps; begin anew."""
+        if self._last[0] <= wall + MAX_AHEAD:
+            return False
+        self._last = (wall, 0)
+        return True
+
+    def remember(self, stamp: Stamp) -> None:
+        """Take note of a stamp that this node has on disk."""
+        self._last = max(self._last, (stamp.wall, stamp.tick))
+
 
 def read_stamp(value: Any) -> Stamp:
     """Read a stamp out of a record.  Errors: ProtocolError."""

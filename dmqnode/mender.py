@@ -73,7 +73,13 @@ class Mender:
         in_order = record.committed and set(record.new) == set(wanted)
         if in_order and not self._compare_all:
             return False
-        if next((n for n in record.members if clustering.reachable(n)), None) != clustering.me:
+        if (
+            next(
+                (n for n in record.members if clustering.reachable(n) and not clustering.walls.far(now, n)),
+                None,
+            )
+            != clustering.me
+        ):
             return False
         clustering.cluster.want(now, partition, record)
         return True

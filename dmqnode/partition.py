@@ -91,8 +91,10 @@ class Partition:
         """Whether other homes may hold what this copy lacks: then nothing is given up for lost here."""
         self.tainted = False
         """Whether something died that may be ready: what is given out must be looked at."""
-        self.gone = False
-        """Whether its queue was closed or deleted: nothing of this object may be written any more."""
+        self.frozen = False  # whether nothing becomes due nor expires: this node's clock is not right (T1)
+        self.gone = (
+            False  # whether it was closed, or its queue deleted: nothing of it may be written any more
+        )
         self.purging = False  # whether purged batches are being deleted
         self.purged: tuple[LogId, int] | None = None  # how far
         self.deleted_bytes = 0  # since the partition's range was last compacted
@@ -288,7 +290,7 @@ class Partition:
                 self.exhaust([segment], f"not acked within {segment.attempt} deliveries")
             else:
                 self.ready.add_again(segment)
-        while self.ready.again < MAX_DUE and (popped := self.due.pop_due(now.wall)):
+        while not self.frozen and self.ready.again < MAX_DUE and (popped := self.due.pop_due(now.wall)):
             woke = True
             for batch in popped:
                 self._come_due(batch)
@@ -309,7 +311,7 @@ class Partition:
     def next_deadline(self, now: Now) -> float:
         """Return when `tick` is to be called (running time), math.inf: never."""
         due, held = self.due.next_due(), self.holds.next_due()
-        if due == math.inf or self.ready.again >= MAX_DUE:
+        if due == math.inf or self.frozen or self.ready.again >= MAX_DUE:
             return held
         return min(held, max(now.run, now.run_at(int(due))))
 

@@ -275,6 +275,8 @@ class Reports:
             return
         status["homes"] = clustering.overview.homes_here()
         status["hints"] = clustering.debts.count
+        status["notices"] += [*clustering.walls.notices(), *clustering.catalog.notices(now)]
+        status["healthy"] = status["healthy"] and not clustering.walls.unlike
         clustering.overview.ask(
             now, lambda now, overview: self._reply(session, number, Report({**status, "overview": overview}))
         )

@@ -14,7 +14,7 @@ import cbor2
 
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError, Refused, Unavailable
-from dmqnode.homesets import MAX_HOMES, HomeSet
+from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet
 from dmqnode.ids import NODE_ID_SIZE, PARTITION_ID_SIZE, NodeId, PartitionId
 from dmqnode.keys import PartitionKeys
 from dmqnode.messages import Message, Step
@@ -320,6 +320,18 @@ class Rosters:
                 if (other.name, other.address) == (gone.name, gone.address):
                     return node
         return None
+
+
+def reform(roster: Roster, record: HomeSet, wanted: Iterable[NodeId]) -> HomeSet:
+    """Return the home set that is left when a majority of one was declared destroyed (M4).
+
+    Those who should be homes now must agree, too: were they homes already, they know a newer record.
+    """
+    if not roster.destroyed or record.has_majority([n for n in record.members if n not in roster.destroyed]):
+        return record
+    left = [n for n in record.members if roster.find(n) is not None]
+    homes = tuple(dict.fromkeys((*left, *wanted)))[:MAX_HOMES]
+    return HomeSet(record.version + 1, NO_LEASE, homes, homes, True)
 
 
 def quorum(roster: Roster, replicas: int, write_quorum: int) -> int:

@@ -54,6 +54,8 @@ class Upkeep:
 
     def _sweep(self, now: Now, queue: Queue) -> None:
         broker = self._broker
+        if any(partition.frozen for partition in queue.partitions):
+            return
         self._expire(now, queue)
         for partition in queue.partitions:
             partition.dedup.sweep(now.wall // 60_000)
@@ -78,7 +80,7 @@ class Upkeep:
 
     def _expire(self, now: Now, queue: Queue) -> None:
         """Drop what is too old, for nobody may ever ask for it: a page at a time, on disk before the next."""
-        if not queue.open:
+        if not queue.open or any(partition.frozen for partition in queue.partitions):
             return
         broker = self._broker
         limit = now.wall - round(queue.definition.settings.retention * 1000)

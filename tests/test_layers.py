@@ -63,7 +63,7 @@ MODULES = {
             reclaiming records entering expiry numbering pending registry reports sends settling spreading
             surroundings upkeep
 
-            acquaintances repeats following greetings overview peerlink
+            acquaintances repeats following greetings overview walls peerlink
             answers catalog cluster clustering copies copying crossings debts fanout filling frontend grants
             growing homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases mender
             mending merging news pacing peer_messages placement polls port renewals requests roster shards

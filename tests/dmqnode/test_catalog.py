@@ -170,12 +170,27 @@ def test_whoever_knows_a_name_says_so() -> None:
     assert QUEUES[0] in net.learnt[NODES[2]]
 
 
-def test_a_record_from_a_clock_far_ahead_is_refused_and_counted() -> None:
+def test_a_record_from_a_clock_far_ahead_is_refused_not_confirmed_and_told() -> None:
     net = Net()
     record = cbor2.dumps({"name": "q", "stamp": (net.now().wall + 10**9, 0, bytes(8))})
-    net.catalogs[NODES[0]].receive(net.now(), NODES[1], CatalogRecords(0, [(QUEUES[0], record)]))
-    assert net.catalogs[NODES[0]].refused == 1
+    net.catalogs[NODES[0]].receive(net.now(), NODES[1], CatalogRecords(7, [(QUEUES[0], record)]))
+    assert net.messages == []
+    assert "60 s ahead" in net.catalogs[NODES[0]].notices(net.now())[0]
     assert net.learnt[NODES[0]] == {}
+
+
+def test_a_node_whose_clock_was_set_back_stamps_what_it_changed_again() -> None:
+    net = Net()
+    ahead = net.now().wall + 86_400_000
+    ahead_now = net.now()._replace(wall=ahead)
+    catalog = net.catalogs[NODES[0]]
+    record = cbor2.dumps({"name": "q", "stamp": catalog.clock.stamp(ahead)})
+    catalog.put(ahead_now, QUEUES[0], record, lambda now, safe: None)
+    net.deliver()
+    assert QUEUES[0] not in net.learnt[NODES[1]]
+    net.pass_time(1.0)
+    net.deliver()
+    assert QUEUES[0] in net.learnt[NODES[1]]
 
 
 @given(st.binary(max_size=30))

@@ -40,3 +40,12 @@ def test_other_things_are_no_stamps(value: object) -> None:
 
 def test_a_stamp_is_read_as_it_was_written() -> None:
     assert read_stamp([5, 6, bytes(ME)]) == Stamp(5, 6, ME)
+
+
+def test_a_clock_that_was_set_back_begins_anew_and_a_small_step_does_not_matter() -> None:
+    clock = HybridClock(ME)
+    clock.stamp(90_000_000)
+    assert not clock.set_back(90_000_000 - MAX_AHEAD)
+    assert clock.stamp(90_000_000 - MAX_AHEAD).wall == 90_000_000
+    assert clock.set_back(1_000_000)
+    assert clock.stamp(1_000_000).wall == 1_000_000

@@ -55,7 +55,7 @@ class Ledger:
     def _excused(self, hold: Hold) -> bool:
         """Whether a delivery may have been unknown to later leaders."""
         for begin, end, kind, _ in self._disturbances:
-            if kind == "clock" or (kind in ("power", "eio") and end >= hold.last - AROUND):
+            if kind in ("clock", "leap") or (kind in ("power", "eio") and end >= hold.last - AROUND):
                 return True  # clocks differ from then on; unsynced notes may be lost, however old they are
             if begin - AROUND <= hold.last <= end + AROUND:
                 return True
@@ -196,7 +196,7 @@ class Ledger:
             self._break(*over, message)
         if message.queue.name == queue and (wrong := self.fates.wrong_queue(message)):
             self._break("P2", "paused", wrong, message)
-        clocks = "clock" in self._world.plan.faults
+        clocks = self.fates.clocks
         if not clocks and now < message.at + message.delay - MARGIN:
             self._break("P3", "early", f"due at {message.at + message.delay:.3f}", message)
         if not clocks and message.queue.name == queue and now < message.nack_until - MARGIN:

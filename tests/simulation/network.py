@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from dmqnode.greetings import TimeIs, WhatTime
 from dmqnode.ids import NodeId
 
 if TYPE_CHECKING:
@@ -110,11 +111,21 @@ class Network:
         connection = self._connections.get(_pair(sender, receiver))
         if connection is None or connection.over[sender]:
             return
+        if isinstance(message, WhatTime | TimeIs):
+            self._carry_time(connection, sender, message)
+            return
         if (sender, receiver) in self._blocked or connection.stalled[sender]:
             connection.stalled[sender].append(message)
             self._watch(connection)
         else:
             self._carry(connection, sender, message)
+
+    def _carry_time(self, connection: Connection, sender: NodeId, message: Any) -> None:
+        """Carry what is said of clocks: without a draw, so that it does not change what seeds mean."""
+        receiver = connection.other(sender)
+        if (sender, receiver) not in self._blocked and not connection.stalled[sender]:
+            at = max(connection.last[sender], self._world.now + 0.0002)
+            self._world.at(at, lambda: self._arrive(connection, sender, receiver, message))
 
     def _carry(self, connection: Connection, sender: NodeId, message: Any) -> None:
         world, receiver = self._world, connection.other(sender)

@@ -107,8 +107,14 @@ def draw_harsh(seed: int) -> Plan:
     return plan._replace(faults=kinds, rate=1.2, seconds=16.0, nodes=rng.choice((2, 3, 3, 4, 5)))
 
 
+MORE_FAULTS = ("leap",)
+"""What the older seeds do not know."""
+
+
 def draw_full_plan(rng: random.Random) -> Plan:
-    """As `draw_plan`, and operators are at work, too."""
+    """As `draw_plan`, and operators are at work, too, and more can go wrong."""
     plan = draw_plan(rng)
+    if rng.random() < 0.5:
+        plan = plan._replace(faults=(rng.choice(MORE_FAULTS),))
     operated = rng.choice(OPERATED)
     return plan._replace(queues=(*operated, *plan.queues[: rng.choice((0, 0, 1))]))

@@ -20,6 +20,7 @@ class Trouble:
     def __init__(self, world: World) -> None:
         self._world = world
         self._rng = world.rng
+        self._leap_at = 0.0
 
     def begin(self) -> None:
         """Things begin to go wrong."""
@@ -161,6 +162,23 @@ class Trouble:
             host.disk_delay = (0.0002, 0.002)
 
         self._world.after(seconds, over)
+
+    def _leap(self) -> None:
+        """Somebody sets one clock wrong, by 15 s up to a day, and right again after a while."""
+        if self._world.now < self._leap_at:
+            return  # of three clocks one may be wrong at a time; the others must hear of the end
+        host = self._host()
+        step = self._rng.choice((15_000, 600_000, 86_400_000)) * self._rng.choice((-1, 1))
+        seconds = self._rng.choice((1.0, 4.0, 10.0))
+        self._leap_at = self._world.now + seconds + 2.0
+        self._world.note("leap", host.me, step)
+        self._world.ledger.disturbed("leap", host.me, seconds)
+        host.wall_offset += step
+
+        def set_right() -> None:
+            host.wall_offset -= step
+
+        self._world.after(seconds, set_right)
 
     def _clock(self) -> None:
         host = self._host()

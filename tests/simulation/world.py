@@ -16,6 +16,7 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Any
 
+from dmqnode.greetings import TimeIs, WhatTime
 from dmqnode.ids import NodeId
 from dmqnode.messages import Message
 from dmqnode.roster import Member, Roster
@@ -81,6 +82,8 @@ class World:
 
     def heard(self, sender: NodeId, receiver: NodeId, message: Message) -> None:
         """A message between nodes arrives: keep it for the trace, and in the digest."""
+        if isinstance(message, WhatTime | TimeIs):
+            return
         self.log.append((self.now, sender, receiver, message))
         self._digest.update(b"%.6f%b%b%d" % (self.now, sender, receiver, message.TAG))
 

@@ -1,0 +1,99 @@
+"""Bugs of one line, planted where queues are purged, messages expire and move, and clocks are wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dmqnode import crossings, expiry, moves
+from dmqnode.clock import Now
+from dmqnode.holds import Holds
+from dmqnode.messages import Stored
+from dmqnode.partition import Partition
+from dmqnode.queue import Queue
+from dmqnode.walls import Walls
+
+Patch = pytest.MonkeyPatch
+
+
+def wrong_clocks_lead(patch: Patch) -> None:
+    """T1"""
+    patch.setattr(Walls, "judge", lambda self, now: False)
+
+
+def a_purge_forgets_debts(patch: Patch) -> None:
+    """T3: what stand-ins bring later is not dead."""
+    original = Partition.purge
+
+    def purge(self: Partition, now: Now) -> int:
+        killed = original(self, now)
+        self.state.purged_at = 0
+        return killed
+
+    patch.setattr(Partition, "purge", purge)
+
+
+def a_purge_kills_what_is_read_only(patch: Patch) -> None:
+    """T3"""
+
+    def purge(self: Partition, now: Now) -> int:
+        killed = sum(len(s) for s in self.ready.take_expired(1 << 62))
+        self.touch()
+        return killed
+
+    patch.setattr(Partition, "purge", purge)
+
+
+def moves_write_no_intent(patch: Patch) -> None:
+    """N3"""
+    patch.setattr(Holds, "give_up", lambda self, reason, to, segments: None)
+
+
+def what_moves_dies_first(patch: Patch) -> None:
+    """N3: the original is marked dead before the other queue has it."""
+    original = crossings.Crossings._send
+
+    def send(self: Any, now: Now, queue: str, rows: Any, then: Any) -> None:
+        then(now, Stored([], 0))
+        self._clustering.later(
+            now, 0.5, lambda now: original(self, now, queue, rows, lambda now, answer: None)
+        )
+
+    patch.setattr(crossings.Crossings, "_send", send)
+
+
+def moves_are_not_recognised(patch: Patch) -> None:
+    """N3: without a dedup id what is repeated is there twice."""
+    original = moves._row
+
+    def row(*args: Any) -> Any:
+        body, fields = original(*args)
+        return body, {k: v for k, v in fields.items() if k != "d"}
+
+    patch.setattr(moves, "_row", row)
+
+
+def messages_expire_too_soon(patch: Patch) -> None:
+    original = expiry._unexpired
+
+    def unexpired(partition: Partition, now: Now, segment: Any, batch: Any) -> Any:
+        return original(partition, now._replace(wall=now.wall + 700), segment, batch)
+
+    patch.setattr(expiry, "_unexpired", unexpired)
+
+
+def messages_never_expire(patch: Patch) -> None:
+    patch.setattr(expiry, "_expire", lambda partition, segments: None)
+    patch.setattr(expiry, "_unexpired", lambda partition, now, segment, batch: [segment])
+
+
+def paused_queues_deliver(patch: Patch) -> None:
+    original = Queue.redefine
+
+    def redefine(self: Queue, definition: Any) -> None:
+        from dataclasses import replace
+
+        original(self, replace(definition, settings=replace(definition.settings, paused=False)))
+
+    patch.setattr(Queue, "redefine", redefine)

@@ -1,0 +1,56 @@
+"""Each bug planted in `planted_ops` is seen by one of the seeds named; without it all is well there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from tests.simulation import planted_ops as planted
+from tests.simulation.plan import BRIEF, BROOM, DEAD, SPENT, SWEPT, Plan
+from tests.simulation.sent import Broken
+from tests.simulation.world import World
+
+Patch = pytest.MonkeyPatch
+
+
+class Planted(NamedTuple):
+    plant: Callable[[Patch], None]
+    plan: Plan
+    seeds: tuple[int, ...]
+    seen: str
+    """The promise or rule that is seen to be broken."""
+
+
+MOVING = Plan(queues=(DEAD, SPENT), rate=0.5)
+PLANTED = [
+    Planted(planted.wrong_clocks_lead, Plan(queues=(BRIEF,), faults=("leap",), rate=0.5), (1, 2, 4), "P2 P4"),
+    Planted(
+        planted.a_purge_forgets_debts, Plan(queues=(SWEPT,), faults=("kill",), rate=0.5), (0, 1, 4), "T3"
+    ),
+    Planted(planted.a_purge_kills_what_is_read_only, Plan(queues=(SWEPT,)), (0,), "T3"),
+    Planted(planted.moves_write_no_intent, MOVING._replace(faults=("kill",)), (3,), "P4 P5"),
+    Planted(planted.what_moves_dies_first, MOVING._replace(faults=("kill",)), (0, 1, 3), "P2"),
+    Planted(planted.moves_are_not_recognised, MOVING._replace(faults=("isolate",)), (0,), "P10"),
+    Planted(planted.messages_expire_too_soon, Plan(queues=(BRIEF,)), (0,), "P2"),
+    Planted(planted.messages_never_expire, Plan(queues=(BRIEF,)), (0,), "P2"),
+    Planted(planted.paused_queues_deliver, Plan(queues=(BROOM,)), (0,), "P2"),
+]
+
+
+def caught(bug: Planted, seed: int, patch: Patch) -> bool:
+    with patch.context() as here:
+        bug.plant(here)
+        try:
+            World(seed, bug.plan).run()
+        except Broken as broken:
+            return str(broken).split()[0] in bug.seen.split()
+        return False
+
+
+@pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.plant.__name__)
+def test_each_bug_is_seen(bug: Planted, monkeypatch: Patch) -> None:
+    found = [seed for seed in bug.seeds if caught(bug, seed, monkeypatch)]
+    assert found
+    World(found[0], bug.plan).run()
