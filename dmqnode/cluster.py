@@ -368,11 +368,6 @@ class Cluster:
                 self.leaders[partition] = successor
             self._settle(now)
 
-    def step_aside(self, now: Now) -> None:
-        """Others are to lead what is led here: this node's clock is wrong (T1)."""
-        for stream in self.streams:
-            self.hand_over(now, stream.partition, self.successor(stream.partition) or NOBODY)
-
     def _homes_changed(self, now: Now, partition: PartitionId) -> None:
         self.streams.homes_changed(now, partition)
         self._release_former(partition)

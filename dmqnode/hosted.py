@@ -15,6 +15,7 @@ from dmqnode.effects import Reply
 from dmqnode.errors import Refused, Unavailable, Unknown
 from dmqnode.following import Ranges
 from dmqnode.frontend import NOT_LEADER
+from dmqnode.grants import NOBODY
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
@@ -138,8 +139,9 @@ class Hosted:
     def look(self, now: Now) -> None:
         """Look at the clocks of the others, and lead nothing while this one is wrong."""
         self._clustering.walls.look(now)
-        if self._clustering.walls.off:
-            self._clustering.cluster.step_aside(now)
+        cluster = self._clustering.cluster
+        for partition in cluster.leads_all() if self._clustering.walls.off else ():
+            cluster.hand_over(now, partition, cluster.successor(partition) or NOBODY)
 
     def serves(self, partition: PartitionId) -> bool:
         """Tell whether a partition is served here; its lease is looked at besides."""

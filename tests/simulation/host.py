@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 ROUNDING = 1e-6
+HAND_OVER = 2.0
+STOP_GRACE = 2.0
+LOOK = 0.05
+"""Seconds for a graceful stop, as the shell has them."""
 
 
 class Died(Exception):
@@ -55,6 +59,7 @@ class Host:
         """Counts starts; what was under way in an earlier life does not happen."""
         self.boundary = 0.0
         """Chance of dying between two effects."""
+        self.stopping = False
         self._boot = 0
         self._run_offset = world.rng.uniform(0, 1e5)
         self.wall_offset = world.rng.randrange(-40, 40)
@@ -82,7 +87,7 @@ class Host:
     def start(self) -> None:
         """Begin a life."""
         world, now = self.world, self.now()
-        self.up, self.paused = True, False
+        self.up, self.paused, self.stopping = True, False, False
         self.life += 1
         self._boot += 1
         self._missed, self._committing, self._wake_at = [], False, float("inf")
@@ -126,7 +131,7 @@ class Host:
         world.ledger.watch(self)
 
     def die(self, how: str, back: float | None = None) -> None:
-        """End a life: "kill" ends the process, "power" the machine, "eio" is the disk.
+        """End a life: "kill" ends the process, "power" the machine, "eio" is the disk, "stop" ends `stop`.
 
         Arguments:
             back: seconds until it starts again; None draws them.
@@ -137,11 +142,42 @@ class Host:
         world.note("dies", self.me, how)
         self.up = False
         self.life += 1
-        world.ledger.disturbed(how, self.me)
-        self.store = self.store.crash(world.rng) if how == "power" else self.store.reopen()
+        if how != "stop":  # which must repeat nothing
+            world.ledger.disturbed(how, self.me)
+        lost = how in ("power", "stop")
+        self.store = self.store.crash(world.rng) if lost else self.store.reopen()
         world.net.died(self.me, silently=how == "power")
         world.clients.lost(self, silently=how == "power")
         world.after(self._draw_absence() if back is None else back, self._return)
+
+    def stop(self, back: float | None = None) -> None:
+        """End a life as SIGTERM does: hand over, refuse what is new, write what is to be kept, go."""
+        if not self.runs or self.stopping:
+            return
+        self.stopping = True
+        self.world.note("stops", self.me)
+        self.world.ledger.stopped()
+        self._hand_over(self.world.now + HAND_OVER, back)
+
+    def _hand_over(self, end: float, back: float | None) -> None:
+        clustering, now = self.clustering, self.now()
+        if clustering.linked and clustering.cluster.leads_all() and self.world.now < end:
+            clustering.stop(now)
+            self.later(LOOK, lambda: self._hand_over(end, back))
+            return
+        self.broker.stop(now)
+        clustering.front.end_waits(now)
+        self.later(LOOK, lambda: self._let_go(self.world.now + STOP_GRACE, back))
+
+    def _let_go(self, end: float, back: float | None) -> None:
+        clustering, now = self.clustering, self.now()
+        if (self._committing or self.broker.wants_write(now)) and self.world.now < end:
+            self.later(LOOK, lambda: self._let_go(end, back))
+            return
+        for partition in clustering.cluster.leads_all():
+            clustering.cluster.abandon(now, partition)
+        clustering.settle(now)
+        self.later(LOOK, lambda: self.die("stop", back))
 
     def _draw_absence(self) -> float:
         rng = self.world.rng

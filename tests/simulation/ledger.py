@@ -36,6 +36,7 @@ class Ledger:
         self.messages: list[Sent] = []
         self._by_id: dict[tuple[LogId, int], Sent] = {}
         self._disturbances: list[tuple[float, float, str, NodeId]] = []
+        self._stops: list[float] = []
         self._groups: dict[tuple[str, str], list[Sent]] = {}
         self.counts: Counter[str] = Counter()
         self.fates = Fates(world, self)
@@ -47,6 +48,11 @@ class Ledger:
         self.counts["faults"] += 1
         self.counts[f"fault {kind}"] += 1
         self._disturbances.append((self._world.now, self._world.now + seconds, kind, node))
+
+    def stopped(self) -> None:
+        """A node begins to stop gracefully: that disturbs nothing, but requests may have to be repeated."""
+        self.counts["fault stop"] += 1
+        self._stops.append(self._world.now)
 
     def uneasy(self, since: float, until: float) -> bool:
         """Tell whether something was wrong at some time within these."""
@@ -265,7 +271,8 @@ class Ledger:
     def acked(self, parts: list[Part]) -> None:
         """An ack was answered; if it had to be repeated, the message may as well have moved meanwhile."""
         for message in (m for p in parts for m in self._of(p)):
-            repeated = self.uneasy(message.acking_at - AROUND, self._world.now)
+            since = message.acking_at - AROUND
+            repeated = self.uneasy(since, self._world.now) or any(at >= since for at in self._stops)
             if repeated and "dead_letter" in message.queue.settings:
                 continue
             message.acked_at = self._world.now

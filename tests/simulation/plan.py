@@ -107,7 +107,7 @@ def draw_harsh(seed: int) -> Plan:
     return plan._replace(faults=kinds, rate=1.2, seconds=16.0, nodes=rng.choice((2, 3, 3, 4, 5)))
 
 
-MORE_FAULTS = ("leap",)
+MORE_FAULTS = ("leap", "restart", "rolling", "standstill")
 """What the older seeds do not know."""
 
 

@@ -9,6 +9,7 @@ import pytest
 from dmqnode import crossings, expiry, moves
 from dmqnode.clock import Now
 from dmqnode.holds import Holds
+from dmqnode.hosted import Hosted
 from dmqnode.messages import Stored
 from dmqnode.partition import Partition
 from dmqnode.queue import Queue
@@ -97,3 +98,25 @@ def paused_queues_deliver(patch: Patch) -> None:
         original(self, replace(definition, settings=replace(definition.settings, paused=False)))
 
     patch.setattr(Queue, "redefine", redefine)
+
+
+def no_notes_outlive_a_stop(patch: Patch) -> None:
+    """N1"""
+
+    def save(self: Holds, now: Now, keys: Any, ops: Any) -> None:
+        self._unsaved.clear()
+
+    patch.setattr(Holds, "save", save)
+
+
+def who_hands_over_does_not_wait_for_notes(patch: Patch) -> None:
+    """N2"""
+    original = Hosted.drain
+
+    def drain(self: Hosted, now: Now, partition: Any, then: Any) -> None:
+        original(self, now, partition, lambda now: None)
+        for hosted in self.shards[partition].partitions if partition in self.shards else ():
+            hosted.holds._unsaved.clear()
+        then(now)
+
+    patch.setattr(Hosted, "drain", drain)

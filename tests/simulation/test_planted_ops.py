@@ -35,6 +35,8 @@ PLANTED = [
     Planted(planted.moves_are_not_recognised, MOVING._replace(faults=("isolate",)), (0,), "P10"),
     Planted(planted.messages_expire_too_soon, Plan(queues=(BRIEF,)), (0,), "P2"),
     Planted(planted.messages_never_expire, Plan(queues=(BRIEF,)), (0,), "P2"),
+    Planted(planted.no_notes_outlive_a_stop, Plan(faults=("standstill",), rate=0.5), (0, 1, 2), "P4"),
+    Planted(planted.who_hands_over_does_not_wait_for_notes, Plan(faults=("rolling",), rate=0.5), (7,), "P4"),
     Planted(planted.paused_queues_deliver, Plan(queues=(BROOM,)), (0,), "P2"),
 ]
 

@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.plan import FAULTS, PLAIN, WIDE, Plan, draw_full_plan, draw_harsh
+from tests.simulation.plan import FAULTS, MORE_FAULTS, PLAIN, WIDE, Plan, draw_full_plan, draw_harsh
 from tests.simulation.world import World
 
 
@@ -44,11 +44,11 @@ def test_nothing_is_delivered_twice_in_quiet_times() -> None:
         assert counts["not stored"] == 0
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, *MORE_FAULTS])
 def test_each_fault_happens(fault: str) -> None:
     counts = run(5, Plan(queues=(PLAIN,), faults=(fault,), rate=1.0, seconds=8.0)).ledger.counts
     assert counts["stored"] > 10
-    assert fault in ("boundary", "flip", "eio") or counts["faults"] > 0
+    assert fault in ("boundary", "flip", "eio") or counts["faults"] + counts["fault stop"] > 0
 
 
 def test_a_seed_runs_alike_in_every_process() -> None:

@@ -85,6 +85,19 @@ class Trouble:
         for host in self._world.hosts.values():
             host.die("power", back=self._rng.uniform(0.1, 2.0))
 
+    def _restart(self) -> None:
+        self._host().stop()
+
+    def _rolling(self) -> None:
+        """Every node is stopped and started, one after the other."""
+        for n, host in enumerate(self._world.hosts.values()):
+            self._world.after(3.0 * n, lambda host=host: None if self._world.calm else host.stop(back=0.3))
+
+    def _standstill(self) -> None:
+        """All nodes are stopped at once."""
+        for host in self._world.hosts.values():
+            host.stop(back=self._rng.uniform(0.1, 2.0))
+
     def _pause(self) -> None:
         host = self._host()
         if host.up and not host.paused:
