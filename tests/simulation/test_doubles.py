@@ -130,10 +130,11 @@ def test_every_message_comes_once(seed: int) -> None:
     assert all(numbers == sorted(numbers) for numbers in by_producer.values())
 
 
-@pytest.mark.parametrize("seed", range(100, 110))
-def test_nothing_is_lost_when_more_goes_wrong(seed: int) -> None:
-    world = run(seed, faults=("kill", "reset", "power"), early=True)
-    assert world.ledger.counts["faults"] > 0
+def test_nothing_is_lost_when_more_goes_wrong() -> None:
+    faults = 0
+    for seed in range(100, 110):
+        faults += run(seed, faults=("kill", "reset", "power"), early=True).ledger.counts["faults"]
+    assert faults > 10, "nothing went wrong"
 
 
 def test_the_test_sees_it_when_the_queue_that_gives_way_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
