@@ -172,13 +172,16 @@ class Deliveries:
         woken, self._broker.woken = self._broker.woken, {}
         for queue in woken:
             self._broker.upkeep.looked(now, queue)
-            if not queue.open:
-                continue
-            for partition in queue.partitions:
-                partition.tick(now)
-                self._broker.touched(now, partition)
-            self.serve(now, queue)
-            self._expire_waits(now, queue)
+            if queue.open:
+                self.look_again(now, queue)
+
+    def look_again(self, now: Now, queue: Queue) -> None:
+        """There may be more in a queue: serve it; whoever has waited long enough goes with nothing."""
+        for partition in queue.partitions:
+            partition.tick(now)
+            self._broker.touched(now, partition)
+        self.serve(now, queue)
+        self._expire_waits(now, queue)
 
     def _expire_waits(self, now: Now, queue: Queue) -> None:
         if not self._reading(queue):

@@ -133,17 +133,22 @@ class Registry:
             answer = self._info_later(session, number, there)
             self._broker.write_meta(WriteBatch(), lambda now: answer(now, True))
             return
-        self._create(
-            now,
-            request.queue,
-            session.user,
-            settings,
-            lambda now, safe: self._info_later(session, number, self.find(request.queue))(now, safe),
-        )
+
+        created = partial(self._info_later, session, number)
+        self._create(now, request.queue, session.user, settings, created)
 
     def _create(
-        self, now: Now, name: str, owner: str, settings: Settings, done: Safe = lambda now, safe: None
+        self,
+        now: Now,
+        name: str,
+        owner: str,
+        settings: Settings,
+        done: Callable[[Queue], Safe] = lambda queue: lambda now, safe: None,
     ) -> Queue:
+        """Create a queue, and call what `done` returns of it once that is on disk.
+
+        By then it may be deleted, and another may bear its name.
+        """
         check_name(name)
         self._need_dead_letter(now, settings, name, owner)
         definition = Definition(
@@ -151,9 +156,9 @@ class Registry:
         )
         if self._broker.clustering is not None:
             definition = self._broker.clustering.placed(definition)
-        self._add(definition)
-        self._define(now, definition, done)
-        return self.queues[name]
+        queue = self._add(definition)
+        self._define(now, definition, done(queue))
+        return queue
 
     def _new_id(self) -> QueueId:
         identity = self._broker.identity
@@ -167,7 +172,7 @@ class Registry:
 
     def create_default(self, now: Now, name: str, owner: str, done: Safe = lambda now, safe: None) -> Queue:
         """Create a queue with default settings: a send wants it, or a dead-letter queue is gone."""
-        return self._create(now, name, owner, Settings(), done)
+        return self._create(now, name, owner, Settings(), lambda queue: done)
 
     def _need_dead_letter(self, now: Now, settings: Settings, name: str, owner: str) -> None:
         target = settings.dead_letter
@@ -176,7 +181,7 @@ class Registry:
         if target is not None and target not in self.queues:
             self._create(now, target, owner, Settings())
 
-    def _add(self, definition: Definition) -> None:
+    def _add(self, definition: Definition) -> Queue:
         broker = self._broker
         queue = Queue(definition, broker.new_log, broker.counters, broker.reads, broker.wake)
         there = self.queues.get(definition.name)
@@ -187,6 +192,7 @@ class Registry:
         if there is None or _age(definition) < _age(there.definition):
             self.queues[definition.name] = queue
         self.unreadable.discard(definition.id)
+        return queue
 
     def _grown_alone(self, old: Definition, settings: Settings) -> Definition:
         """Return a queue's definition with more partitions, on the one node that there is."""
@@ -222,7 +228,7 @@ class Registry:
             if more:
                 broker.clustering.fanout.polls.grown(now, definition.name)
         elif more and queue.partitions:
-            broker.when_open(now, queue, lambda now: broker.deliveries.serve(now, queue))
+            broker.when_open(now, queue, lambda now: broker.deliveries.look_again(now, queue))
 
     def _info_later(self, session: Session, number: int, queue: Queue) -> Safe:
         """Return what answers with a queue's definition, once that is safe."""

@@ -161,21 +161,22 @@ class Requests:
         names = sorted(
             n for n in registry.queues if "#" not in n and n.startswith(request.prefix) and n > request.after
         )
-        chosen = names[: request.limit]
+        # One of them may be gone before all are described.
+        chosen = {name: registry.queues[name].definition for name in names[: request.limit]}
         infos: dict[str, dict[str, Any]] = {}
         more = len(names) > request.limit
 
         def described(now: Now, name: str, info: Any) -> None:
-            infos[name] = info if isinstance(info, dict) else registry.queues[name].definition.info()
+            infos[name] = info if isinstance(info, dict) else chosen[name].info()
             if len(infos) == len(chosen):
                 self._broker.reply(session.id, number, QueueList([infos[n] for n in chosen], more))
 
-        for name in chosen:
+        for name, definition in chosen.items():
             self._clustering.fanout.describe(
                 now,
                 session.id,
                 number,
-                registry.queues[name].definition,
+                definition,
                 lambda now, info, name=name: described(now, name, info),  # type: ignore[misc]
             )
         if not chosen:
