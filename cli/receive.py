@@ -24,6 +24,10 @@ GROWTH = 4
 """How much more is taken at once than the time before, up to MOST: `| head -n 1` wants one."""
 PAUSE = 1.0
 """Seconds before asking again, with --follow, when no node could be reached in time."""
+DEBTS_PAUSE = 0.2
+DEBTS_WAIT = 10.0
+"""Seconds between two looks, and at most, for which --all waits for messages that other nodes took in
+while nobody led the queue, and hand over to whoever does now."""
 GIVE_BACK = 2.0
 """Seconds for giving messages back when we are told to leave."""
 
@@ -36,9 +40,19 @@ class Wanted:
         wait: seconds to wait for the next message before giving up.
         follow: never give up.
         visibility: seconds that messages stay hidden, None for the queue's own.
+        all_: until the queue is empty.
     """
 
-    def __init__(self, limit: int | None, *, wait: float, follow: bool, visibility: float | None) -> None:
+    def __init__(
+        self,
+        limit: int | None,
+        *,
+        wait: float,
+        follow: bool,
+        visibility: float | None,
+        all_: bool = False,
+    ) -> None:
+        self.all = all_
         self.limit = limit
         self.wait = wait
         self.follow = follow
@@ -100,6 +114,7 @@ def receive(
         wait=options.duration("--wait", wait) if wait is not None else 0.0 if all_ else DEFAULT_WAIT,
         follow=follow,
         visibility=options.seconds_or_none("--visibility", visibility),
+        all_=all_,
     )
     if exec_ is not None:
         from cli.execute import execute
@@ -129,6 +144,7 @@ class _Receiver:
         self._reached = False
         self._at_once = 1
         self._reader_keeps_up = not keep
+        self._patience: float | None = None
 
     def run(self) -> int:
         """Receive what is wanted; return the exit code.
@@ -176,8 +192,21 @@ class _Receiver:
                 time.sleep(PAUSE)
                 continue
             self._reached = True
-            if self._held or not wanted.follow:
+            if self._held or not (wanted.follow or (wanted.all and self._more_to_come())):
                 return self._held or None
+
+    def _more_to_come(self) -> bool:
+        """The queue looks empty: wait a moment if messages of some queue are not with their leader yet."""
+        hints = self._client.status().get("overview", {}).get("hints", 0)
+        if not hints:
+            return False
+        now = time.monotonic()
+        self._patience = self._patience or now + DEBTS_WAIT
+        if now >= self._patience:
+            warn("some messages are still with other nodes than their leader; look again in a while")
+            return False
+        time.sleep(DEBTS_PAUSE)
+        return True
 
     def _write(self, messages: list[Any]) -> None:
         if self._shared.json:

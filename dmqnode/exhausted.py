@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from dmqnode.ids import LogId
 from dmqnode.log import Segment
 
 Step = list[tuple[Segment, str]]
@@ -41,6 +42,12 @@ class Exhausted:
         for segment in segments:
             self._waiting.append((segment, reason, to))
             self._given += len(segment)
+
+    def count(self, log: LogId, low: int, high: int) -> int:
+        """Return how many messages low … high - 1 of a log wait or are being moved."""
+        segments = [s for s, _, _ in self._waiting] + [s for s, _ in self.step or ()]
+        pieces = (min(s.high, high) - max(s.low, low) for s in segments if s.stored.log.id == log)
+        return sum(max(0, piece) for piece in pieces)
 
     def after(self, then: Callable[[], None]) -> None:
         """Call `then` when all that was set aside so far has moved, or is gone."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class _Poll:
     """One receive of a client."""
 
-    __slots__ = ("again", "deadline", "number", "request", "session")
+    __slots__ = ("again", "deadline", "missed", "number", "request", "session")
 
     def __init__(self, session: int, number: int, request: Receive, deadline: float) -> None:
         self.session = session
@@ -35,6 +35,8 @@ class _Poll:
         self.deadline = deadline
         self.again = False
         """Whether its queue has got more partitions, so that it is to be asked for anew."""
+        self.missed: Failed | None = None
+        """What a partition said that could not be asked: then nobody knows that there is nothing."""
 
 
 class Polls:
@@ -82,6 +84,7 @@ class Polls:
             )
             return
         self._turn += 1
+        poll.missed = None
         order = [(self._turn + n) % count for n in range(count)]
         self._take_next(now, poll, definition, order)
 
@@ -119,10 +122,12 @@ class Polls:
         def got(now: Now, answer: Message) -> None:
             empty = isinstance(answer, Delivered) and not answer.parts
             unavailable = isinstance(answer, Failed) and answer.retryable
+            if isinstance(answer, Failed) and answer.retryable:
+                poll.missed = answer
             if (empty or unavailable) and (rest or poll.deadline > now.run):
                 self._take_next(now, poll, definition, rest)
             else:
-                self._delivered(now, poll, answer)
+                self._delivered(now, poll, poll.missed if empty and poll.missed else answer)
 
         self._fanout.ask(now, poll.session, poll.number, definition, index, message, got)
 

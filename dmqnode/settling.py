@@ -45,6 +45,7 @@ def nack(
 
     Arguments:
         dead_letter: move them to the dead-letter queue instead, with `reason`.
+        again: this repeats a nack whose answer was lost; what the delivery has no more was given back.
 
     A nack cannot be repeated message by message as an ack can, for what was given back is stale.
     So of a range all are given back or none: whoever is refused can ask again for each.
@@ -56,12 +57,12 @@ def nack(
         raise Refused(
             "this queue has no dead-letter queue; set one with: dmq queue set NAME --dead-letter QUEUE"
         )
-    held = partition.holds.count(delivery, log, low, low + count)
-    if held < count:
-        _stale(partition, delivery, log, low, count, count - held, again=again)
+    missing = count - partition.holds.count(delivery, log, low, low + count)
+    if missing and not (again and _given_back(partition, log, low, count, missing, dead_letter=dead_letter)):
+        _stale(partition, delivery, log, low, count, missing, again=again)
         return
     segments = partition.holds.settle(delivery, log, low, low + count)
-    partition.counters.nacked += count
+    partition.counters.nacked += count - missing
     if dead_letter:
         partition.exhaust(segments, reason or "refused by the consumer")
     else:
@@ -94,6 +95,22 @@ def take_back(partition: Partition, delivery: int, log: LogId, low: int, count: 
         segment.attempt -= 1
     if segments:
         partition.holds.delay(-math.inf, segments)
+
+
+def _given_back(
+    partition: Partition, log_id: LogId, low: int, count: int, missing: int, *, dead_letter: bool
+) -> bool:
+    """Tell whether what a delivery has no more is where a nack would bring it.
+
+    To others, that is, whoever gave it back: the nack before, or the end of its visibility.
+    """
+    log = partition.logs.get(log_id)
+    if log is None:
+        return log_id in partition.closed
+    if not dead_letter:
+        return low + count <= log.end
+    dead = log.dead.ranges.overlap(low, low + count)
+    return dead + partition.exhausted.count(log_id, low, low + count) >= missing
 
 
 def _stale(

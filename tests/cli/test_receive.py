@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from typing import Any, cast
 
 import pytest
 
+from cli import receive
 from tests.cli.program import DEADLINE, Counts, Dmq, Start, until
 
 
@@ -165,3 +167,32 @@ def test_a_closed_pipe_loses_nothing(dmq: Dmq, queue: str, process: Start, count
     assert len(head.stdout) == 1001
     assert (ran.code, ran.err) == (0, "")
     assert counts(queue) in ((999, 0, 0), (1000, 0, 0)), "at most what head has printed"
+
+
+class Late:
+    """A client whose messages are with their leader only when it has been asked for a while."""
+
+    def __init__(self, hints: list[int], answers: list[list[object]]) -> None:
+        self.hints = hints
+        self.answers = answers
+
+    def receive(self, queue: str, **options: object) -> list[object]:
+        return self.answers.pop(0)
+
+    def status(self) -> dict[str, object]:
+        return {"overview": {"hints": self.hints.pop(0)}}
+
+
+@pytest.mark.parametrize(
+    ("all_", "patience", "comes"), [(True, 10.0, True), (True, 0.0, False), (False, 10.0, False)]
+)
+def test_all_is_not_over_while_messages_are_on_their_way_to_their_leader(
+    monkeypatch: pytest.MonkeyPatch, all_: bool, patience: float, comes: bool
+) -> None:
+    monkeypatch.setattr(receive, "DEBTS_WAIT", patience)
+    client: Any = Late([3, 3, 0], [[], [], ["message"], []])
+    wanted = receive.Wanted(None, wait=0.0, follow=False, visibility=None, all_=all_)
+    receiver = receive._Receiver(cast(Any, None), client, "q", wanted, lines=False, keep=False)
+    assert receiver._next() == (["message"] if comes else None)
+    if comes:
+        assert receiver._next() is None

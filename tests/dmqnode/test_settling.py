@@ -102,3 +102,32 @@ def test_a_repeated_ack_takes_what_is_dead_for_done(world: World) -> None:
     assert world.ask(Ack(held(message, 0, 5))) == Settled([])
     assert world.ask(Ack(held(message, 0, 5), True)) == Settled([])
     assert world.ask(Ack(held(message, 0, 5))) != Settled([])
+
+
+def test_a_repeated_nack_takes_what_is_with_others_for_given_back(world: World) -> None:
+    message = taken(world)[0]
+    assert world.ask(Nack(held(message, 0, 2), 60.0, False, "")) == Settled([])
+    assert world.ask(Nack(held(message, 0, 2), 60.0, False, "", True)) == Settled([])
+    assert world.ask(Nack(held(message, 0, 2), 60.0, False, "")) != Settled([])
+    assert world.ask(Ack(held(message, 2, 1))) == Settled([])
+    assert world.ask(Nack(held(message, 0, 4), 0.0, False, "", True)) == Settled([])
+    assert world.broker.counters.nacked == 3
+    assert world.bodies() == [b"3"]  # 0 and 1 wait for their delay, 2 is acked, 4 is held
+    assert world.ask(Nack(held(message, 4, 9), 0.0, False, "", True)) != Settled([])
+
+
+def test_a_repeated_nack_to_the_dead_letter_queue_is_done_only_if_they_went_there(world: World) -> None:
+    world.ask(SetQueue("q", {"max_attempts": 9, "dead_letter": "dead"}))
+    message = taken(world)[0]
+    assert world.ask(Nack(held(message, 0, 2), 0.0, True, "")) == Settled([])
+    assert world.ask(Nack(held(message, 0, 2), 0.0, True, "", True)) == Settled([])
+    assert world.ask(Nack(held(message, 2, 1), 0.0, False, "")) == Settled([])
+    assert world.ask(Nack(held(message, 2, 1), 0.0, True, "", True)) != Settled([])
+
+
+def test_a_repeated_extend_holds_on(world: World) -> None:
+    message = taken(world)[0]
+    for _ in range(2):
+        assert world.ask(Extend(held(message, 0, 5), 100.0)) == Settled([])
+    world.pass_time(99)
+    assert world.bodies() == []

@@ -1,0 +1,101 @@
+"""Receives from queues of several partitions: asked in turn, then watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dmqnode.clock import Now
+from dmqnode.messages import Delivered, Done, Failed, Message, Receive
+from dmqnode.polls import Polls
+from tests.dmqnode.answering import delivered
+
+EMPTY = Delivered("q#0", 30.0, [])
+NOBODY = Failed("unavailable", "no node leads this partition", True)
+
+
+class World:
+    """A front end whose leaders answer as the test says; `asked` are the requests under way."""
+
+    def __init__(self, partitions: int) -> None:
+        self.now = Now(10.0, 0)
+        self.asked: list[tuple[int, Receive, Callable[[Now, Message], None]]] = []
+        self.replies: list[Message] = []
+        self.definition: Any = SimpleNamespace(
+            name="q", id=b"Q" * 8, settings=SimpleNamespace(partitions=partitions)
+        )
+        clustering: Any = SimpleNamespace(
+            stopping=False, front=SimpleNamespace(cancel=lambda now, session, number: None)
+        )
+        self.polls = Polls(self, clustering)  # type: ignore[arg-type]
+
+    def ask(
+        self, now: Now, session: int, number: int, definition: Any, index: int, message: Receive, then: Any
+    ) -> None:
+        self.asked.append((index, message, then))
+
+    def reply(self, session: int, number: int, answer: Message) -> None:
+        self.replies.append(answer)
+
+    def receive(self, wait: float) -> None:
+        self.polls.receive(self.now, 1, 1, Receive("q", 10, 1000, wait, None), self.definition)
+
+    def answer(self, message: Message, at: int = 0) -> int:
+        """Answer a request that is under way; return of which partition it was."""
+        index, _, then = self.asked.pop(at)
+        then(self.now, message)
+        return index
+
+
+def test_partitions_are_asked_in_turn_until_one_has_something() -> None:
+    world = World(3)
+    world.receive(0.0)
+    first = world.answer(EMPTY)
+    second = world.answer(delivered(b"x"))
+    assert first != second
+    (answer,) = world.replies
+    assert isinstance(answer, Delivered)
+    assert (answer.queue, len(answer.parts)) == ("q", 1)
+    world.receive(0.0)
+    assert world.asked[0][0] != first  # another is the first to be asked
+
+
+def test_empty_is_said_only_by_those_who_were_asked() -> None:
+    world = World(2)
+    world.receive(0.0)
+    world.answer(EMPTY)
+    world.answer(EMPTY)
+    assert world.replies == [Delivered("q", 30.0, [])]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_partition_that_nobody_leads_is_not_taken_for_empty(first: bool) -> None:
+    world = World(2)
+    world.receive(0.0)
+    for answer in (NOBODY, EMPTY) if first else (EMPTY, NOBODY):
+        world.answer(answer)
+    assert world.replies == [NOBODY]
+
+
+def test_what_another_partition_has_is_delivered_though_one_has_no_leader() -> None:
+    world = World(2)
+    world.receive(0.0)
+    world.answer(NOBODY)
+    world.answer(delivered(b"x"))
+    (answer,) = world.replies
+    assert isinstance(answer, Delivered)
+
+
+def test_who_waits_watches_all_and_asks_the_first_that_has_something() -> None:
+    world = World(2)
+    world.receive(5.0)
+    world.answer(EMPTY)
+    world.answer(EMPTY)
+    assert [(r.max_messages, r.wait) for _, r, _ in world.asked] == [(0, 5.0)] * 2
+    woken = world.answer(Done(1), at=1)
+    assert world.answer(EMPTY) != woken  # the other's watch, given up
+    assert world.answer(delivered(b"x")) == woken
+    assert len(world.replies) == 1
