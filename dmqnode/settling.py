@@ -129,4 +129,6 @@ def _stale(
         raise StaleReceipt(f"{which}: already acked, expired or moved; nothing is left to do")
     if partition.holds.has(delivery):
         raise StaleReceipt(f"{which}: no longer held by this delivery; receive again")
-    raise StaleReceipt(f"{which}: its visibility ended, and it is or will be delivered again; receive again")
+    raise StaleReceipt(
+        f"{which}: given back, or its visibility ended; it is or will be delivered again: receive again"
+    )

@@ -1,0 +1,98 @@
+"""What may be in the way of a node's start, and how it is said."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+import trio
+
+from dmqnode import process
+from dmqnode.errors import DMQError, UsageError
+from dmqnode.process import CannotStart
+from storage.errors import StorageError
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("box", "box"), ("box.example.org", "box"), ("my_box", "my-box"), ("-", "node"), ("é" * 3, "node")],
+)
+def test_the_name_of_the_host_is_made_a_name_of_a_node(
+    monkeypatch: pytest.MonkeyPatch, host: str, name: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    assert process._name_of_host() == name
+
+
+@pytest.mark.parametrize(
+    ("listens", "reached"),
+    [
+        ("127.0.0.1:7367", "127.0.0.1:7367"),
+        ("0.0.0.0:7367", "box:7367"),
+        ("[::]:7367", "box:7367"),
+        ("[::1]:7367", "[::1]:7367"),
+    ],
+)
+def test_who_listens_everywhere_is_reached_at_the_hosts_name(
+    monkeypatch: pytest.MonkeyPatch, listens: str, reached: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "box")
+    assert process._reachable(listens) == reached
+
+
+async def test_a_free_port_is_taken_and_told() -> None:
+    async with process._listening("127.0.0.1:0") as listeners:
+        assert len(listeners) == 1
+        address = process._address_of(listeners)
+        assert address.startswith("127.0.0.1:")
+        assert not address.endswith(":0")
+        with pytest.raises(CannotStart, match="another program does, perhaps a node"):
+            async with process._listening(address):
+                pass
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1:7367", "nowhere.invalid:7367"])
+async def test_an_address_of_others_cannot_be_listened_at(address: str) -> None:
+    with pytest.raises(UsageError, match="cannot listen on"):
+        async with process._listening(address):
+            pass
+
+
+def test_what_the_system_says_behind_trios_error_is_found() -> None:
+    outer = OSError("all failed")
+    outer.__cause__ = ExceptionGroup("", [OSError(errno.EACCES, "no")])
+    error = process._refused("h:1", outer)
+    assert isinstance(error, CannotStart)
+    assert "Permission denied" in str(error)
+
+
+def test_a_group_with_one_known_cause_is_that_cause() -> None:
+    known, bug = DMQError("a sentence"), ValueError("a bug")
+    inner = BaseExceptionGroup("", [known])
+    assert process._single(BaseExceptionGroup("", [inner])) is known
+    failed = StorageError("the disk")
+    assert process._single(BaseExceptionGroup("", [failed])) is failed
+    both = BaseExceptionGroup("", [known, bug])
+    assert process._single(both) is both
+
+
+async def test_waiting_to_join_ends_with_the_signal(autojump_clock: trio.testing.MockClock) -> None:
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        async def signalled() -> None:
+            await trio.sleep(5)
+            stop.set()
+
+        nursery.start_soon(signalled)
+        assert await process._until_stopped(stop, trio.sleep_forever) is None
+        assert trio.current_time() == 5
+
+
+async def test_what_was_settled_is_returned() -> None:
+    async def settle() -> str:
+        await trio.lowlevel.checkpoint()
+        return "membership"
+
+    assert await process._until_stopped(trio.Event(), settle) == "membership"  # type: ignore[arg-type,comparison-overlap]
