@@ -71,6 +71,7 @@ def cluster_status(node: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]
         "members": len(states),
         "alive": states.count("alive"),
         **{name: overview[name] for name in _COUNTED},
+        "moving": overview["moving"],
         "healthy": bool(overview["healthy"]) and states.count("alive") == len(states),
     }
 

@@ -115,6 +115,7 @@ _PARTITIONS = (
     ("PARTITION", lambda p: p["index"]),
     ("LEADER", lambda p: p["leader"]),
     ("HOMES", lambda p: ",".join(p["homes"])),
+    ("LEASE", lambda p: p["lease"]),
     ("READY", lambda p: p["ready"]),
     ("DELAYED", lambda p: p["delayed"]),
     ("IN-FLIGHT", lambda p: p["in_flight"]),

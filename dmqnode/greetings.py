@@ -23,6 +23,8 @@ class StateIs(Message, tag=115):
     hints: int
     set_aside: int
     healthy: bool
+    moving: int = 0
+    """Partitions led that are on their way to other homes."""
 
 
 # --- who is there, as gossip has it ----------------------------------------------------------------------

@@ -80,7 +80,7 @@ class Overview:
 
     def _own(self, nonce: int) -> StateIs:
         clustering, broker = self._clustering, self._broker
-        led, lacking = [], []
+        led, lacking, moving = [], [], 0
         for stream in clustering.cluster.streams:
             if not clustering.cluster.leads(stream.partition):
                 continue
@@ -89,6 +89,7 @@ class Overview:
                 led.append(stream.partition)
             wanted = clustering.wanted(stream.partition)
             complete = {f.node for f in stream.followers.values() if f.complete} | {clustering.me}
+            moving += set(stream.record().members) != set(wanted)
             homes = stream.record().new
             whole = len(complete & set(homes)) >= len(wanted)
             if not whole or clustering.hosted.missing(stream.partition):
@@ -100,6 +101,7 @@ class Overview:
             clustering.debts.count,
             broker.surroundings.set_aside,
             not broker.counters.lost,
+            moving,
         )
 
     def _sum(self, asking: _Asking) -> Fields:
@@ -108,13 +110,16 @@ class Overview:
         led = {p for s in states for p in _cut(s.led)}
         lacking = {p for s in states for p in _cut(s.under_replicated)}
         leaderless = partitions = 0
+        moving = sum(s.moving for s in states)
         for id_, members in self._partitions():
             partitions += 1
             if id_ in led:
                 continue
             alive = [n for n in members if clustering.reachable(n)]
             leaderless += 2 * len(alive) <= len(members)
-            if len(alive) < len(clustering.wanted(id_)):
+            wanted = clustering.wanted(id_)
+            moving += set(members) != set(wanted)
+            if len(alive) < len(wanted):
                 lacking.add(id_)
         nodes = clustering.rosters.current.nodes
         alive = [n for n in nodes if clustering.reachable(n)]
@@ -130,6 +135,7 @@ class Overview:
             "members": len(nodes),
             "alive": len(alive),
             **figures,
+            "moving": moving,
             "healthy": well and not any(v for k, v in figures.items() if k != "partitions"),
         }
 

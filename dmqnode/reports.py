@@ -144,6 +144,7 @@ class Reports:
                     "index": int.from_bytes(partition.id[8:], "big"),
                     "leader": self._broker.config.name,
                     "homes": self._homes(partition),
+                    "lease": self._lease(partition),
                     "logs": len(partition.logs),
                     "ready": ready,
                     "delayed": delayed,
@@ -171,6 +172,12 @@ class Reports:
             "holders": holders,
             "partitions": partitions,
         }
+
+    def _lease(self, partition: Partition) -> int | None:
+        """Return the number of the lease under which a partition is led; without others there is none."""
+        clustering = self._broker.clustering
+        streams = () if clustering is None else clustering.cluster.streams
+        return next((stream.number.n for stream in streams if stream.partition == partition.id), None)
 
     def _homes(self, partition: Partition) -> list[str]:
         clustering = self._broker.clustering
@@ -270,7 +277,7 @@ class Reports:
         clustering = self._broker.clustering
         if clustering is None:
             counted = ("partitions", "leaderless", "under_replicated", "hints", "set_aside", "healthy")
-            overview = {"members": 1, "alive": 1, **{name: status[name] for name in counted}}
+            overview = {"members": 1, "alive": 1, "moving": 0, **{name: status[name] for name in counted}}
             self._reply(session, number, Report({**status, "overview": overview}))
             return
         status["homes"] = clustering.overview.homes_here()

@@ -30,6 +30,7 @@ def test_status(dmq: Dmq) -> None:
         "under_replicated",
         "hints",
         "set_aside",
+        "moving",
         "healthy",
     ]
     assert (found["cluster"], found["members"], found["alive"], found["healthy"]) == ("dmq", 1, 1, True)
@@ -43,6 +44,7 @@ def test_a_cluster_is_healthy_when_all_are_alive() -> None:
         "under_replicated": 0,
         "hints": 0,
         "set_aside": 0,
+        "moving": 0,
         "healthy": True,
     }
     seen = {"cluster": "c", "members": [{"state": "alive"}, {"state": "dead"}]}

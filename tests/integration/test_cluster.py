@@ -359,5 +359,6 @@ def test_a_queue_gets_more_partitions_under_load(three: list[NodeProcess]) -> No
         partitions = client.explain("q")["partitions"]
         assert [p["index"] for p in partitions] == [0, 1, 2, 3]
         assert all(set(p["homes"]) == {"n1", "n2", "n3"} for p in partitions)
+        assert all(p["lease"] > 0 for p in partitions)
         assert sum(p["logs"] > 0 for p in partitions) > 1, "the new ones are not used"
         assert client.queue("q")["first_partitions"] == 1
