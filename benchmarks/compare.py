@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import statistics
 import sys
@@ -215,7 +216,7 @@ def main() -> None:
         if "single" in args.parts:
             comparison.single(os.urandom(sizes[0]))
         for size in sizes if "bulk" in args.parts else ():
-            fewer = max(1000, args.messages * 100 // max(100, size))
+            fewer = round(args.messages / math.sqrt(max(1, size / sizes[0])))
             comparison.bulk(size, fewer, "" if size == sizes[0] else f" {size} B")
         if args.waiting:
             comparison.waiting(args.waiting, os.urandom(sizes[0]))

@@ -11,6 +11,7 @@ from dmqnode.errors import ProtocolError
 from dmqnode.logs import say_rarely
 from dmqnode.messages import Browse, Delivered, Explain, GetQueue, Goodbye, ListQueues, Message
 from dmqnode.peerlink import PEER_MAGIC
+from dmqnode.sockets import receive
 
 if TYPE_CHECKING:
     from dmqnode.doors import Doors
@@ -139,17 +140,9 @@ class ConnectionSession:
         """Read until the end; return whether what waits to be written should be."""
         connection = self._connection
         while True:
-            data = None
-            with trio.move_on_at(connection.next_deadline()):
-                data = await self._receive()
-            if data == b"" or self._doors.stood_still:
+            data = await receive(self._stream, READ_SIZE)
+            if not data or self._doors.stood_still:
                 return False
-            if data is None:
-                connection.tick(trio.current_time())
-                if connection.closed:
-                    return False
-                self._wake.set()
-                continue
             if self._head is not None:
                 data = self._head + data
                 if PEER_MAGIC.startswith(data[: len(PEER_MAGIC)]):
@@ -167,6 +160,7 @@ class ConnectionSession:
                 return True
             if self._number is None and connection.hello is not None and not connection.closed:
                 self._number = self._node.open_session(connection.hello, self)
+                self._wake.set()  # another deadline holds now
             self._doors.partly_read(self, connection.partial_bytes)
             await self._hand_over(requests)
             if connection.pending_bytes:
@@ -194,12 +188,6 @@ class ConnectionSession:
             ready.append(request)
         node.receive(number, ready)
 
-    async def _receive(self) -> bytes:
-        try:
-            return bytes(await self._stream.receive_some(READ_SIZE))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
-
     @property
     def _client(self) -> str:
         return self._connection.hello.client if self._connection.hello is not None else "unknown"
@@ -220,8 +208,13 @@ class ConnectionSession:
             if not data:
                 if self._closing:
                     return None
+                # A deadline for every read would cost more than the read.
                 self._wake = trio.Event()
-                await self._wake.wait()
+                with trio.move_on_at(self._connection.next_deadline()):
+                    await self._wake.wait()
+                self._connection.tick(trio.current_time())
+                if self._connection.closed and not self._connection.pending_bytes:
+                    return self._scope.cancel()
                 continue
             self._leaving = len(data)
             try:
@@ -261,5 +254,5 @@ class ConnectionSession:
                 await self._stream.send_eof()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-            while left > 0 and (data := await self._receive()):
+            while left > 0 and (data := await receive(self._stream, READ_SIZE)):
                 left -= len(data)
