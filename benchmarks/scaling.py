@@ -1,0 +1,198 @@
+"""What dmq's figures depend on: python benchmarks/scaling.py [PART]...
+
+    nodes       nodes (1, 3, 5) and partitions (1, 4, 16): processor time of a node for a message stays flat
+    backlog     messages that wait (0, 1 million, 10 million): throughput stays within 20 %
+    queues      1,000 queues in use at once beside one: within a factor of 2
+    processes   `dmq send` and `dmq receive` as whole processes, beside others that are installed
+    lines       `dmq send --lines` and `dmq receive --all` in MB/s, beside cat
+
+One machine's cores are shared by all nodes here: look at the processor time, not at the wall clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import trio
+from brokers import QUEUE, cpu_seconds
+from trio_broker import ROOT, Dmq
+
+import dmqnode
+
+BODY = os.urandom(100)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@contextmanager
+def running(nodes: int = 3, partitions: int = 1) -> Iterator[Dmq]:
+    """Run a cluster for as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="dmq-scaling-") as directory:
+        broker = Dmq(Path(directory), nodes, partitions)
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.stop()
+
+
+def nodes(args: argparse.Namespace) -> None:
+    """Throughput and processor time by nodes and partitions."""
+    print(
+        f"\n{'nodes':>6}{'partitions':>12}{'stream/s':>12}{'drain/s':>12}{'CPU µs per message and node':>30}"
+    )
+    for many in (1, 3, 5):
+        for partitions in (1, 4, 16):
+            with running(many, partitions) as broker:
+                rates, used = [], []
+                for _ in range(args.rounds):
+                    begun = cpu_seconds(broker.pids)
+                    rates.append((broker.stream(args.messages, BODY), broker.drain(args.messages)))
+                    used.append((cpu_seconds(broker.pids) - begun) / args.messages / many * 1e6)
+            stream, drain = (statistics.median(rate) for rate in zip(*rates))
+            cpu = statistics.median(used)
+            print(f"{many:>6}{partitions:>12}{stream:>12,.0f}{drain:>12,.0f}{cpu:>30.2f}", flush=True)
+
+
+def backlog(args: argparse.Namespace) -> None:
+    """Throughput by what waits."""
+    print(f"\n{'waiting':>12}{'stream/s':>12}{'drain/s':>12}{'one by one, p50 ms':>20}")
+    with running() as broker:
+        there = 0
+        for wanted in (0, args.backlog // 10, args.backlog):
+            broker.stream(wanted - there, BODY)
+            there = wanted
+            rates = [
+                (broker.stream(args.messages, BODY), broker.drain(args.messages)) for _ in range(args.rounds)
+            ]
+            stream, drain = (statistics.median(rate) for rate in zip(*rates))
+            _, taken = broker.singles(1, 1.0, BODY)
+            there += len(taken) + 1
+            one = statistics.median(taken) * 1e3
+            print(f"{wanted:>12,}{stream:>12,.0f}{drain:>12,.0f}{one:>20.2f}", flush=True)
+
+
+def queues(args: argparse.Namespace) -> None:
+    """Many queues in use beside one."""
+    with running() as broker:
+        names = [f"queue-{number}" for number in range(args.queues)]
+
+        async def make(client: dmqnode.Client) -> None:
+            limit = trio.CapacityLimiter(32)
+
+            async def one(name: str) -> None:
+                async with limit:
+                    await client.create_queue(name)
+                    await client.send(name, BODY)
+
+            async with trio.open_nursery() as nursery:
+                for name in names:
+                    nursery.start_soon(one, name)
+
+        async def send(client: dmqnode.Client, chosen: list[str]) -> float:
+            left = iter(range(args.singles))
+            begun = time.perf_counter()
+
+            async def worker(at: int) -> None:
+                for number in left:
+                    await client.send(chosen[(at + number) % len(chosen)], BODY)
+
+            async with trio.open_nursery() as nursery:
+                for at in range(64):
+                    nursery.start_soon(worker, at)
+            return args.singles / (time.perf_counter() - begun)
+
+        broker.run(make)
+        print(f"\n{'queues in use':>14}{'64 at once, /s':>16}{'CPU µs per message':>20}")
+        for chosen in ([QUEUE], names):
+            rates, used = [], []
+            for _ in range(args.rounds):
+                begun = cpu_seconds(broker.pids)
+                rates.append(broker.run(lambda client, chosen=chosen: send(client, chosen)))
+                used.append((cpu_seconds(broker.pids) - begun) / args.singles * 1e6)
+            median, cpu = statistics.median(rates), statistics.median(used)
+            print(f"{len(chosen):>14,}{median:>16,.0f}{cpu:>20.1f}", flush=True)
+
+
+def processes(args: argparse.Namespace) -> None:
+    """Whole processes."""
+    with running() as broker:
+        dmq = [sys.executable, "-m", "cli.main", "--node", broker.addresses[0]]
+        commands = {
+            "python -c pass": [sys.executable, "-c", "pass"],
+            "dmq send": [*dmq, "send", QUEUE, "hello"],
+            "dmq receive": [*dmq, "receive", QUEUE],
+        }
+        if shutil.which("redis-cli"):
+            commands["redis-cli (no server)"] = ["redis-cli", "--version"]
+        if shutil.which("aws"):
+            commands["aws --version"] = ["aws", "--version"]
+        print(f"\n{'process':<24}{'median ms':>12}")
+        for name, command in commands.items():
+            taken = []
+            for _ in range(4 * args.rounds):
+                begun = time.perf_counter()
+                subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                taken.append(time.perf_counter() - begun)
+            print(f"{name:<24}{statistics.median(taken) * 1e3:>12.1f}", flush=True)
+
+
+def lines(args: argparse.Namespace) -> None:
+    """Lines through a pipe."""
+    with running() as broker, tempfile.TemporaryDirectory() as place:
+        dmq = [sys.executable, "-m", "cli.main", "--node", broker.addresses[0]]
+        text = Path(place) / "lines"
+        text.write_text(f"{'x' * 99}\n" * args.messages)
+        size = text.stat().st_size / 1e6
+        print(f"\n{args.messages:,} lines, {size:.0f} MB{'MB/s':>20}")
+        for name, command in {
+            "cat": ["cat"],
+            "dmq send --lines": [*dmq, "send", QUEUE, "--lines", "--quiet"],
+            "dmq receive --all": [*dmq, "receive", QUEUE, "--all", "--lines"],
+        }.items():
+            begun = time.perf_counter()
+            with text.open("rb") as given, (Path(place) / "out").open("wb") as out:
+                subprocess.run(command, env=ENVIRONMENT, stdin=given, stdout=out, check=True)
+            print(f"{name:<32}{size / (time.perf_counter() - begun):>12.1f}", flush=True)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "nodes": nodes,
+    "backlog": backlog,
+    "queues": queues,
+    "processes": processes,
+    "lines": lines,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What dmq's figures depend on.")
+    parser.add_argument("parts", nargs="*", help=f"some of: {', '.join(PARTS)} (all)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each; the median is told (5)")
+    parser.add_argument("--messages", type=int, default=200_000, help="of each round (200000)")
+    parser.add_argument("--singles", type=int, default=20_000, help="sent one by one (20000)")
+    parser.add_argument("--backlog", type=int, default=10_000_000, help="messages that wait (10000000)")
+    parser.add_argument("--queues", type=int, default=1000, help="in use at once (1000)")
+    args = parser.parse_args()
+    if wrong := [part for part in args.parts if part not in PARTS]:
+        parser.error(f"there is no {wrong[0]!r}; there are {', '.join(PARTS)}")
+    for part in args.parts or PARTS:
+        PARTS[part](args)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
