@@ -17,9 +17,11 @@ from dmqnode.addresses import Dialling
 from dmqnode.asking import Asking
 from dmqnode.client import Client, Message
 from dmqnode.errors import DMQError, PartlyFailed, Refused, StaleReceipt, Unavailable, Unknown
+from dmqnode.leaders import Leaders
 from dmqnode.line import Line
 from dmqnode.link import Link
-from dmqnode.messages import Hello
+from dmqnode.messages import LEADS, Hello
+from dmqnode.routes import Routes
 from dmqnode.wire import MAX_FRAME
 
 if TYPE_CHECKING:
@@ -33,11 +35,14 @@ QUEUES = {"plain": {}, "wide": {"partitions": 3}}
 
 
 def client_of(world: World, host: str, addresses: list[str], timeout: float = TIMEOUT) -> Client:
-    """Return a new client on a host that no fault concerns."""
+    """Return a new client on a host that no fault concerns; half of them go to leaders themselves."""
     rng = random.Random(world.rng.getrandbits(64))
-    hello = Hello(1, 1, host, "", [], MAX_FRAME, None)
-    core = Asking(Link(hello, Dialling(addresses, rng.random)), rng.randbytes(16), timeout, rng.random)
-    return Client(Line(core, partial(world.net.dial, host)))
+    direct = rng.random() < 0.5
+    hello = Hello(1, 1, host, "", [LEADS] if direct else [], MAX_FRAME, None)
+    producer = rng.randbytes(16)
+    link = Link(hello, Dialling(addresses, rng.random))
+    routes = Routes(link, Leaders(producer) if direct else None, rng.random, guarded=False)
+    return Client(Line(Asking(routes, producer, timeout, rng.random), partial(world.net.dial, host)))
 
 
 class Errands:
