@@ -108,6 +108,7 @@ class Node:
             services.start_soon(self._keep_time)
             await self._measure()
             services.start_soon(self._measure_for_ever)
+            services.start_soon(self._notice_standing_still)
             self.broker.registry.load(self.now())
             self.perform()
             await self._loaded.wait()
@@ -322,11 +323,15 @@ class Node:
                 self.broker.tick(self.now())
                 self.perform()
 
+    async def _notice_standing_still(self) -> None:
+        while True:  # waits for nothing else: a slow disk is no standstill
+            if self.doors.beat(self.now()):
+                self.belonging.peers.hang_up("this process stood still")
+            await trio.sleep(1)
+
     async def _measure_for_ever(self) -> None:
         while True:
             await trio.sleep(1)
-            if self.doors.beat(self.now()):
-                self.belonging.peers.hang_up("this process stood still")
             await self._measure()
             self.doors.shed_stalled()
 
