@@ -21,6 +21,8 @@ from tests.processes import ROOT
 
 QUIET = 1.0
 """Seconds in which the last writes of a cluster that has nothing to do get to all copies."""
+DAMAGES = ("damage", "damage+kill", "power", "power-all", "disk-fails", "short")
+"""Classes after which something may be kept aside: files are damaged, or end in noise."""
 REPEATS_NOTHING = ("none", "rolling")
 """Classes in which nothing is delivered twice (P4)."""
 LATE = 15.0
@@ -116,6 +118,8 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
     verdict = judge(ledger, clock_error=site.clock_error)
     verdict.stuck += stuck
     verdict.counters += unwell or site.heal()
+    if site.set_aside and plan.kind not in DAMAGES:
+        verdict.counters.append(f"{site.set_aside} set aside, and nothing was damaged")
     first = _compare(site, QUIET)
     if first:
         # What one side learns only when it asks again, it has learnt after a restart and a while.
@@ -125,6 +129,7 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
     if plan.kind in REPEATS_NOTHING and verdict.repeated:
         outcome.broken["repeated"] = [f"{verdict.repeated} deliveries"]
     outcome.counts = {name: getattr(verdict, name) for name in verdict.COUNTED}
+    outcome.counts["set_aside"] = site.set_aside
     outcome.counts["alike_late"] = bool(first) and not verdict.unlike
     outcome.notes = first
     for event in site.events:

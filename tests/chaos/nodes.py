@@ -144,13 +144,23 @@ def overview(nodes: list[ChaosNode]) -> dict[str, Any]:
         return {}
 
 
+def _well(found: dict[str, Any]) -> bool:
+    """Whether nothing is wrong but that damaged files are kept until somebody has looked at them."""
+    if not found:
+        return False
+    kept = found["set_aside"] > 0
+    return found["healthy"] or (
+        kept and not (found["leaderless"] or found["under_replicated"] or found["hints"])
+    )
+
+
 def until_healthy(nodes: list[ChaosNode], seconds: float) -> dict[str, Any]:
     """Wait until every node says that all of them are there and have their copies; return what they say."""
     deadline = time.monotonic() + seconds
     while True:
         found = [overview([node]) for node in nodes]
-        if all(f and f["healthy"] and f["members"] == f["alive"] == len(nodes) for f in found):
+        if all(_well(f) and f["members"] == f["alive"] == len(nodes) for f in found):
             return found[0]
         if time.monotonic() > deadline:
-            return next((f for f in found if not f or not f["healthy"] or f["alive"] < len(nodes)), {})
+            return next((f for f in found if not _well(f) or f["alive"] < len(nodes)), {})
         time.sleep(0.1)

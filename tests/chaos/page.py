@@ -86,7 +86,7 @@ def page(outcomes: Sequence[Outcome], title: str) -> str:
     )
 
 
-COLUMNS = ("stored", "refused", "unknown", "recovered", "delivered", "repeated", "alike_late")
+COLUMNS = ("stored", "refused", "unknown", "recovered", "delivered", "repeated", "set_aside", "alike_late")
 
 
 def _section(outcome: Outcome) -> str:

@@ -59,6 +59,8 @@ class Site:
         self.events: list[Event] = []
         self.clock_error = 0.0
         """The largest step of a wall clock so far, seconds."""
+        self.set_aside = 0
+        """Damaged records and files that nodes keep until somebody has looked at them."""
         self.nodes: list[ChaosNode] = []
         self.ended: list[ChaosNode] = []
         """Nodes that are no members any more."""
@@ -190,7 +192,10 @@ class Site:
             else:
                 node.restart()
         found = until_healthy(self.nodes, self.patience)
-        return [] if found.get("healthy") else [str(found or "nobody answers")]
+        self.set_aside = max(self.set_aside, found.get("set_aside", 0))
+        well = found and found["members"] == found["alive"] == len(self.nodes)
+        well = well and not (found["leaderless"] or found["under_replicated"] or found["hints"])
+        return [] if well else [str(found or "nobody answers")]
 
     def keep(self, target: Path) -> None:
         """Copy logs and stores to where they outlive the run."""
