@@ -78,7 +78,7 @@ class Ask:
     where: NodeId | None = None
     tries: int = 0
     risky: bool = False
-    """It may have been done already: it was under way when a connection broke."""
+    """It may have been done already: it, or what it repeats, was under way when a connection broke."""
     cancelled: bool = False
 
 
@@ -123,6 +123,8 @@ class FrontEnd:
         ask = Ask(
             self._tickets, session, number, partition, first, message, then, now.run + patience, now.run
         )
+        # What repeats a request whose answer was lost was perhaps done by that one.
+        ask.risky = isinstance(message, Ack | Nack) and message.again
         self._asks[ask.ticket] = ask
         self._by_client.setdefault((session, number), {})[ask.ticket] = None
         if len(self._asks) > MAX_PARKED:

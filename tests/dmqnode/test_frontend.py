@@ -74,6 +74,14 @@ def test_what_was_under_way_when_its_leader_was_lost_may_be_done(message: Messag
 
 
 @pytest.mark.parametrize(
+    "message", [Ack(HELD, True), Nack(HELD, 0.0, False, "", True)], ids=lambda m: type(m).__name__
+)
+def test_what_repeats_a_request_without_an_answer_may_be_done_by_that_one(message: Message) -> None:
+    answer = outcome(message, under_way=False)
+    assert (answer.code, answer.stored) == ("unknown", "unknown")
+
+
+@pytest.mark.parametrize(
     "message", [Ack(HELD), Receive("q", 1, 1000, 0.0, None)], ids=lambda m: type(m).__name__
 )
 def test_what_never_left_was_not_done(message: Message) -> None:
