@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Do all runs; write the report after each, so that an interrupted campaign has one, too."""
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and end all nodes
     classes = [name for name in args.classes.split(",") if name] or list(CLASSES)
     if unknown := [name for name in classes if name not in CLASSES | PARTS]:
         print(f"there are no classes {unknown}; there are {', '.join(CLASSES)}", file=sys.stderr)
