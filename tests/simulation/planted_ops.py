@@ -46,14 +46,9 @@ def a_purge_kills_what_is_read_only(patch: Patch) -> None:
     patch.setattr(Partition, "purge", purge)
 
 
-def moves_write_no_intent(patch: Patch) -> None:
-    """N3"""
-    patch.setattr(Holds, "give_up", lambda self, reason, to, segments: None)
-
-
 def what_moves_dies_first(patch: Patch) -> None:
     """N3: the original is marked dead before the other queue has it."""
-    original = crossings.Crossings._send
+    original = crossings.Crossings.send
 
     def send(self: Any, now: Now, queue: str, rows: Any, then: Any) -> None:
         then(now, Stored([], 0))
@@ -61,7 +56,7 @@ def what_moves_dies_first(patch: Patch) -> None:
             now, 0.5, lambda now: original(self, now, queue, rows, lambda now, answer: None)
         )
 
-    patch.setattr(crossings.Crossings, "_send", send)
+    patch.setattr(crossings.Crossings, "send", send)
 
 
 def moves_are_not_recognised(patch: Patch) -> None:
