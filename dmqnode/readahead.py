@@ -106,7 +106,9 @@ class ReadAhead:
             if stored is None or stored.end <= at:
                 last = first
                 continue
-            self._missing(log, at, first)
+            if self._missing(log, at, first):
+                log.cursor, log.aligned = at, False
+                return
             at = max(at, first)
             pieces = log.open_pieces(at, stored.end)
             if pieces:
@@ -115,14 +117,12 @@ class ReadAhead:
             if not self._partition.ready.roomy:
                 more = True
                 break
-        if not more:
-            self._missing(log, at, end)
-            at = max(at, end)
-        elif at == cursor and last >= at:
-            # Nothing of a whole page means anything: go on behind it all the same.
-            self._missing(log, at, last + 1)
-            at = last + 1
-        log.cursor = at
+        # If nothing of a whole page means anything, go on behind it all the same.
+        up_to = max(at, end) if not more else last + 1 if at == cursor and last >= at else at
+        if self._missing(log, at, up_to):
+            log.cursor, log.aligned = at, False
+            return
+        log.cursor = up_to
         log.aligned = more and (bool(rows.rows) or log.aligned)
 
     def _stored(self, log: Log, first: int, record: bytes) -> StoredBatch | None:
@@ -132,15 +132,20 @@ class ReadAhead:
             return None
         return StoredBatch(log, first, batch.count, size=len(record), sent_at=sent_at, due=due, batch=batch)
 
-    def _missing(self, log: Log, low: int, high: int) -> None:
-        """Messages that live but have no readable record are lost here: say so, and go on."""
+    def _missing(self, log: Log, low: int, high: int) -> bool:
+        """Messages that live but have no readable record are lost here: say so, and go on.
+
+        Returns whether to wait until another home has brought them: nothing may come out of order.
+        """
+        pieces = log.open_pieces(low, high) if low < high else []
         if self._partition.replicated:
-            for a, b in log.open_pieces(low, high) if low < high else ():
+            for a, b in pieces:
                 log.gaps.add(a, b)
-            return
-        for a, b in log.open_pieces(low, high) if low < high else ():
+            return bool(pieces) and self._partition.settings.ordering == "fifo"
+        for a, b in pieces:
             nowhere = StoredBatch(log, a, b - a, size=0, sent_at=0, due=0, batch=None)
             self._partition.counters.lost += self._partition.kill([Segment(nowhere, a, b)])
+        return False
 
     # --- what comes again ------------------------------------------------------------------------
 
@@ -183,6 +188,10 @@ class ReadAhead:
             partition.holds.release(segment)
             if segment.group is not None:
                 partition.ready.groups.free(segment.group)
+        if segments and partition.settings.ordering == "fifo":
+            # Until another home has brought it, nothing behind it may come out.
+            for log, low in partition.ready.clear(again=False).items():
+                log.rewind(low)
 
     # --- delayed messages ------------------------------------------------------------------------
 

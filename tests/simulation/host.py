@@ -25,9 +25,9 @@ from dmqnode.reads import Read
 from dmqnode.records import Identity
 from dmqnode.roster import ROSTER_KEY, Member, decode, encode
 from storage.errors import StorageError
-from storage.faults import Faults
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
+from tests.simulation.damage import Rot
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -50,7 +50,7 @@ class Host:
         self.world = world
         self.me: NodeId = member.node
         self.name = member.name
-        self.faults = Faults(rng=random.Random(world.rng.getrandbits(32)))
+        self.faults = Rot(rng=random.Random(world.rng.getrandbits(32)), damage=world.ledger.damage)
         self.store = MemoryStore(self.faults)
         self.disk_delay = (0.0002, 0.002)
         self.up = False

@@ -10,20 +10,16 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.batch import parse
-from dmqnode.ids import LogId, NodeId, PartitionId
-from dmqnode.keys import PartitionKeys
+from dmqnode.ids import LogId, NodeId
 from dmqnode.messages import Delivered, Part, Stored
-from dmqnode.records import decode_batch
 from dmqnode.roster import quorum
-from storage.records import unseal
+from tests.simulation.damage import Damage, holds
 from tests.simulation.fates import Fates
-from tests.simulation.likeness import peek
 from tests.simulation.plan import QueuePlan
 from tests.simulation.sent import AROUND, MARGIN, Broken, Hold, Sent
 
 if TYPE_CHECKING:
     from dmqnode.partition import Collected
-    from storage.memory import MemoryStore
     from tests.simulation.host import Host
     from tests.simulation.world import World
 
@@ -40,6 +36,7 @@ class Ledger:
         self._groups: dict[tuple[str, str], list[Sent]] = {}
         self.counts: Counter[str] = Counter()
         self.fates = Fates(world, self)
+        self.damage = Damage(world)
 
     # --- disturbances --------------------------------------------------------------------------------
 
@@ -97,6 +94,7 @@ class Ledger:
             message.stored_at = self._world.now
             self._name(message, id_)
         self.counts["stored"] += len(sent)
+        self.damage.look([m.number for m in sent])
 
     def unknown(self, sent: list[Sent]) -> None:
         """Nobody knows what became of a send."""
@@ -316,8 +314,8 @@ class Ledger:
     # --- the end -------------------------------------------------------------------------------------
 
     def _left(self) -> list[Sent]:
-        waiting = [m for m in self.messages if m.outcome == "stored" and m.acked_at < 0]
-        return [m for m in waiting if not self._gone(m) and not self.fates.may_be_over(m)]
+        left = [m for m in self.messages if m.outcome == "stored" and m.acked_at < 0 and not self._gone(m)]
+        return [m for m in left if not (self.fates.may_be_over(m) or m.number in self.damage.destroyed)]
 
     def _gone(self, message: Sent) -> bool:
         """Whether an ack whose answer was lost has settled a message."""
@@ -369,20 +367,3 @@ class Ledger:
         lines.append(f"seed {world.seed} at {world.now:.4f}: {world.plan}")
         lines.append(f"counts {dict(self.counts)}")
         raise Broken("\n".join([*lines, world.story(about)]))
-
-
-def holds(store: MemoryStore, partition: PartitionId, log: LogId, seq: int) -> bool:
-    """Whether a message would survive a power cut on this disk, in its place or as a debt."""
-    keys = PartitionKeys.of(partition)
-    found = peek(store).scan(keys.batch(log, 0), keys.batch(log, seq) + b"\x00", limit=1, reverse=True)
-    if found.damaged:
-        return True  # it was written, and damaged then
-    for row in found.rows:
-        if keys.first_seq(row.key) + decode_batch(row.value)[2].count <= seq:
-            return False
-        for undo in store._undo:
-            if row.key in undo:
-                before = undo[row.key]
-                return before is not None and unseal(row.key, before) == row.value
-        return True
-    return False

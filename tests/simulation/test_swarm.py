@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.plan import FAULTS, MORE_FAULTS, PLAIN, WIDE, Plan, draw_full_plan, draw_harsh
+from tests.simulation.plan import FAULTS, FIFO, MORE_FAULTS, PLAIN, WIDE, Plan, draw_full_plan, draw_harsh
 from tests.simulation.world import World
 
 
@@ -34,6 +34,14 @@ def test_promises_hold(seeds: range) -> None:
         counts += run(seed).ledger.counts
     assert counts["acked"] > 7 * len(seeds)
     assert counts["faults"] > len(seeds) // 8, "nothing went wrong"
+
+
+def test_what_is_damaged_on_every_disk_is_lost_and_nothing_else() -> None:
+    destroyed = 0
+    for seed in (4, 49, 50, 56):
+        plan = Plan(queues=(FIFO, WIDE), faults=("rot", "kill"), rate=0.4)
+        destroyed += len(run(seed, plan).ledger.damage.destroyed)
+    assert destroyed
 
 
 def test_nothing_is_delivered_twice_in_quiet_times() -> None:

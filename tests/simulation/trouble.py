@@ -34,6 +34,10 @@ class Trouble:
         if "flip" in plan.faults:
             # Of one node at a time: where every copy is damaged, nobody can bring it back.
             self._rng.choice(list(self._world.hosts.values())).faults.flip = 0.002
+        if "rot" in plan.faults:
+            # Of all at once: what is damaged on every home is lost, and nothing else is.
+            for host in self._world.hosts.values():
+                host.faults.flip, host.faults.batches_only = 0.1, True
         self._next()
 
     def _next(self) -> None:
