@@ -93,6 +93,7 @@ class Cluster:
         self.leases = Leases(me, self.grants, rng, self._mark)
         self.copies = Copies(self.grants, port)
         self.streams = Streams(me, port, least)
+        self.streams.filling.unreadable = hosting.unreadable
         self.takeovers = Takeovers(
             me,
             port,
@@ -321,7 +322,7 @@ class Cluster:
         """Return a home that has everything and could lead at once, the preferred first."""
         for stream in self.streams:
             if stream.partition == partition:
-                complete = {f.node for f in stream.followers.values() if f.complete}
+                complete = {f.node for f in stream.followers.values() if stream.complete(f)}
                 return next((n for n in stream.record().new if n in complete and self.may_lead(n)), None)
         return None
 
@@ -341,10 +342,11 @@ class Cluster:
 
     def _move(self, now: Now, stream: Stream, record: HomeSet) -> None:
         wanted = self._wanted(stream.partition) or record.new
-        complete = {f.node for f in stream.followers.values() if f.complete} | {self.me}
+        complete = {f.node for f in stream.followers.values() if stream.complete(f)} | {self.me}
         if set(wanted) != set(record.new):
             self.streams.refresh(stream, wanted)
-            if all(n in complete for n in wanted) and not self._hosting.missing(stream.partition):
+            whole = stream.nothing_but_missing(self._hosting.missing(stream.partition))
+            if whole and all(n in complete for n in wanted):
                 self.leases.propose(self._clock.fast, stream.partition, wanted)
             return
         preferred = wanted[0]

@@ -367,8 +367,7 @@ class Clustering:
         self.mender.step(now)
         self.hosted.look(now)
         self.rosters.seen(now, self.reachable)
-        limit = self._broker.config.dead_after / 2
-        self.cluster.grants.isolated = self.rosters.isolated(now, limit)
+        self.cluster.grants.isolated = self.rosters.isolated(now, self._broker.config.dead_after / 2)
         if self.cluster.leads(ROSTER):
             absent = self.rosters.overdue(now, self._broker.config.dead_after)
             if absent is not None:

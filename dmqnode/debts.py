@@ -206,7 +206,7 @@ class Debts:
             case Kept():
                 self._kept(now, sender, message.nonce)
             case Offer():
-                self._clustering.hosted.take_debts(now, sender, message)
+                self._clustering.hosted.taking.take(now, sender, message)
             case Taken():
                 self._put_back(message.partition)
                 self._forget(message.partition, message.taken)

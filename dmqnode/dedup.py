@@ -44,7 +44,7 @@ class Placed(NamedTuple):
 class Producer:
     """What is remembered of one producer."""
 
-    __slots__ = ("floor", "kept", "minute", "runs", "saved", "told")
+    __slots__ = ("floor", "inherited", "kept", "minute", "runs", "saved", "told")
 
     def __init__(self, minute: int) -> None:
         self.minute = minute
@@ -57,13 +57,26 @@ class Producer:
         """The settled sequences that came here: a stand-in may bring one of them once more."""
         self.kept: dict[int, Runs] = {}
         """Where sends went that a stand-in had taken in: another stand-in may have taken in the same."""
+        self.inherited: set[int] = set()
+        """Sends that an earlier leader took in: perhaps unanswered: a stand-in may have, too."""
 
-    def tell(self, sequence: int) -> None:
-        """The outcome of a send was told; that it came here is remembered."""
+    def settle(self, sequence: int) -> None:
+        """The outcome of a send was told; that it came here is remembered, and where, if that is not sure."""
+        runs = self.runs.pop(sequence)
+        if sequence in self.inherited:
+            self.inherited.discard(sequence)
+            self.keep(sequence, self.kept.get(sequence, runs))
+            return
         self.told.add(sequence, sequence + 1)
         while len(self.told) > MAX_TOLD:
             low, high = next(iter(self.told))
             self.told.remove(low, high)
+
+    def keep(self, sequence: int, runs: Runs) -> None:
+        """Remember where a send went that somebody else may bring once more."""
+        self.kept[sequence] = runs
+        if len(self.kept) > MAX_UNSETTLED:
+            del self.kept[next(iter(self.kept))]
 
 
 class Dedup:
@@ -120,6 +133,20 @@ class Dedup:
             known.kept.pop(sequence, None)
             self._dirty[producer] = None
 
+    def forget_places(self, log: LogId, low: int, high: int) -> None:
+        """Messages are lost: whoever repeats their sends sends anew."""
+
+        def lost(runs: Runs) -> bool:
+            return any(at == log and first < high and low < first + count for at, first, count in runs)
+
+        for producer, known in self._producers.items():
+            for found in (known.runs, known.kept):
+                for sequence in [n for n, runs in found.items() if lost(runs)]:
+                    del found[sequence]
+                    self._dirty[producer] = None
+        for name in [n for n, placed in self._names.items() if lost([(placed.log, placed.seq, 1)])]:
+            del self._names[name]
+
     def remember(
         self, minute: int, producer: bytes, sequence: int, floor: int, runs: Runs, *, kept: bool = False
     ) -> None:
@@ -135,12 +162,9 @@ class Dedup:
             known.floor = floor
             # They come in order, but for repetitions: what is settled stands in front.
             for settled in list(takewhile(lambda n: n < floor, known.runs)):
-                del known.runs[settled]
-                known.tell(settled)
+                known.settle(settled)
         if kept:
-            known.kept[sequence] = runs
-            if len(known.kept) > MAX_UNSETTLED:
-                del known.kept[next(iter(known.kept))]
+            known.keep(sequence, runs)
         else:
             known.runs[sequence] = runs
         self._dirty[producer] = None
@@ -221,9 +245,9 @@ class Dedup:
         for sequence, places in rest[1].items() if rest else ():
             known.kept[sequence] = [(LogId(a), b, c) for a, b, c in places]
         known.runs = dict(sorted(known.runs.items()))
+        known.inherited.update(known.runs)
         for sequence in list(takewhile(lambda n: n < known.floor, known.runs)):
-            del known.runs[sequence]
-            known.tell(sequence)
+            known.settle(sequence)
 
     def save(self, keys: PartitionKeys, ops: WriteBatch) -> None:
         """Write what changed since the last save."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from dmqnode.clock import Now
@@ -14,7 +14,7 @@ from dmqnode.pacing import Pacing
 from dmqnode.peer_messages import BatchRecord, Fill
 from dmqnode.port import Port
 from dmqnode.ranges import RangeSet
-from dmqnode.records import read_batch_head
+from dmqnode.whereabouts import dead, unread
 
 
 class Gap(NamedTuple):
@@ -36,6 +36,8 @@ class Filling:
     """
 
     def __init__(self, port: Port, streams: Mapping[PartitionId, Stream]) -> None:
+        self.unreadable: Callable[[Now, PartitionId, LogId, int, int], None] = lambda *found: None
+        """Called with messages that this node should hold and cannot read."""
         self._port = port
         self._streams = streams
         self._pacing = Pacing()
@@ -59,12 +61,18 @@ class Filling:
 
         def read(now: Now, result: tuple[list[BatchRecord], int]) -> None:
             batches, reached = result
-            if follower.stage is not Stage.FOLLOWING or self._streams.get(stream.partition) is not stream:
+            high = min(gap.high, reached)
+            follows = follower.stage is Stage.FOLLOWING and self._streams.get(stream.partition) is stream
+            if follows and (damaged := unread(stream, gap.log, gap.low, high, batches)) is not None:
+                # What cannot be read is lacking here, too; what was before it goes out.
+                self.unreadable(now, stream.partition, gap.log, *damaged)
+                high = damaged[0]
+            if not follows or high <= gap.low:
                 follower.filling = False
                 self._pacing.ends(now.run, turn)
                 return
-            live = [b for b in batches if not _dead(stream, gap.log, b)]
-            n, high = stream.number.n, min(gap.high, reached)
+            live = [b for b in batches if b.first < high and not dead(stream, gap.log, b)]
+            n = stream.number.n
             self._port.send(follower.node, Fill(stream.partition, n, gap.log, gap.low, high, live))
 
         self._port.read(now, read_batches(stream.keys, gap.log, gap.low, gap.high), read)
@@ -116,10 +124,3 @@ def next_gap(stream: Stream, follower: Follower) -> Gap | None:
             if low < log.durable:
                 return Gap(log_id, low, min(high, log.durable))
     return None
-
-
-def _dead(stream: Stream, log_id: LogId, batch: BatchRecord) -> bool:
-    log = stream.logs.get(log_id)
-    if log is None:
-        return True
-    return log.dead.ranges.covers(batch.first, batch.first + read_batch_head(batch.record)[1])

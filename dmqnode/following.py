@@ -93,11 +93,6 @@ class Follower:
         """(seq, bytes) of entries shipped and not confirmed."""
         self.under_way = 0
 
-    @property
-    def complete(self) -> bool:
-        """Whether this home has everything."""
-        return self.stage is Stage.FOLLOWING and not self.gaps
-
     def lack(self, lacks: Gaps) -> None:
         """An entry tells this home of messages that nobody has who follows."""
         if self.stage is not Stage.FOLLOWING:
@@ -107,6 +102,15 @@ class Follower:
             mine = self.gaps.setdefault(log, RangeSet())
             for low, high in missing:
                 mine.add(low, high)
+
+    def forget(self, voids: Gaps) -> None:
+        """Messages died that this home may lack: it need not have them."""
+        for log, died in voids.items():
+            if log in self.gaps:
+                for low, high in died:
+                    self.gaps[log].remove(low, high)
+                if not self.gaps[log].size:
+                    del self.gaps[log]
 
     def aligned(self, seq: int, gaps: Gaps) -> None:
         """This home follows now, and lacks `gaps` besides what later entries told it that it lacks."""
@@ -173,6 +177,8 @@ class Stream:
         """The last entry that is on this node's disk."""
         self.followers: dict[NodeId, Follower] = {}
         self.waiting: deque[Waiting] = deque()
+        self.missing: Gaps = {}
+        """What no home has, as far as anybody can tell: nobody waits for it."""
 
     def has(self, waiting: Waiting) -> bool:
         """Tell whether an entry, and the messages that it is about, are on this node's disk."""
@@ -191,4 +197,15 @@ class Stream:
 
     def missing_homes(self) -> list[NodeId]:
         """Return the homes that do not have everything."""
-        return [f.node for f in self.followers.values() if not f.complete]
+        return [f.node for f in self.followers.values() if not self.complete(f)]
+
+    def complete(self, follower: Follower) -> bool:
+        """Tell whether a home has everything that there is."""
+        return follower.stage is Stage.FOLLOWING and self.nothing_but_missing(follower.gaps)
+
+    def nothing_but_missing(self, gaps: Gaps) -> bool:
+        """Tell whether some gaps are of what no home has."""
+        return all(
+            log in self.missing and all(self.missing[log].covers(low, high) for low, high in ranges)
+            for log, ranges in gaps.items()
+        )

@@ -7,45 +7,33 @@ made known once enough homes have it; when the lease ends before that, its outco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.effects import Reply
 from dmqnode.errors import Refused, Unavailable, Unknown
-from dmqnode.following import Ranges
+from dmqnode.following import Ranges, Stream
 from dmqnode.frontend import NOT_LEADER
 from dmqnode.grants import NOBODY
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
 from dmqnode.log import Log
-from dmqnode.mending import (
-    adopt,
-    await_more,
-    fill,
-    filled,
-    gaps_of,
-    give_up,
-    give_up_for,
-    lack,
-    repeated,
-    take_debt,
-    void,
-)
+from dmqnode.mending import adopt, fill, filled, gaps_of, lack, void
 from dmqnode.messages import Message, Stored
+from dmqnode.missing import Missing
 from dmqnode.partition import Partition
-from dmqnode.peer_messages import BatchRecord, Debt, Offer, Taken
+from dmqnode.peer_messages import BatchRecord
 from dmqnode.pending import Shipment
 from dmqnode.port import Then
 from dmqnode.queue import Queue
 from dmqnode.queues import Definition
-from dmqnode.ranges import RangeSet
 from dmqnode.reads import Get, Procedure, Rows
 from dmqnode.records import read_batch_head
 from dmqnode.roster import RECORD, ROSTER
 from dmqnode.shards import renamed, shard_name
 from dmqnode.smallrows import Described, Gaps, encode_gaps, gaps_key
+from dmqnode.taking import Taking
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
@@ -63,6 +51,8 @@ class Hosted:
         self._serving: dict[PartitionId, None] = {}
         self._unanswered: dict[PartitionId, dict[int, Shipment]] = {}
         self._draining: dict[PartitionId, Then] = {}
+        self.absent = Missing(broker, clustering)
+        self.taking = Taking(broker, clustering)
 
     # --- opening -------------------------------------------------------------------------------------
 
@@ -139,9 +129,14 @@ class Hosted:
     def look(self, now: Now) -> None:
         """Look at the clocks of the others, and lead nothing while this one is wrong."""
         self._clustering.walls.look(now)
+        self.absent.step(now)
         cluster = self._clustering.cluster
         for partition in cluster.leads_all() if self._clustering.walls.off else ():
             cluster.hand_over(now, partition, cluster.successor(partition) or NOBODY)
+
+    def served(self, partition: PartitionId) -> Queue | None:
+        """Return the shard of a partition, if it is served here."""
+        return self.shards.get(partition) if partition in self._serving else None
 
     def serves(self, partition: PartitionId) -> bool:
         """Tell whether a partition is served here; its lease is looked at besides."""
@@ -230,11 +225,12 @@ class Hosted:
             for log, died in adopt(hosted, described).items():
                 for low, high in died:
                     void(hosted, log, low, high)
-            self._keep_gaps(hosted)
+            self.keep_gaps(hosted)
             self._broker.touched(now, hosted)
             self._broker.registry.delete_purged(now, hosted)
 
-    def _keep_gaps(self, hosted: Partition) -> None:
+    def keep_gaps(self, hosted: Partition) -> None:
+        """Write what a partition led here lacks."""
         ops = WriteBatch()
         ops.put(gaps_key(hosted.keys), encode_gaps(gaps_of(hosted)))
         self._broker.write_meta(ops, lambda now: None)
@@ -260,7 +256,7 @@ class Hosted:
                 if hosted.gone:
                     return
                 filled(now, hosted, log, batches)
-                self._keep_gaps(hosted)
+                self.keep_gaps(hosted)
                 self._broker.touched(now, hosted)
                 self._broker.registry.delete_purged(now, hosted)
                 self._broker.deliveries.serve(now, shard)
@@ -271,75 +267,34 @@ class Hosted:
                 ranges = tuple((log, b.first, b.first + read_batch_head(b.record)[1]) for b in batches)
                 self._clustering.replicate(now, partition, ops, brought, ranges)
 
-    def take_debts(self, now: Now, sender: NodeId, offer: Offer) -> None:
-        """A node hands over what it took in while nobody led; it may forget it once the homes have it.
-
-        What repeats a send that few homes hold so far is not taken before that has come about (C5).
-        """
-        partition = offer.partition
-        shard = self.shards.get(partition)
-        if shard is None or partition not in self._serving or not shard.partitions:
-            return  # it is offered again, to whoever leads then
-        (hosted,) = shard.partitions
-        ops, debts, repeats, relied = WriteBatch(), list[Debt](), list[Debt](), list[tuple[LogId, int, int]]()
-        for debt in offer.debts:
-            # One by one: what was taken in a moment ago is not safe yet.
-            ranges = self._first_of(hosted, debt)
-            if not ranges:
-                ops.extend(take_debt(now, hosted, debt))
-                debts.append(debt)
-            elif self._clustering.cluster.streams.spread(hosted.id, ranges):
-                repeats.append(debt)
-                relied += ranges
-        for log, end, owed in offer.owed:
-            await_more(hosted, log, end)
-            if log[: len(sender)] == sender:
-                give_up(hosted, log, end, RangeSet.decode(owed))
-        self._take(now, sender, shard, ops, debts)
-        if repeats:
-            # What they repeat must be safe for certain; then they die, and that is told.
-            safe = partial(self._repeats, sender=sender, shard=shard, debts=repeats)
-            self._clustering.replicate(now, partition, WriteBatch(), safe, relied=tuple(relied))
-
-    def _first_of(self, hosted: Partition, debt: Debt) -> Ranges:
-        """Return where that went which a debt repeats; if that is lost, the debt stands for it."""
-        ranges = tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
-        if ranges and self._clustering.cluster.streams.nowhere(hosted.id, ranges):
-            give_up_for(hosted, debt, ranges)
-            return ()
-        return ranges
-
-    def _repeats(self, now: Now, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
-        """What some debts repeat is on enough homes: they die."""
-        (hosted,) = shard.partitions
-        if hosted.gone:
-            return
-        ops = WriteBatch()
-        for debt in debts:
-            ops.extend(take_debt(now, hosted, debt))
-        self._take(now, sender, shard, ops, debts)
-
-    def _take(self, now: Now, sender: NodeId, shard: Queue, ops: WriteBatch, debts: list[Debt]) -> None:
-        (hosted,) = shard.partitions
-        self._keep_gaps(hosted)
+    def changed(self, now: Now, shard: Queue, hosted: Partition) -> None:
+        """Something of what is lacking died: others may go on."""
+        self.keep_gaps(hosted)
         self._broker.touched(now, hosted)
-        brought = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in debts)
-        taken = partial(self._taken, sender=sender, shard=shard, debts=debts)
-        self._clustering.replicate(now, hosted.id, ops, taken, brought)
+        self._broker.registry.delete_purged(now, hosted)
+        self._broker.deliveries.serve(now, shard)
 
-    def _taken(self, now: Now, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
-        """Enough homes have what debts brought: their keeper may forget them."""
-        (hosted,) = shard.partitions
-        if not hosted.gone:
-            for debt in debts:
-                filled(now, hosted, debt.log, [BatchRecord(debt.first, debt.record)])
-            self._keep_gaps(hosted)
-            self._broker.touched(now, hosted)
-            self._broker.registry.delete_purged(now, hosted)
-            self._broker.deliveries.serve(now, shard)
-            self._clustering.cluster.streams.look_again(now, hosted.id)
-            self._clustering.crossings.merging.look_again(now, hosted.id)
-        self._clustering.send(sender, Taken(hosted.id, [(d.log, d.first) for d in debts]))
+    def unblock(self, now: Now, stream: Stream, lost: Gaps) -> None:
+        """Answers that rely on what no home has would wait for ever: their outcome is unknown."""
+        for at, waiting in enumerate(stream.waiting):
+            if not any(log in lost and lost[log].overlap(low, high) for log, low, high in waiting.relied):
+                continue
+            shipment = self._unanswered.get(stream.partition, {}).get(waiting.seq)
+            if shipment is not None and shipment.collected is not None:
+                then = shipment.collected.then
+                repeated = [r for r in then if isinstance(r.message, Stored) and r.message.duplicates]
+                then[:] = [r for r in then if r not in repeated]
+                self._fail(repeated)
+            stream.waiting[at] = waiting._replace(relied=())
+        self._clustering.cluster.streams.look_again(now, stream.partition)
+
+    def unreadable(self, now: Now, partition: PartitionId, log: LogId, low: int, high: int) -> None:
+        """Messages that should be here cannot be read, as a home found that wanted them: they are lacking."""
+        shard = self.shards.get(partition)
+        for hosted in shard.partitions if shard is not None else ():
+            for a, b in hosted.logs[log].open_pieces(low, high):
+                hosted.logs[log].gaps.add(a, b)
+            self.keep_gaps(hosted)
 
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy led here lacks."""

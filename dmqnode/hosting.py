@@ -53,6 +53,9 @@ class Hosting(Protocol):
     ) -> None:
         """A home sent batches that this node, which leads, lacked; call `then` once they are in."""
 
+    def unreadable(self, now: Now, partition: PartitionId, log: LogId, low: int, high: int) -> None:
+        """Messages of a partition led here cannot be read: they are lacking."""
+
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy of a partition led here lacks."""
 

@@ -194,8 +194,7 @@ def _known(partition: Partition, debt: Debt) -> bool:
     """Tell whether a debt repeats another send; not whether the same debt was offered before."""
     if not debt.producer:
         return False
-    told = partition.dedup.told(debt.producer, debt.sequence)
-    return bool(repeated(partition, debt)) or (told and not _placed(partition, debt))
+    return bool(repeated(partition, debt)) or settled(partition, debt)
 
 
 def repeated(partition: Partition, debt: Debt) -> Runs:
@@ -203,6 +202,12 @@ def repeated(partition: Partition, debt: Debt) -> Runs:
     runs = _placed(partition, debt)
     mine = any(log == debt.log and first <= debt.first < first + count for log, first, count in runs)
     return [] if mine else runs
+
+
+def settled(partition: Partition, debt: Debt) -> bool:
+    """Tell whether a debt repeats a send whose outcome was told, so that it is forgotten where that went."""
+    told = bool(debt.producer) and partition.dedup.told(debt.producer, debt.sequence)
+    return told and not _placed(partition, debt)
 
 
 def _placed(partition: Partition, debt: Debt) -> Runs:
@@ -265,6 +270,14 @@ def await_more(partition: Partition, log_id: LogId, end: int) -> None:
         partition.lack(log, end)
         log.end = log.durable = end
         partition.touch()
+
+
+def lose(partition: Partition, lost: Gaps) -> None:
+    """No home has these messages, and nobody who may be asked: they die, and are not known any more."""
+    for log_id, ranges in lost.items():
+        for low, high in ranges if log_id in partition.logs else ():
+            _void(partition, partition.logs[log_id], low, high)
+            partition.dedup.forget_places(log_id, low, high)
 
 
 def give_up_for(partition: Partition, debt: Debt, lost: Ranges) -> None:

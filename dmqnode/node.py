@@ -72,6 +72,7 @@ class Node:
         self.broker = Broker(config, identity, self.now())
         self.broker.surroundings.address = address
         self.broker.surroundings.pid = os.getpid()
+        self.broker.surroundings.report = lambda text, found: say_rarely(text, found=found)
         self._sessions: dict[int, ConnectionSession | Own] = {}
         self.belonging = Belonging(
             self, membership, Member(identity.node, config.name, advertise or address, config.zone)

@@ -88,7 +88,7 @@ class Overview:
             if stream.partition != ROSTER:
                 led.append(stream.partition)
             wanted = clustering.wanted(stream.partition)
-            complete = {f.node for f in stream.followers.values() if f.complete} | {clustering.me}
+            complete = {f.node for f in stream.followers.values() if stream.complete(f)} | {clustering.me}
             moving += set(stream.record().members) != set(wanted)
             homes = stream.record().new
             whole = len(complete & set(homes)) >= len(wanted)

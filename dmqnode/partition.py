@@ -211,6 +211,7 @@ class Partition:
             stored = segment.stored
             log = stored.log
             killed += log.dead.add(segment.low, segment.high)
+            log.gaps.remove(segment.low, segment.high)
             log.taken.remove(segment.low, segment.high)
             self.holds.release(segment)
             if segment.group is not None:

@@ -146,6 +146,7 @@ class Reports:
                     "homes": self._homes(partition),
                     "lease": self._lease(partition),
                     "logs": len(partition.logs),
+                    "missing": self._missing(partition),
                     "ready": ready,
                     "delayed": delayed,
                     "in_flight": in_flight,
@@ -178,6 +179,10 @@ class Reports:
         clustering = self._broker.clustering
         streams = () if clustering is None else clustering.cluster.streams
         return next((stream.number.n for stream in streams if stream.partition == partition.id), None)
+
+    def _missing(self, partition: Partition) -> list[dict[str, object]]:
+        clustering = self._broker.clustering
+        return [] if clustering is None else clustering.hosted.absent.missing_of(partition.id)
 
     def _homes(self, partition: Partition) -> list[str]:
         clustering = self._broker.clustering

@@ -24,6 +24,7 @@ from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
 from dmqnode.smallrows import Gaps, Stale, decode_gaps, encode_rows, small_ranges
+from dmqnode.whereabouts import nowhere, spread, whole
 from storage.ops import WriteBatch
 
 ASK_AGAIN = 0.5
@@ -130,6 +131,7 @@ class Streams:
             else:
                 continue
             follower.lack(lacks)
+            follower.forget(voids or {})
             self._count(follower, entry)
         return stream.number, stream.seq
 
@@ -287,25 +289,17 @@ class Streams:
     def spread(self, partition: PartitionId, ranges: Ranges) -> bool:
         """Tell whether messages are on as many disks as a write needs."""
         stream = self._streams.get(partition)
-        if stream is None:
-            return False
-        logs = [(stream.logs.get(log), low, high) for log, low, high in ranges]
-        here = all(
-            log is None or (high <= log.durable and not log.gaps.overlap(low, high))
-            for log, low, high in logs
-        )
-        have = [self._me] if here else []
-        have += [f.node for f in stream.followers.values() if f.stage is Stage.FOLLOWING and f.holds(ranges)]
-        return stream.record().has_quorum(have, self._least())
+        return stream is not None and spread(stream, self._me, ranges, self._least())
+
+    def whole(self, partition: PartitionId, owed: Gaps) -> bool:
+        """Tell whether as many homes as a write needs have everything that there is, but for what is owed."""
+        stream = self._streams.get(partition)
+        return stream is not None and whole(stream, self._me, owed, self._least())
 
     def nowhere(self, partition: PartitionId, ranges: Ranges) -> bool:
         """Tell whether all homes follow and lack these messages: they do not exist any more."""
         stream = self._streams.get(partition)
-        if stream is None or any(f.stage is not Stage.FOLLOWING for f in stream.followers.values()):
-            return False
-        logs = [(stream.logs.get(log), low, high) for log, low, high in ranges]
-        lost = all(log is not None and log.gaps.covers(low, high) for log, low, high in logs)
-        return lost and not any(f.holds(ranges) for f in stream.followers.values())
+        return stream is not None and nowhere(stream, ranges)
 
     def on_filled(self, now: Now, sender: NodeId, filled: Filled) -> None:
         """A home has a page on disk."""

@@ -33,6 +33,10 @@ def _unknown(node: NodeId) -> str | None:
     return None
 
 
+def _silent(message: str, fields: dict[str, object]) -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Surroundings:
     """What the shell measures and the broker decides by."""
@@ -52,6 +56,8 @@ class Surroundings:
     """Returns which release each linked member runs."""
     gossip: Callable[[NodeId], str | None] = _unknown
     """Returns what gossip says of a member: alive, suspect or dead; None if it knows nothing of it."""
+    report: Callable[[str, dict[str, object]], None] = _silent
+    """Logs an event: a sentence without variables, and what varies."""
     left: bool = False
     """The node is no member any more."""
     notices: list[str] = field(default_factory=list)

@@ -26,13 +26,14 @@ class Rot(Faults):
     """A disk's faults that tell of every record that they damage."""
 
     damage: Damage
+    disk: bytes
     batches_only: bool = False
 
     def flip_bit(self, raw: bytes) -> bytes:
         """Damage a record."""
         if self.batches_only and not numbers_in(raw[CHECK_SIZE:]):
             return raw
-        self.damage.happened(raw)
+        self.damage.happened(raw, self.disk)
         return Faults.flip_bit(self, raw)
 
 
@@ -44,13 +45,15 @@ class Damage:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._harmed: set[int] = set()
+        self._harmed: dict[int, set[bytes]] = {}
+        """On which disks a copy of each message was damaged."""
         self.destroyed: set[int] = set()
 
-    def happened(self, raw: bytes) -> None:
+    def happened(self, raw: bytes, disk: bytes) -> None:
         """A record on a disk is damaged."""
         numbers = numbers_in(raw[CHECK_SIZE:])
-        self._harmed.update(numbers)
+        for number in numbers:
+            self._harmed.setdefault(number, set()).add(disk)
         self._world.after(0.0, lambda: self.look(numbers))
 
     def look(self, numbers: list[int]) -> None:
@@ -58,6 +61,15 @@ class Damage:
         stored = [n for n in numbers if n in self._harmed and self._is_stored(n)]
         if stored:
             self.destroyed |= set(stored) - numbers_on_disks(self._world)
+
+    def excuses(self, number: int) -> bool:
+        """Whether a message may be lost: its last copy was damaged, or those of two disks and none is left.
+
+        A third copy is deleted once two homes have confirmed theirs, and damage is silent.
+        """
+        if number in self.destroyed:
+            return True
+        return len(self._harmed.get(number, ())) > 1 and number not in numbers_on_disks(self._world)
 
     def _is_stored(self, number: int) -> bool:
         return self._world.ledger.messages[number].outcome == "stored"
@@ -67,8 +79,7 @@ def holds(store: MemoryStore, partition: PartitionId, log: LogId, seq: int) -> b
     """Whether a message would survive a power cut on this disk, in its place or as a debt."""
     keys = PartitionKeys.of(partition)
     found = peek(store).scan(keys.batch(log, 0), keys.batch(log, seq) + b"\x00", limit=1, reverse=True)
-    aside = keys.batch(log, 0)[:-8]
-    if found.damaged or any(key[:1] == b"\xff" and aside in key for key in store._keys):
+    if found.damaged:
         return True  # it was written, and damaged then
     for row in found.rows:
         if keys.first_seq(row.key) + decode_batch(row.value)[2].count <= seq:

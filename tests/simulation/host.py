@@ -50,7 +50,9 @@ class Host:
         self.world = world
         self.me: NodeId = member.node
         self.name = member.name
-        self.faults = Rot(rng=random.Random(world.rng.getrandbits(32)), damage=world.ledger.damage)
+        self.faults = Rot(
+            rng=random.Random(world.rng.getrandbits(32)), damage=world.ledger.damage, disk=self.me
+        )
         self.store = MemoryStore(self.faults)
         self.disk_delay = (0.0002, 0.002)
         self.up = False

@@ -226,7 +226,8 @@ class Ledger:
         for other in line:
             if other is message:
                 break
-            if other.outcome == "stored" and other.acking_at < 0 and not self.fates.may_be_over(other):
+            settled = other.outcome != "stored" or other.acking_at >= 0
+            if not (settled or self.fates.may_be_over(other) or self.damage.excuses(other.number)):
                 self._break("P9", "order", f"delivered before message {other.number} was settled", message)
         else:
             return
@@ -236,6 +237,8 @@ class Ledger:
 
     def _on_disks(self, host: Host, collected: Collected, stored: Stored) -> None:
         """Check P1 in the moment of the answer."""
+        if "rot" in self._world.plan.faults:
+            return  # what was damaged and set aside since is not there any more
         partition = collected.partition
         least = quorum(self._world.roster, self._world.plan.replicas, self._world.plan.write_quorum)
         for log_id, first, count in stored.runs:
@@ -315,7 +318,7 @@ class Ledger:
 
     def _left(self) -> list[Sent]:
         left = [m for m in self.messages if m.outcome == "stored" and m.acked_at < 0 and not self._gone(m)]
-        return [m for m in left if not (self.fates.may_be_over(m) or m.number in self.damage.destroyed)]
+        return [m for m in left if not (self.fates.may_be_over(m) or self.damage.excuses(m.number))]
 
     def _gone(self, message: Sent) -> bool:
         """Whether an ack whose answer was lost has settled a message."""

@@ -37,7 +37,7 @@ class Trouble:
         if "rot" in plan.faults:
             # Of all at once: what is damaged on every home is lost, and nothing else is.
             for host in self._world.hosts.values():
-                host.faults.flip, host.faults.batches_only = 0.1, True
+                host.faults.flip, host.faults.batches_only = 0.5, True
         self._next()
 
     def _next(self) -> None:

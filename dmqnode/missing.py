@@ -1,0 +1,144 @@
+"""Messages that no home of their partition has: every copy was damaged, or never came about.
+
+gap at the leader ──all homes follow, none has it──> certain for a while ──> missing: reported by number
+                                                     └─ nobody who could have it is away ──> lost: dead
+
+A gap that somebody may still fill, who is away or owes a debt, stays one; but what is missing on all homes
+alike holds up nothing: neither moves nor hand-overs nor, in a fifo queue, what is behind it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from dmqnode.clock import Now
+from dmqnode.following import Stream
+from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, message_id
+from dmqnode.mending import lose
+from dmqnode.ranges import RangeSet
+from dmqnode.smallrows import Gaps
+from dmqnode.whereabouts import nowhere_of, without
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+
+SURE = 30.0
+"""Seconds for which no home has a message, and all members answer, before it is given up."""
+SURE_SEALED = 1.0
+"""The same where nobody but homes takes messages in."""
+CLAIMED = 10.0
+"""Seconds for which to believe a node that it owes a batch."""
+BLOCKED = 2.0
+"""Seconds after which an answer does not wait any more for messages that no home has."""
+
+
+class _Seen(NamedTuple):
+    since: float
+    gaps: Gaps
+
+
+class Missing:
+    """Finds what no home has, and says so."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+        self._seen: dict[PartitionId, _Seen] = {}
+        self._claims: dict[PartitionId, dict[NodeId, _Seen]] = {}
+
+    def claimed(self, now: Now, partition: PartitionId, node: NodeId, gaps: Gaps) -> None:
+        """A node says what it owes of a partition."""
+        self._claims.setdefault(partition, {})[node] = _Seen(now.run, gaps)
+
+    def owed(self, now: Now, partition: PartitionId) -> Gaps:
+        """Return what others say that they owe."""
+        owed: Gaps = {}
+        for claim in self._claims.get(partition, {}).values():
+            for log, ranges in claim.gaps.items() if now.run - claim.since < CLAIMED else ():
+                for low, high in ranges:
+                    owed.setdefault(log, RangeSet()).add(low, high)
+        return owed
+
+    def step(self, now: Now) -> None:
+        """Look at all partitions that are led here."""
+        led: dict[PartitionId, None] = {}
+        for stream in self._clustering.cluster.streams:
+            led[stream.partition] = None
+            self._look(now, stream)
+        for known in (self._seen, self._claims):
+            for partition in [p for p in known if p not in led]:
+                del known[partition]
+
+    def _look(self, now: Now, stream: Stream) -> None:
+        partition, cluster = stream.partition, self._clustering.cluster
+        gaps = self._clustering.hosted.missing(partition)
+        nowhere = nowhere_of(stream, gaps) if gaps and cluster.leads(partition) else {}
+        stream.missing = in_both(stream.missing, nowhere)
+        seen = self._seen.get(partition)
+        still = {} if seen is None else in_both(seen.gaps, nowhere)
+        if seen is None or not still:
+            self._seen.pop(partition, None)
+            if nowhere:
+                self._seen[partition] = _Seen(now.run, nowhere)
+            return
+        self._seen[partition] = _Seen(seen.since, still)
+        if now.run - seen.since >= BLOCKED:
+            self._clustering.hosted.unblock(now, stream, still)
+        sealed = self._clustering.hosted.sealed(partition)
+        if now.run - seen.since < (SURE_SEALED if sealed else SURE):
+            return
+        del self._seen[partition]
+        if sealed or self._all_here(now):
+            self._give_up(now, stream, still)
+        else:
+            self._report("messages are missing: no home that answers has them", stream, still)
+            for log, ranges in still.items():
+                for low, high in ranges:
+                    stream.missing.setdefault(log, RangeSet()).add(low, high)
+
+    def _all_here(self, now: Now) -> bool:
+        """Tell whether every member has been there for so long that it would have shown what it has."""
+        clustering = self._clustering
+        since = [clustering.linked.get(n) for n in clustering.rosters.current.nodes if n != clustering.me]
+        return all(s is not None and now.run - s >= SURE for s in since)
+
+    def _give_up(self, now: Now, stream: Stream, gaps: Gaps) -> None:
+        lost = without(gaps, self.owed(now, stream.partition))
+        shard = self._clustering.hosted.shards.get(stream.partition)
+        if not lost or shard is None:
+            return
+        self._report("messages are lost: no home has them", stream, lost)
+        for hosted in shard.partitions:
+            lose(hosted, lost)
+            self._broker.counters.lost += sum(ranges.size for ranges in lost.values())
+            self._clustering.hosted.changed(now, shard, hosted)
+
+    def _report(self, message: str, stream: Stream, gaps: Gaps) -> None:
+        definition = self._broker.registry.definition_of(QueueId(stream.partition[:8]))
+        name = "" if definition is None else definition.name
+        for entry in listed(gaps):
+            self._broker.surroundings.report(message, {"queue": name, **entry})
+
+    def missing_of(self, partition: PartitionId) -> list[dict[str, object]]:
+        """Return what no home of a partition led here has, for people."""
+        streams = [s for s in self._clustering.cluster.streams if s.partition == partition]
+        return [entry for stream in streams for entry in listed(stream.missing)]
+
+
+def in_both(a: Gaps, b: Gaps) -> Gaps:
+    """Return what is in both."""
+    both = {
+        log: RangeSet(p for low, high in a[log] for p in b[log].within(low, high)) for log in a if log in b
+    }
+    return {log: ranges for log, ranges in both.items() if ranges.size}
+
+
+LISTED = 100
+"""Ranges that are told by number."""
+
+
+def listed(gaps: Gaps) -> list[dict[str, object]]:
+    """Return ranges of messages by number."""
+    ranges = [(log, low, high) for log, missing in gaps.items() for low, high in missing]
+    return [{"first": message_id(LogId(log), low), "count": high - low} for log, low, high in ranges[:LISTED]]

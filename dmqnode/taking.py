@@ -1,0 +1,114 @@
+"""The leader's side of debts: what others took in while nobody led comes home (C1, C4, C5).
+
+Offer ──> new: taken in, as one entry ──> enough homes have it ──> Taken: its keeper forgets it
+      ├─> repeats what is on enough homes for certain ──> dies ──> Taken
+      ├─> repeats what is lost ──> stands for it
+      └─> repeats what few homes hold so far: not answered, and offered again
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dmqnode.clock import Now
+from dmqnode.following import Ranges
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.mending import await_more, filled, give_up, give_up_for, repeated, settled, take_debt
+from dmqnode.partition import Partition
+from dmqnode.peer_messages import BatchRecord, Debt, Offer, Taken
+from dmqnode.queue import Queue
+from dmqnode.ranges import RangeSet
+from dmqnode.records import read_batch_head
+from storage.ops import WriteBatch
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+
+
+class Taking:
+    """Takes debts in."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+
+    def take(self, now: Now, sender: NodeId, offer: Offer) -> None:
+        """A node hands over what it took in while nobody led; it may forget it once the homes have it.
+
+        What repeats a send that few homes hold so far is not taken before that has come about (C5).
+        """
+        partition = offer.partition
+        shard = self._clustering.hosted.served(partition)
+        if shard is None or not shard.partitions:
+            return  # it is offered again, to whoever leads then
+        (hosted,) = shard.partitions
+        ops, debts, repeats, relied = WriteBatch(), list[Debt](), list[Debt](), list[tuple[LogId, int, int]]()
+        claims = {log: RangeSet.decode(owed) for log, _, owed in offer.owed}
+        self._clustering.hosted.absent.claimed(now, partition, sender, claims)
+        for debt in offer.debts:
+            # One by one: what was taken in a moment ago is not safe yet.
+            ranges = self._first_of(hosted, debt)
+            if not ranges and settled(hosted, debt) and not self._whole(now, partition):
+                continue  # where its first went is not known any more: it may be lacking
+            if not ranges:
+                ops.extend(take_debt(now, hosted, debt))
+                debts.append(debt)
+            elif self._clustering.cluster.streams.spread(hosted.id, ranges):
+                repeats.append(debt)
+                relied += ranges
+        for log, end, owed in offer.owed:
+            await_more(hosted, log, end)
+            if log[: len(sender)] == sender:
+                give_up(hosted, log, end, RangeSet.decode(owed))
+        self._take(now, sender, shard, ops, debts)
+        if repeats:
+            # What they repeat must be safe for certain; then they die, and that is told.
+            safe = partial(self._repeats, sender=sender, shard=shard, debts=repeats)
+            self._clustering.replicate(now, partition, WriteBatch(), safe, relied=tuple(relied))
+
+    def _whole(self, now: Now, partition: PartitionId) -> bool:
+        """Tell whether enough homes have everything but what is owed."""
+        owed = self._clustering.hosted.absent.owed(now, partition)
+        return self._clustering.cluster.streams.whole(partition, owed)
+
+    def _first_of(self, hosted: Partition, debt: Debt) -> Ranges:
+        """Return where that went which a debt repeats; if that is lost, the debt stands for it."""
+        ranges = tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
+        if ranges and self._clustering.cluster.streams.nowhere(hosted.id, ranges):
+            give_up_for(hosted, debt, ranges)
+            return ()
+        return ranges
+
+    def _repeats(self, now: Now, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
+        """What some debts repeat is on enough homes: they die."""
+        (hosted,) = shard.partitions
+        if hosted.gone:
+            return
+        ops = WriteBatch()
+        for debt in debts:
+            ops.extend(take_debt(now, hosted, debt))
+        self._take(now, sender, shard, ops, debts)
+
+    def _take(self, now: Now, sender: NodeId, shard: Queue, ops: WriteBatch, debts: list[Debt]) -> None:
+        (hosted,) = shard.partitions
+        self._clustering.hosted.keep_gaps(hosted)
+        self._broker.touched(now, hosted)
+        brought = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in debts)
+        taken = partial(self._taken, sender=sender, shard=shard, debts=debts)
+        self._clustering.replicate(now, hosted.id, ops, taken, brought)
+
+    def _taken(self, now: Now, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
+        """Enough homes have what debts brought: their keeper may forget them."""
+        (hosted,) = shard.partitions
+        if not hosted.gone:
+            for debt in debts:
+                filled(now, hosted, debt.log, [BatchRecord(debt.first, debt.record)])
+            self._clustering.hosted.keep_gaps(hosted)
+            self._broker.touched(now, hosted)
+            self._broker.registry.delete_purged(now, hosted)
+            self._broker.deliveries.serve(now, shard)
+            self._clustering.cluster.streams.look_again(now, hosted.id)
+            self._clustering.crossings.merging.look_again(now, hosted.id)
+        self._clustering.send(sender, Taken(hosted.id, [(d.log, d.first) for d in debts]))

@@ -1,0 +1,88 @@
+"""Which homes of a partition hold what, as its leader knows it."""
+
+from __future__ import annotations
+
+from dmqnode.following import Ranges, Stage, Stream
+from dmqnode.ids import LogId, NodeId
+from dmqnode.peer_messages import BatchRecord
+from dmqnode.ranges import RangeSet
+from dmqnode.records import read_batch_head
+from dmqnode.smallrows import Gaps
+
+
+def spread(stream: Stream, me: NodeId, ranges: Ranges, least: int) -> bool:
+    """Tell whether messages are on as many disks as a write needs."""
+    logs = [(stream.logs.get(log), low, high) for log, low, high in ranges]
+    here = all(
+        log is None or (high <= log.durable and not log.gaps.overlap(low, high)) for log, low, high in logs
+    )
+    have = [me] if here else []
+    have += [f.node for f in stream.followers.values() if f.stage is Stage.FOLLOWING and f.holds(ranges)]
+    return stream.record().has_quorum(have, least)
+
+
+def whole(stream: Stream, me: NodeId, owed: Gaps, least: int) -> bool:
+    """Tell whether as many homes as a write needs have everything that there is, but for what is owed."""
+    mine = {log.id: log.gaps for log in stream.logs.values() if log.gaps.size}
+    have = [me] if stream.nothing_but_missing(without(mine, owed)) else []
+    for follower in stream.followers.values():
+        left = without(follower.gaps, owed)
+        if follower.stage is Stage.FOLLOWING and stream.nothing_but_missing(left):
+            have.append(follower.node)
+    return stream.record().has_quorum(have, least)
+
+
+def nowhere(stream: Stream, ranges: Ranges) -> bool:
+    """Tell whether all homes follow and lack these messages: they do not exist any more."""
+    if any(f.stage is not Stage.FOLLOWING for f in stream.followers.values()):
+        return False
+    logs = [(stream.logs.get(log), low, high) for log, low, high in ranges]
+    lost = all(log is not None and log.gaps.covers(low, high) for log, low, high in logs)
+    return lost and not any(f.holds(ranges) for f in stream.followers.values())
+
+
+def nowhere_of(stream: Stream, gaps: Gaps) -> Gaps:
+    """Return what of the leader's gaps no home has; nothing, unless all homes say what they have."""
+    if any(f.stage is not Stage.FOLLOWING for f in stream.followers.values()):
+        return {}
+    found: Gaps = {}
+    for log, missing in gaps.items():
+        left = RangeSet(missing)
+        for follower in stream.followers.values():
+            for low, high in follower.gaps.get(log, RangeSet()).gaps(0, left.end):
+                left.remove(low, high)
+        if left.size:
+            found[log] = left
+    return found
+
+
+def without(gaps: Gaps, others: Gaps) -> Gaps:
+    """Return what is in `gaps` and not in `others`."""
+    left = {log: RangeSet(ranges) for log, ranges in gaps.items()}
+    for log, ranges in others.items():
+        for low, high in ranges if log in left else ():
+            left[log].remove(low, high)
+    return {log: ranges for log, ranges in left.items() if ranges.size}
+
+
+def unread(
+    stream: Stream, log_id: LogId, low: int, high: int, batches: list[BatchRecord]
+) -> tuple[int, int] | None:
+    """Return the first range that lives, should be here, and was not among what was read."""
+    log = stream.logs.get(log_id)
+    if log is None:
+        return None
+    found = RangeSet((b.first, b.first + read_batch_head(b.record)[1]) for b in batches)
+    for a, b in log.dead.ranges.gaps(low, high):
+        for c, d in log.gaps.gaps(a, b):
+            for missing in found.gaps(c, d):
+                return missing
+    return None
+
+
+def dead(stream: Stream, log_id: LogId, batch: BatchRecord) -> bool:
+    """Tell whether all messages of a batch are dead."""
+    log = stream.logs.get(log_id)
+    if log is None:
+        return True
+    return log.dead.ranges.covers(batch.first, batch.first + read_batch_head(batch.record)[1])
