@@ -26,6 +26,7 @@ from dmqnode.messages import Message
 from dmqnode.peer_messages import (
     Aligned,
     Claim,
+    Compared,
     Denied,
     Dropped,
     Fetch,
@@ -93,7 +94,7 @@ class Cluster:
         self.leases = Leases(me, self.grants, rng, self._mark)
         self.copies = Copies(self.grants, port)
         self.streams = Streams(me, port, least)
-        self.streams.filling.unreadable = hosting.unreadable
+        self.streams.filling.unreadable, self.streams.comparing.unlike = hosting.unreadable, self._unlike
         self.takeovers = Takeovers(
             me,
             port,
@@ -173,6 +174,11 @@ class Cluster:
         if lease is not None and lease.number.n == denied.n and highest > lease.number:
             self._outnumbered[denied.partition] = None
 
+    def _unlike(self, partition: PartitionId, node: NodeId) -> None:
+        """A home's records are not this node's: take the lease anew, and merge them."""
+        self._outnumbered[partition] = None
+        self._hosting.unlike(partition, node)
+
     def _succeed(self, now: Now, partition: PartitionId) -> None:
         """Another gives a lease up to this node, which has everything: take it."""
         promise = self.grants.find(partition)
@@ -187,6 +193,8 @@ class Cluster:
                 self.streams.on_aligned(now, sender, message)
             case Shipped():
                 self.streams.on_shipped(now, sender, message)
+            case Compared():
+                self.streams.on_compared(sender, message)
             case Unaligned():
                 self.streams.on_unaligned(sender, message.partition, message.n)
             case Filled():

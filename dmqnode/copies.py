@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dmqnode.clock import Now
+from dmqnode.comparing import digest_of
 from dmqnode.copying import (
     LACK,
     VOID,
@@ -36,6 +37,8 @@ from dmqnode.peer_messages import (
     Align,
     Aligned,
     BatchRecord,
+    Compare,
+    Compared,
     Denied,
     Dropped,
     Entry,
@@ -61,6 +64,7 @@ from dmqnode.smallrows import (
     encode_stamp,
     gaps_key,
     own_ranges,
+    small_ranges,
     stale_key,
     stamp_key,
 )
@@ -84,6 +88,8 @@ class Copy:
     gaps: Gaps = field(default_factory=dict)
     stale: Stale = field(default_factory=dict)
     """What is dead and being deleted."""
+    comparing: bool = False
+    """Whether its records are about to be read as they are: entries wait."""
     waiting: list[Entry] = field(default_factory=list)
 
 
@@ -156,11 +162,6 @@ class Copies:
         copy.stale = stale
         ops.put(stale_key(copy.keys), encode_gaps(stale))
 
-    @property
-    def lacking(self) -> int:
-        """How many messages the copies lack."""
-        return sum(missing.size for c in self._copies.values() for missing in c.gaps.values())
-
     # --- the crank -----------------------------------------------------------------------------------
 
     def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
@@ -173,6 +174,8 @@ class Copies:
             case Ship():
                 for entry in message.entries:
                     self._take_entry(now, sender, entry, sync=message.sync)
+            case Compare():
+                self._compare(now, sender, message)
             case Fetch():
                 self._fetch(now, sender, message)
             case Dropped():
@@ -211,7 +214,7 @@ class Copies:
         if self._refused(sender, partition, inspect.n):
             return
         copy = self._copy(partition)
-        copy.aligned, copy.aligning, copy.waiting = False, False, []
+        copy.aligned, copy.aligning, copy.comparing, copy.waiting = False, False, False, []
 
         def shown(now: Now, found: dict[bytes, bytes]) -> None:
             stamp, gaps, _, rows = split_own(copy.keys, found)
@@ -244,7 +247,7 @@ class Copies:
         describe(rows)  # what cannot be read must not reach the disk
         copy = self._copy(partition)
         copy.lease, copy.seq, copy.aligning, copy.aligned = number, align.seq, True, False
-        copy.waiting = []
+        copy.comparing, copy.waiting = False, []
 
         def found_own(now: Now, found: dict[bytes, bytes]) -> None:
             if not copy.aligning or copy.lease != number or self._refused(sender, partition, align.n):
@@ -255,12 +258,15 @@ class Copies:
             encoded = Blob(encode_gaps(copy.gaps))
             answer = Aligned(partition, align.n, align.seq, encoded)
             self._port.write(ops, lambda now: self._port.send(sender, answer))
-            waiting, copy.waiting = copy.waiting, []
-            for entry in waiting:
-                self._take_entry(now, sender, entry, sync=True)
+            self._take_waiting(now, copy, sender)
             self.delete(now, partition, stale, dead)
 
         self._port.boundary(own_ranges(copy.keys), found_own)
+
+    def _take_waiting(self, now: Now, copy: Copy, sender: NodeId) -> None:
+        waiting, copy.waiting = copy.waiting, []
+        for entry in waiting:
+            self._take_entry(now, sender, entry, sync=True)
 
     # --- following -----------------------------------------------------------------------------------
 
@@ -269,7 +275,8 @@ class Copies:
         if self._refused(sender, partition, entry.n):
             return
         copy = self._copies.get(partition)
-        if copy is not None and copy.aligning and copy.lease == number and len(copy.waiting) < MAX_WAITING:
+        waits = copy is not None and (copy.aligning or copy.comparing) and copy.lease == number
+        if copy is not None and waits and len(copy.waiting) < MAX_WAITING:
             copy.waiting.append(entry)
             return
         if copy is None or not copy.aligned or copy.lease != number or entry.seq > copy.seq + 1:
@@ -345,6 +352,24 @@ class Copies:
         self._close_gap(copy, fill.log, fill.low, fill.high, ops)
         answer = Filled(fill.partition, fill.n, fill.log, fill.low, fill.high)
         self._port.write(ops, lambda now: self._port.send(sender, answer))
+
+    def _compare(self, now: Now, sender: NodeId, compare: Compare) -> None:
+        """Say what the small records are at the entry that was taken in last."""
+        copy = self._copies.get(compare.partition)
+        at = (LeaseNumber(compare.n, sender), compare.seq)
+        if copy is None or not copy.aligned or copy.comparing or (copy.lease, copy.seq) != at:
+            return
+        copy.comparing = True
+
+        def mark() -> None:
+            if copy.comparing:
+                copy.comparing = False
+                self._take_waiting(now, copy, sender)
+
+        def read(now: Now, rows: dict[bytes, bytes]) -> None:
+            self._port.send(sender, Compared(compare.partition, compare.n, compare.seq, digest_of(rows)))
+
+        self._port.boundary(small_ranges(copy.keys), read, mark)
 
     # --- giving back ---------------------------------------------------------------------------------
 

@@ -195,6 +195,10 @@ class Stream:
         pieces = [(log, a, b) for log, low, high in relied for a, b in gaps[log].within(low, high)]
         return [(log, a, b) for log, a, b in pieces if _lacks(gaps[log], log, a, b, brought)]
 
+    def following(self) -> list[NodeId]:
+        """Return the homes that follow."""
+        return [f.node for f in self.followers.values() if f.stage is Stage.FOLLOWING]
+
     def missing_homes(self) -> list[NodeId]:
         """Return the homes that do not have everything."""
         return [f.node for f in self.followers.values() if not self.complete(f)]

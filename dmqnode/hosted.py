@@ -263,7 +263,9 @@ class Hosted:
                 self._clustering.cluster.streams.look_again(now, partition)
                 then(now)
 
-            if len(ops):
+            if not len(ops):
+                then(now)  # it came meanwhile: ask on
+            else:
                 ranges = tuple((log, b.first, b.first + read_batch_head(b.record)[1]) for b in batches)
                 self._clustering.replicate(now, partition, ops, brought, ranges)
 
@@ -295,6 +297,12 @@ class Hosted:
             for a, b in hosted.logs[log].open_pieces(low, high):
                 hosted.logs[log].gaps.add(a, b)
             self.keep_gaps(hosted)
+
+    def unlike(self, partition: PartitionId, node: NodeId) -> None:
+        """The small records of a home are not those of this node: say so."""
+        name = self._clustering.overview.name_of(node)
+        found: dict[str, object] = {"partition": partition.hex(), "home": name}
+        self._broker.surroundings.report("two copies of a partition differ; they are merged", found)
 
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy led here lacks."""

@@ -56,6 +56,9 @@ class Hosting(Protocol):
     def unreadable(self, now: Now, partition: PartitionId, log: LogId, low: int, high: int) -> None:
         """Messages of a partition led here cannot be read: they are lacking."""
 
+    def unlike(self, partition: PartitionId, node: NodeId) -> None:
+        """The small records of a home are not those of this node, which leads."""
+
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy of a partition led here lacks."""
 

@@ -39,6 +39,11 @@ def log_id(node: NodeId, boot: int, nonce: int, counter: int) -> LogId:
     return LogId(_LOG.pack(node, boot, nonce, counter))
 
 
+def acceptor_of(log: LogId) -> NodeId:
+    """Return the node that opened a log."""
+    return NodeId(log[:NODE_ID_SIZE])
+
+
 def partition_id(queue: QueueId, index: int) -> PartitionId:
     """Name partition `index` (0 … 65535) of a queue."""
     return PartitionId(queue + index.to_bytes(2, "big"))

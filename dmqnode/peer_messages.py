@@ -224,6 +224,23 @@ class Dropped(Message, tag=90):
     n: int
 
 
+class Compare(Message, tag=91):
+    """Does the receiver have the leader's small records, as they are after entry `seq`?"""
+
+    partition: PartitionId
+    n: int
+    seq: int
+
+
+class Compared(Message, tag=92):
+    """Answers Compare: a hash of the small records after entry `seq`."""
+
+    partition: PartitionId
+    n: int
+    seq: int
+    digest: bytes
+
+
 # --- requests that travel between nodes -----------------------------------------------------------------
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from dmqnode.clock import Now
+from dmqnode.comparing import Comparing
 from dmqnode.copying import encode_ops
 from dmqnode.filling import Filling
 from dmqnode.following import Follower, Ranges, Stage, Stream, Waiting
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Blob
-from dmqnode.peer_messages import Align, Aligned, Entry, Fill, Filled, Inspect, Ship, Shipped
+from dmqnode.peer_messages import Align, Aligned, Compared, Entry, Fill, Filled, Inspect, Ship, Shipped
 from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
@@ -51,6 +52,7 @@ class Streams:
         self._streams: dict[PartitionId, Stream] = {}
         self._outbox: dict[tuple[NodeId, bool], list[Entry]] = {}
         self.filling = Filling(port, self._streams)
+        self.comparing = Comparing(port, self._streams)
 
     def find(self, partition: PartitionId, n: int) -> Stream | None:
         """Return the stream of a partition if this node leads it with lease `n`."""
@@ -246,6 +248,12 @@ class Streams:
                 follower.confirmed = max(follower.confirmed, seq)
                 self._complete(now, stream)
 
+    def on_compared(self, sender: NodeId, compared: Compared) -> None:
+        """A home says whether it has this node's small records."""
+        stream = self.find(compared.partition, compared.n)
+        if stream is not None:
+            self.comparing.on_compared(stream, sender, compared)
+
     def on_unaligned(self, sender: NodeId, partition: PartitionId, n: int) -> None:
         """A home does not follow so far."""
         stream = self.find(partition, n)
@@ -272,6 +280,7 @@ class Streams:
                     follower.begin_again()
                 elif follower.stage is Stage.FOLLOWING:
                     self.filling.fill(now, stream, follower)
+        self.comparing.tick(now)
 
     # --- filling the gaps of a home ------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.following import Ranges
-from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.ids import LogId, NodeId, PartitionId, acceptor_of
 from dmqnode.mending import await_more, filled, give_up, give_up_for, repeated, settled, take_debt
 from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord, Debt, Offer, Taken
@@ -60,7 +60,7 @@ class Taking:
                 relied += ranges
         for log, end, owed in offer.owed:
             await_more(hosted, log, end)
-            if log[: len(sender)] == sender:
+            if acceptor_of(log) == sender:
                 give_up(hosted, log, end, RangeSet.decode(owed))
         self._take(now, sender, shard, ops, debts)
         if repeats:
