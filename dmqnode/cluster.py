@@ -94,7 +94,7 @@ class Cluster:
         self.leases = Leases(me, self.grants, rng, self._mark)
         self.copies = Copies(self.grants, port)
         self.streams = Streams(me, port, least)
-        self.streams.filling.unreadable, self.streams.comparing.unlike = hosting.unreadable, self._unlike
+        self.streams.filling.unreadable, self.streams.comparing.unlike = hosting.unreadable, hosting.unlike
         self.takeovers = Takeovers(
             me,
             port,
@@ -112,7 +112,7 @@ class Cluster:
         """To whom what is led here is being handed over, and until when at the latest."""
         self._told: dict[PartitionId, tuple[NodeId, float]] = {}
         """Who holds a lease as the homes say that have granted it, and until when to believe it."""
-        self._outnumbered: dict[PartitionId, None] = {}
+        self.outnumbered: dict[PartitionId, None] = {}
         """Partitions led here of which a home has promised a higher lease number."""
         self._fetching: dict[PartitionId, float] = {}
 
@@ -172,12 +172,7 @@ class Cluster:
         lease = self.leases.held(self._clock.fast, denied.partition)
         highest = LeaseNumber(denied.highest, NodeId(denied.highest_node))
         if lease is not None and lease.number.n == denied.n and highest > lease.number:
-            self._outnumbered[denied.partition] = None
-
-    def _unlike(self, partition: PartitionId, node: NodeId) -> None:
-        """A home's records are not this node's: take the lease anew, and merge them."""
-        self._outnumbered[partition] = None
-        self._hosting.unlike(partition, node)
+            self.outnumbered[denied.partition] = None
 
     def _succeed(self, now: Now, partition: PartitionId) -> None:
         """Another gives a lease up to this node, which has everything: take it."""
@@ -189,16 +184,8 @@ class Cluster:
         match message:
             case Summary():
                 self.takeovers.on_summary(now, sender, message)
-            case Aligned():
-                self.streams.on_aligned(now, sender, message)
-            case Shipped():
-                self.streams.on_shipped(now, sender, message)
-            case Compared():
-                self.streams.on_compared(sender, message)
-            case Unaligned():
-                self.streams.on_unaligned(sender, message.partition, message.n)
-            case Filled():
-                self.streams.on_filled(now, sender, message)
+            case Aligned() | Compared() | Filled() | Shipped() | Unaligned():
+                self.streams.hear(now, sender, message)
             case Fill():
                 stream = self.streams.find(message.partition, message.n)
                 if stream is not None:
@@ -301,7 +288,7 @@ class Cluster:
         if self.leaders.get(partition) == self.me:
             del self.leaders[partition]
         self._draining.pop(partition, None)
-        self._outnumbered.pop(partition, None)
+        self.outnumbered.pop(partition, None)
         self._fetching.pop(partition, None)
         self.takeovers.cancel(partition)
         self.copies.leave(partition)
@@ -343,7 +330,7 @@ class Cluster:
             if lease is None or not lease.serving or stream.partition in self._draining:
                 continue
             self._fetch_missing(now, stream)
-            if stream.partition in self._outnumbered:
+            if stream.partition in self.outnumbered:
                 self.hand_over(now, stream.partition, self.me)
             elif lease.proposal is None:
                 self._move(now, stream, lease.record)
@@ -404,6 +391,6 @@ class Cluster:
                 if follower.confirmed >= 0 and (lacking is None or lacking.first_gap(low) < high):
                     start = low if lacking is None else lacking.first_gap(low)
                     self._fetching[stream.partition] = now.run + 5.0
-                    n = stream.number.n
-                    self._port.send(follower.node, Fetch(stream.partition, n, log, start, high))
+                    fetch = Fetch(stream.partition, stream.number.n, log, start, high)
+                    self._port.send(follower.node, fetch)
                     return

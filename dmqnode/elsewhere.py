@@ -12,6 +12,8 @@ class Elsewhere:
     def __init__(self) -> None:
         self._lacks: dict[LogId, RangeSet] = {}
         self._voids: dict[LogId, RangeSet] = {}
+        self.coming: dict[tuple[LogId, int], None] = {}
+        """Debts (log, first seq) that are being taken in, and are not on enough homes yet."""
 
     def lack(self, log: LogId, low: int, high: int) -> None:
         """Messages belong to the partition from now on, and nobody who follows has them."""

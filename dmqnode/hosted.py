@@ -299,7 +299,8 @@ class Hosted:
             self.keep_gaps(hosted)
 
     def unlike(self, partition: PartitionId, node: NodeId) -> None:
-        """The small records of a home are not those of this node: say so."""
+        """The small records of a home are not those of this node: take the lease anew, so that they merge."""
+        self._clustering.cluster.outnumbered[partition] = None
         name = self._clustering.overview.name_of(node)
         found: dict[str, object] = {"partition": partition.hex(), "home": name}
         self._broker.surroundings.report("two copies of a partition differ; they are merged", found)

@@ -208,8 +208,7 @@ class Partition:
         """Mark messages dead, whoever had them; return how many."""
         killed = 0
         for segment in segments:
-            stored = segment.stored
-            log = stored.log
+            stored, log = segment.stored, segment.stored.log
             killed += log.dead.add(segment.low, segment.high)
             log.gaps.remove(segment.low, segment.high)
             log.taken.remove(segment.low, segment.high)

@@ -20,7 +20,18 @@ from dmqnode.following import Follower, Ranges, Stage, Stream, Waiting
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Blob
-from dmqnode.peer_messages import Align, Aligned, Compared, Entry, Fill, Filled, Inspect, Ship, Shipped
+from dmqnode.peer_messages import (
+    Align,
+    Aligned,
+    Compared,
+    Entry,
+    Fill,
+    Filled,
+    Inspect,
+    Ship,
+    Shipped,
+    Unaligned,
+)
 from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
@@ -222,6 +233,22 @@ class Streams:
                 self._port.send(node, Ship(True, entries))
 
         self._port.boundary(small_ranges(stream.keys), read, mark)
+
+    def hear(
+        self, now: Now, sender: NodeId, message: Aligned | Compared | Filled | Shipped | Unaligned
+    ) -> None:
+        """Take in what a home that follows says.  Errors: ProtocolError."""
+        match message:
+            case Aligned():
+                self.on_aligned(now, sender, message)
+            case Compared():
+                self.on_compared(sender, message)
+            case Filled():
+                self.on_filled(now, sender, message)
+            case Shipped():
+                self.on_shipped(now, sender, message)
+            case Unaligned():
+                self.on_unaligned(sender, message.partition, message.n)
 
     def on_aligned(self, now: Now, sender: NodeId, aligned: Aligned) -> None:
         """A home follows now.  Errors: ProtocolError."""

@@ -54,8 +54,9 @@ class Taking:
                 continue  # where its first went is not known any more: it may be lacking
             if not ranges:
                 ops.extend(take_debt(now, hosted, debt))
+                hosted.elsewhere.coming[debt.log, debt.first] = None
                 debts.append(debt)
-            elif self._clustering.cluster.streams.spread(hosted.id, ranges):
+            elif self._safe(hosted, ranges):
                 repeats.append(debt)
                 relied += ranges
         for log, end, owed in offer.owed:
@@ -73,9 +74,15 @@ class Taking:
         owed = self._clustering.hosted.absent.owed(now, partition)
         return self._clustering.cluster.streams.whole(partition, owed)
 
+    def _safe(self, hosted: Partition, ranges: Ranges) -> bool:
+        coming = any((log, first) in hosted.elsewhere.coming for log, first, _ in ranges)
+        return not coming and self._clustering.cluster.streams.spread(hosted.id, ranges)
+
     def _first_of(self, hosted: Partition, debt: Debt) -> Ranges:
         """Return where that went which a debt repeats; if that is lost, the debt stands for it."""
         ranges = tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
+        if any((log, first) in hosted.elsewhere.coming for log, first, _ in ranges):
+            return ranges  # it is neither lost nor safe so far
         if ranges and self._clustering.cluster.streams.nowhere(hosted.id, ranges):
             give_up_for(hosted, debt, ranges)
             return ()
@@ -104,6 +111,7 @@ class Taking:
         (hosted,) = shard.partitions
         if not hosted.gone:
             for debt in debts:
+                hosted.elsewhere.coming.pop((debt.log, debt.first), None)
                 filled(now, hosted, debt.log, [BatchRecord(debt.first, debt.record)])
             self._clustering.hosted.keep_gaps(hosted)
             self._broker.touched(now, hosted)

@@ -156,6 +156,7 @@ class Ledger:
 
     def _delivered(self, host: Host, delivered: Delivered, visibility: float) -> None:
         now = self._world.now
+        host.clustering.advance(host.now())  # whatever the node itself has looked at
         for part in delivered.parts:
             if not host.clustering.cluster.leads(part.partition):
                 self._break("P6", "unfenced", f"{host.name} delivers without a lease", None)

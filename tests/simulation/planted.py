@@ -6,18 +6,15 @@ from typing import Any
 
 import pytest
 
-from dmqnode import copies, filling, mending, takeover, taking
+from dmqnode import copies, mending, takeover, taking
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.copies import Copies
 from dmqnode.debts import Debts
 from dmqnode.following import Follower, Stream
-from dmqnode.frontend import FrontEnd
-from dmqnode.grants import Grants
 from dmqnode.holds import Holds
 from dmqnode.homesets import HomeSet
-from dmqnode.hosted import Hosted
-from dmqnode.ids import LogId, NodeId
+from dmqnode.ids import LogId
 from dmqnode.log import DeadSet
 from dmqnode.numbering import Numbering
 from dmqnode.ranges import RangeSet
@@ -140,49 +137,11 @@ def debts_are_forgotten_at_once(patch: Patch) -> None:
 # --- one for each rule that is kept here ----------------------------------------------------------------
 
 
-def l6_lower_leases_are_heard(patch: Patch) -> None:
-    patch.setattr(Copies, "_refused", lambda self, sender, partition, n: False)
-
-
-def p6_delivers_without_looking_at_the_lease(patch: Patch) -> None:
-    patch.setattr(
-        Clustering, "delivers", lambda self, shard: all(self.hosted.serves(p.id) for p in shard.partitions)
-    )
-
-
 def q1_no_majority_is_needed(patch: Patch) -> None:
     def has_quorum(self: HomeSet, nodes: Any, least: int) -> bool:
         return all(sum(1 for n in homes if n in nodes) >= min(least, len(homes)) for homes in self.sets)
 
     patch.setattr(HomeSet, "has_quorum", has_quorum)
-
-
-def q2_what_was_under_way_is_called_not_stored(patch: Patch) -> None:
-    original = FrontEnd._give_up
-
-    def give_up(self: FrontEnd, now: Now, ask: Any) -> None:
-        ask.risky = False
-        original(self, now, ask)
-
-    patch.setattr(FrontEnd, "_give_up", give_up)
-
-
-def c1_debts_are_confirmed_before_the_homes_have_them(patch: Patch) -> None:
-    original = Clustering.replicate
-
-    def replicate(
-        self: Clustering, now: Now, partition: Any, ops: Any, then: Any, *about: Any, **more: Any
-    ) -> Any:
-        if getattr(then, "func", None) == self.hosted.taking._taken:
-            self.later(now, 0.0, then)
-            return original(self, now, partition, ops, lambda now: None, *about, **more)
-        return original(self, now, partition, ops, then, *about, **more)
-
-    patch.setattr(Clustering, "replicate", replicate)
-
-
-def c3_what_is_dead_is_taken_in(patch: Patch) -> None:
-    patch.setattr(filling, "dead", lambda stream, log, batch: False)
 
 
 def c4_whoever_keeps_a_debt_says_what_else_is_owed(patch: Patch) -> None:
@@ -200,11 +159,6 @@ def c5_repeated_debts_are_taken_in(patch: Patch) -> None:
     patch.setattr(taking, "repeated", lambda partition, debt: [])
 
 
-def c5_repeated_debts_die_before_the_first_is_safe(patch: Patch) -> None:
-    patch.setattr(taking.Taking, "_first_of", lambda self, hosted, debt: ())
-    patch.setattr(taking, "settled", lambda partition, debt: False)
-
-
 def f1_what_is_lacking_does_not_hold_up_a_fifo_queue(patch: Patch) -> None:
     original = ReadAhead._next_log
 
@@ -219,30 +173,6 @@ def f1_what_is_lacking_does_not_hold_up_a_fifo_queue(patch: Patch) -> None:
                 log.gaps = gaps
 
     patch.setattr(ReadAhead, "_next_log", next_log)
-
-
-def f2_nothing_is_sealed(patch: Patch) -> None:
-    patch.setattr(Hosted, "sealed", lambda self, partition: False)
-
-
-def n1_notes_of_the_copy_that_is_farthest_behind_count(patch: Patch) -> None:
-    original = takeover.merge
-
-    def merge(shown: Any, mine: Any, *, sealed: bool) -> Any:
-        rows, gaps = original(shown, mine, sealed=sealed)
-        last = min(shown, key=lambda c: c.stamp).described.rows
-        notes = {k: v for k, v in last.items() if k[:1] == b"n"}
-        return {**{k: v for k, v in rows.items() if k[:1] != b"n"}, **notes}, gaps
-
-    patch.setattr(takeover, "merge", merge)
-
-
-def n2_a_hand_over_waits_for_no_notes(patch: Patch) -> None:
-    def drain(self: Hosted, now: Now, partition: Any, then: Any) -> None:
-        self._serving.pop(partition, None)
-        then(now)
-
-    patch.setattr(Hosted, "drain", drain)
 
 
 def h5_everybody_makes_up_the_first_homes(patch: Patch) -> None:
@@ -274,17 +204,3 @@ def a_range_of_a_dead_set_is_dropped(patch: Patch) -> None:
             original(self, keys, log, ops)
 
     patch.setattr(DeadSet, "save", save)
-
-
-def l1_a_restarted_node_grants_at_once(patch: Patch) -> None:
-    original = Grants.__init__
-
-    def init(self: Grants, me: NodeId, silent_until: float, ready: Any) -> None:
-        original(self, me, float("-inf"), ready)
-        self.load = lambda partition, record: None  # type: ignore[method-assign]
-
-    patch.setattr(Grants, "__init__", init)
-
-
-def a_damaged_debt_is_no_reason_to_doubt(patch: Patch) -> None:
-    patch.setattr(Debts, "_spoil", lambda self, keys: None)

@@ -39,6 +39,8 @@ HARSH = {
     70063: "a repeated send was killed in favour of the first, which was on few disks and then on none",
     60162: "a batch died that its leader did not know to be on its disk, and was left there",
     90071: "a batch died that a home held and its leader lacked, and was left there",
+    63: "of three debts that repeat one send, each was killed in favour of the next",
+    92384: "a damaged record of a home was not noticed, for nobody read it",
     90086: "a batch died in two steps, at a leader that lacked it, and was left on a home",
 }
 
