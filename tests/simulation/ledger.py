@@ -275,10 +275,10 @@ class Ledger:
         for message in (m for p in parts for m in self._of(p)):
             since = message.acking_at - AROUND
             repeated = self.uneasy(since, self._world.now) or any(at >= since for at in self._stops)
+            self.counts["acked"] += 1
             if repeated and "dead_letter" in message.queue.settings:
                 continue
             message.acked_at = self._world.now
-            self.counts["acked"] += 1
 
     def nacking(self, parts: list[Part], delay: float) -> None:
         """A client gives messages back."""
