@@ -214,9 +214,8 @@ class Reports:
             reasons.append(f"{blocked} groups wait for a message of theirs that is with a consumer")
         if info["ready"] and not info["paused"] and not blocked and not full:
             waiting = info["waiting_receivers"]
-            reasons.append(
-                f"{info['ready']} messages are ready" + ("" if waiting else " and nobody receives")
-            )
+            ready = "1 message is ready" if info["ready"] == 1 else f"{info['ready']} messages are ready"
+            reasons.append(ready + ("" if waiting else " and nobody receives"))
         return reasons
 
     # --- many ----------------------------------------------------------------------------------------
