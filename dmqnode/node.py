@@ -301,6 +301,7 @@ class Node:
             say_rarely("a damaged record was set aside", level=logging.ERROR, key=key.hex())
         self.broker.read_done(self.now(), number, rows)
         self.perform()
+        self._settled.set()  # a queue that was being opened may have taken in who waits
 
     async def _compact(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -107,18 +108,28 @@ def the_forgotten_are_not_told(patch: Patch) -> None:
     patch.setattr(Rebuffs, "sent_away", lambda self, now, peer, code, members: False)
 
 
+def _reform_by(patch: Patch, how: Callable[[Clustering, HomeSet], HomeSet]) -> None:
+    original = Clustering.__init__
+
+    def init(self: Clustering, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        self.cluster.grants.reform = lambda partition, record: how(self, record)
+
+    patch.setattr(Clustering, "__init__", init)
+
+
 def homes_without_majority_stay(patch: Patch) -> None:
-    patch.setattr(Clustering, "_reform", lambda self, partition, record: record)
+    _reform_by(patch, lambda clustering, record: record)
 
 
 def a_minority_forms_homes_again(patch: Patch) -> None:
-    def reform(self: Clustering, partition: Any, record: HomeSet) -> HomeSet:
-        there = tuple(n for n in record.members if self.reachable(n))
+    def reform(clustering: Clustering, record: HomeSet) -> HomeSet:
+        there = tuple(n for n in record.members if clustering.reachable(n))
         if record.has_majority(there) or not there:
             return record
         return HomeSet(record.version + 1, record.lease, there, there, True)
 
-    patch.setattr(Clustering, "_reform", reform)
+    _reform_by(patch, reform)
 
 
 def one_of_two_cannot_decide(patch: Patch) -> None:
