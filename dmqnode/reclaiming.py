@@ -8,6 +8,7 @@ from dmqnode.clock import Now
 from dmqnode.effects import Compact
 from dmqnode.ids import QueueId
 from dmqnode.keys import queue_key, queue_range
+from dmqnode.port import Then
 from dmqnode.reads import Procedure, Rows, Scan
 from storage.ops import WriteBatch
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from dmqnode.broker import Broker
 
 RECLAIM_ROWS = 1024
+AGAIN = 5.0
+"""Seconds after which it is looked again in a cluster: what a copy had begun to do was written after all."""
 
 
 class Reclaiming:
@@ -37,9 +40,17 @@ class Reclaiming:
         A page at a time, each on disk before the next is read.
         """
         self._queues.add(queue)
-        self._go_on(now, queue, queue_range(queue)[0])
+        clustering = self._broker.clustering
 
-    def _go_on(self, now: Now, queue: QueueId, start: bytes) -> None:
+        def done(now: Now) -> None:
+            self._queues.discard(queue)
+            if clustering is not None:
+                clustering.later(now, AGAIN, lambda now: self._go_on(now, queue, start, lambda now: None))
+
+        start = queue_range(queue)[0]
+        self._go_on(now, queue, start, done)
+
+    def _go_on(self, now: Now, queue: QueueId, start: bytes, done: Then) -> None:
         broker = self._broker
 
         def reclaimed(now: Now, page: Rows) -> None:
@@ -53,9 +64,9 @@ class Reclaiming:
 
         def on_disk(now: Now, onward: bytes, *, more: bool) -> None:
             if more:
-                self._go_on(now, queue, onward)
+                self._go_on(now, queue, onward, done)
             else:
-                self._queues.discard(queue)
+                done(now)
                 broker.compactions.append(Compact(*queue_range(queue)))
 
         broker.reads.start(now, _page(Scan(start, queue_range(queue)[1], RECLAIM_ROWS)), reclaimed)

@@ -306,8 +306,8 @@ class Registry:
         if definition is None:
             if known is not None:
                 self._drop(now, known)
-                # What is being written now is on disk before it is looked for.
-                self._broker.write_meta(WriteBatch(), partial(self._reclaiming.begin, queue=id_))
+            # What is being written now is on disk before it is looked for; a copy may have no queue yet.
+            self._broker.write_meta(WriteBatch(), partial(self._reclaiming.begin, queue=id_))
             return
         if known is None:
             self._add(definition)

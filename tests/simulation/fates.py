@@ -94,6 +94,10 @@ class Fates:
         late = math.inf if self.clocks else 0.0
         return any(message.at <= s.done + late for s in self._sweeps_of(message))
 
+    def made_again(self, message: Sent) -> bool:
+        """Tell whether a queue was deleted since: the next does not know what the first was sent."""
+        return any(s.kind == "delete" and s.done > message.at for s in self._sweeps_of(message))
+
     def _sweeps_of(self, message: Sent) -> list[Sweep]:
         names = (message.queue.name, message.queue.settings.get("dead_letter", ""))
         return [s for name in names for s in self._sweeps.get(name, ())]

@@ -57,7 +57,7 @@ DEAD = QueuePlan("dead", {"visibility": 3.0}, fed=False)
 SPENT = QueuePlan(
     "spent", {"visibility": 1.5, "max_attempts": 2, "dead_letter": "dead"}, operations=("redrive",)
 )
-OPERATED = ((BRIEF,), (SWEPT,), (BROOM,), (LINE,), (DEAD, SPENT))
+OPERATED = ((BRIEF,), (SWEPT,), (BROOM,), (LINE,), (DEAD, SPENT), (REBORN,))
 """Queues to which more is done than to send, receive and settle."""
 
 FAULTS = (

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.simulation.plan import FAULTS, draw_harsh, draw_plan
+from tests.simulation.plan import FAULTS, REBORN, draw_harsh, draw_plan
 from tests.simulation.world import World
 
 KILLS = {
@@ -58,3 +58,14 @@ def test_other_faults(seed: int) -> None:
 @pytest.mark.parametrize("seed", HARSH, ids=lambda seed: f"{seed}-{HARSH[seed][:40].replace(' ', '-')}")
 def test_harsh_plans(seed: int) -> None:
     World(seed, draw_harsh(seed)).run()
+
+
+REBORN_SEEDS = {
+    195: "a home that knew a copy and not yet its queue kept it when the queue was deleted",
+    242: "what a home had begun to write when a queue was deleted stayed for ever",
+}
+
+
+@pytest.mark.parametrize("seed", REBORN_SEEDS)
+def test_queues_that_are_deleted_and_made_again(seed: int) -> None:
+    World(seed, draw_plan(random.Random(seed))._replace(queues=(REBORN,))).run()
