@@ -57,7 +57,12 @@ class Hosted:
     # --- opening -------------------------------------------------------------------------------------
 
     def open_partition(
-        self, now: Now, partition: PartitionId, gaps: Gaps, then: Callable[[Now, dict[LogId, Log]], None]
+        self,
+        now: Now,
+        partition: PartitionId,
+        gaps: Gaps,
+        then: Callable[[Now, dict[LogId, Log]], None],
+        damaged: Callable[[list[bytes]], bool],
     ) -> None:
         """Load a partition from disk; call `then` with its logs."""
         broker = self._broker
@@ -88,6 +93,10 @@ class Hosted:
 
         def opened(now: Now, ops: WriteBatch) -> None:
             if self.shards.get(partition) is not shard:
+                return
+            if shard.damaged and damaged(shard.damaged):
+                del self.shards[partition]
+                shard.close()
                 return
             broker.write_meta(ops, lambda now: None)
             (hosted,) = shard.partitions

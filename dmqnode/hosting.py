@@ -18,9 +18,18 @@ class Hosting(Protocol):
     """Opens, feeds and closes partitions."""
 
     def open_partition(
-        self, now: Now, partition: PartitionId, gaps: Gaps, then: Callable[[Now, dict[LogId, Log]], None]
+        self,
+        now: Now,
+        partition: PartitionId,
+        gaps: Gaps,
+        then: Callable[[Now, dict[LogId, Log]], None],
+        damaged: Callable[[list[bytes]], bool],
     ) -> None:
-        """Load a partition from disk; call `then` with its logs.  It is not served before `serve`."""
+        """Load a partition from disk; call `then` with its logs.  It is not served before `serve`.
+
+        Arguments:
+            damaged: told the keys of damaged records; if it returns True, this opening is over.
+        """
 
     def sealed(self, partition: PartitionId) -> bool:
         """Tell whether only its leader takes sends to a partition: what it does not know dies (F2)."""

@@ -28,12 +28,16 @@ from storage.ops import WriteBatch
 PAGE = 2048
 
 
-def load(partition: Partition, now: Now) -> Procedure[WriteBatch]:
-    """Fill a new Partition from disk; return what is to be written in turn: logs now closed."""
+def load(partition: Partition, now: Now, damaged: list[bytes]) -> Procedure[WriteBatch]:
+    """Fill a new Partition from disk; return what is to be written in turn: logs now closed.
+
+    Arguments:
+        damaged: gets the keys of records that cannot be read; they are made up for as far as possible.
+    """
     keys = partition.keys
     notes: dict[int, Note] = {}
     dead: list[tuple[LogId, int, bytes]] = []
-    described = yield from _pages(*keys.described())
+    described = yield from _pages(*keys.described(), damaged)
     state = False
     for key, record in described:
         letter, rest = keys.tail(key)
@@ -70,7 +74,7 @@ def load(partition: Partition, now: Now) -> Procedure[WriteBatch]:
     for id_ in partition.mended:
         if (mended := partition.logs.get(id_)) is not None:
             closing.put(keys.log(id_), encode_log(mended.opened_at, delayed=mended.delayed))
-    yield from _load_sent(partition, now)
+    yield from _load_sent(partition, now, damaged)
     yield from _load_due(partition)
     return closing
 
@@ -90,12 +94,13 @@ def _mend_logs(partition: Partition) -> Procedure[None]:
             partition.mended.append(id_)
 
 
-def _pages(start: bytes, stop: bytes) -> Procedure[list[tuple[bytes, bytes]]]:
+def _pages(start: bytes, stop: bytes, damaged: list[bytes]) -> Procedure[list[tuple[bytes, bytes]]]:
     """Read a whole range."""
     out: list[tuple[bytes, bytes]] = []
     while True:
         page = yield Scan(start, stop, PAGE)
         out += page.rows
+        damaged += page.damaged
         if not page.more:
             return out
         if page.rows:
@@ -156,11 +161,11 @@ def _close_empty(partition: Partition) -> WriteBatch:
     return ops
 
 
-def _load_sent(partition: Partition, now: Now) -> Procedure[None]:
+def _load_sent(partition: Partition, now: Now, damaged: list[bytes]) -> Procedure[None]:
     """Read what was sent in the last minutes."""
     partition.dedup.low = partition.state.sent_low
     start, stop = partition.keys.sent_range(partition.state.sent_low)
-    rows = yield from _pages(start, stop)
+    rows = yield from _pages(start, stop, damaged)
     for key, record in rows:
         minute, name = partition.keys.read_sent(key)
         partition.dedup.load(minute, name, record)

@@ -68,6 +68,8 @@ class Queue:
         self.pending: list[tuple[Callable[[Now], None], Callable[[Now, DMQError], None]]] = []
         """What waits for the partitions: what to do then, and what if the queue is deleted first."""
         self.opening = 0
+        self.damaged: list[bytes] = []
+        """Keys of records that could not be read when the partitions were opened."""
         self.used_at = 0.0
         self._new_log = new_log
         self._counters = counters
@@ -119,7 +121,7 @@ class Queue:
         for partition in self.partitions[there:]:
             self._reads.start(
                 now,
-                load(partition, now),
+                load(partition, now, self.damaged),
                 lambda now, ops, p=partition: self._loaded(now, p, ops, opened),  # type: ignore[misc]
             )
 
@@ -159,6 +161,7 @@ class Queue:
     def close(self) -> None:
         """Forget the partitions, be they open or being opened."""
         self.opening = 0
+        self.damaged = []
         self.partitions = []
         self.readers = []
 

@@ -31,6 +31,10 @@ from dmqnode.smallrows import (
     stamp_key,
 )
 from dmqnode.streams import ASK_AGAIN, Streams
+from storage.ops import WriteBatch
+
+TRIES = 3
+"""How often to write what the disk damages while it is written."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,7 @@ class _Takeover:
     shown: dict[NodeId, Shown] = field(default_factory=dict)
     own: Own | None = None
     merging: bool = False
+    tries: int = TRIES
 
 
 class Takeovers:
@@ -136,9 +141,21 @@ class Takeovers:
             self._lead(now, partition, takeover, logs)
             self._copies.delete(now, partition, stale, dead)
 
+        def damaged(lost: list[bytes]) -> bool:
+            # Nobody else writes it again, and a send whose repetition nobody recognises is in two places.
+            again = WriteBatch()
+            for key in lost:
+                if (record := rows.get(key[len(takeover.keys.prefix) :])) is not None:
+                    again.put(key, record)
+            takeover.tries -= 1
+            if not len(again) or takeover.tries <= 0 or self._under_way.get(partition) is not takeover:
+                return False
+            self._port.write(again, written)
+            return True
+
         def written(now: Now) -> None:
             if self._under_way.get(partition) is takeover:
-                self._hosting.open_partition(now, partition, gaps, opened)
+                self._hosting.open_partition(now, partition, gaps, opened, damaged)
 
         self._port.write(ops, written)
 

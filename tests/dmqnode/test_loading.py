@@ -55,7 +55,7 @@ class World:
 
     def load(self) -> tuple[Partition, WriteBatch]:
         partition = Partition(ID, Settings(), lambda: LogId(b"N" * 20), Counters())
-        closing = self.perform(load(partition, NOW))
+        closing = self.perform(load(partition, NOW, []))
         assert closing is not None
         return partition, closing
 

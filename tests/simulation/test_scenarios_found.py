@@ -60,6 +60,16 @@ def test_harsh_plans(seed: int) -> None:
     World(seed, draw_harsh(seed)).run()
 
 
+SWARM = {
+    559: "where a send had gone was damaged while a new leader wrote it, and its repetition was taken in",
+}
+
+
+@pytest.mark.parametrize("seed", SWARM, ids=lambda seed: f"{seed}-{SWARM[seed][:40].replace(' ', '-')}")
+def test_plans_of_the_swarm(seed: int) -> None:
+    World(seed, draw_harsh(seed) if seed % 8 == 7 else None).run()
+
+
 REBORN_SEEDS = {
     195: "a home that knew a copy and not yet its queue kept it when the queue was deleted",
     242: "what a home had begun to write when a queue was deleted stayed for ever",
