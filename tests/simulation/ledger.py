@@ -173,11 +173,11 @@ class Ledger:
                     self._break("N3", "moved", wrong, message)
                 self._name(message, id_, delivered=True)
                 self._check_delivery(message, delivered.queue, batch, n)
-                self._check_hold(host, message)
+                self._check_hold(host, part, message)
                 self._check_order(message)
                 if message.first_at < 0:
                     message.first_at = now
-                message.hold = Hold(part.delivery, host.me, now, now + visibility)
+                message.hold = Hold(part.delivery, part.partition, host.me, now, now + visibility)
 
     def _message(self, batch: Any, n: int) -> Sent:
         body = batch.body(n)
@@ -207,12 +207,14 @@ class Ledger:
         if not clocks and message.queue.name == queue and now < message.nack_until - MARGIN:
             self._break("P4", "early", f"nacked until {message.nack_until:.3f}", message)
 
-    def _check_hold(self, host: Host, message: Sent) -> None:
+    def _check_hold(self, host: Host, part: Part, message: Sent) -> None:
         hold, now = message.hold, self._world.now
         if hold is None:
             return
-        # Another leader knows the end of a delivery by the wall clock, and clocks differ.
-        if now >= hold.until - (0.001 if hold.leader == host.me else MARGIN / 2):
+        # Another leader knows the end of a delivery by the wall clock, and clocks differ.  What has moved
+        # to another queue was held until then in the first, whoever led that and whoever leads this.
+        same = (hold.leader, hold.partition) == (host.me, part.partition)
+        if now >= hold.until - (0.001 if same else MARGIN / 2):
             return
         self.counts["duplicated"] += 1
         if not self._excused(hold):
@@ -275,19 +277,22 @@ class Ledger:
     def acked(self, parts: list[Part]) -> None:
         """An ack was answered; if it had to be repeated, the message may as well have moved meanwhile."""
         for message in (m for p in parts for m in self._of(p)):
-            since = message.acking_at - AROUND
-            repeated = self.uneasy(since, self._world.now) or any(at >= since for at in self._stops)
             self.counts["acked"] += 1
-            if repeated and "dead_letter" in message.queue.settings:
+            if self._repeated(message.acking_at) and "dead_letter" in message.queue.settings:
                 continue
             message.acked_at = self._world.now
+
+    def _repeated(self, asked: float) -> bool:
+        """Tell whether a node may have had to repeat what it was asked."""
+        since = asked - AROUND
+        return self.uneasy(since, self._world.now) or any(at >= since for at in self._stops)
 
     def nacking(self, parts: list[Part], delay: float) -> None:
         """A client gives messages back."""
         for part in parts:
             for message in self._of(part):
                 if message.hold is not None and message.hold.delivery == part.delivery:
-                    message.hold = None
+                    message.given_back, message.hold = message.hold, None
                     message.nack_until = -2.0 - (self._world.now + delay)
 
     def burying(self, parts: list[Part]) -> None:
@@ -296,11 +301,14 @@ class Ledger:
         for message in (m for p in parts for m in self._of(p)):
             message.buried = True
 
-    def nacked(self, parts: list[Part]) -> None:
-        """That was answered: it holds."""
+    def nacked(self, parts: list[Part], asked: float) -> None:
+        """That was answered: it holds.  If it had to be repeated, the visibility may as well have ended."""
+        repeated = self._repeated(asked)
         for message in (m for p in parts for m in self._of(p)):
             if message.nack_until < -1.0:
-                message.nack_until = -2.0 - message.nack_until
+                hold = message.given_back
+                ended = hold is None or self._world.now >= hold.until - MARGIN / 2 or self._excused(hold)
+                message.nack_until = -1.0 if repeated and ended else -2.0 - message.nack_until
 
     def extending(self, parts: list[Part], seconds: float) -> None:
         """A client wants more time: from now on the old time may not hold."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmqnode.ids import LogId, NodeId
+from dmqnode.ids import LogId, NodeId, PartitionId
 from tests.simulation.plan import QueuePlan
 
 MARGIN = 0.2
@@ -20,8 +20,8 @@ class Sent:
 
     __slots__ = (
         "acked_at", "acking_at", "at", "attributes", "body", "buried", "delay", "deliveries", "first_at",
-        "group", "hold", "id", "ids", "moved_at", "nack_until", "number", "order", "outcome", "producer",
-        "queue", "stored_at", "tries", "ttl",
+        "given_back", "group", "hold", "id", "ids", "moved_at", "nack_until", "number", "order", "outcome",
+        "producer", "queue", "stored_at", "tries", "ttl",
     )  # fmt: skip
 
     def __init__(self, number: int, body: bytes, queue: QueuePlan, producer: str, group: str | None):
@@ -45,6 +45,8 @@ class Sent:
         self.deliveries = 0
         self.first_at = -1.0
         self.hold: Hold | None = None
+        self.given_back: Hold | None = None
+        """What a nack was to end."""
         self.acking_at = -1.0
         self.acked_at = -1.0
         self.nack_until = -1.0
@@ -58,10 +60,13 @@ class Sent:
 class Hold:
     """Who has a message: a delivery, decided at `at`, changed at `last`, hidden until `until`."""
 
-    __slots__ = ("at", "delivery", "last", "leader", "until")
+    __slots__ = ("at", "delivery", "last", "leader", "partition", "until")
 
-    def __init__(self, delivery: int, leader: NodeId, at: float, until: float) -> None:
+    def __init__(
+        self, delivery: int, partition: PartitionId, leader: NodeId, at: float, until: float
+    ) -> None:
         self.delivery = delivery
+        self.partition = partition
         self.leader = leader
         self.at = self.last = at
         self.until = until

@@ -1,4 +1,4 @@
-"""Seeds that once found a bug in the cores; each stays as it was drawn."""
+"""Seeds that once found a bug in the cores, or in who judges them; each stays as it was drawn."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.simulation.plan import FAULTS, REBORN, draw_harsh, draw_plan
+from tests.simulation.test_swarm import run
 from tests.simulation.world import World
 
 KILLS = {
@@ -79,3 +80,14 @@ REBORN_SEEDS = {
 @pytest.mark.parametrize("seed", REBORN_SEEDS)
 def test_queues_that_are_deleted_and_made_again(seed: int) -> None:
     World(seed, draw_plan(random.Random(seed))._replace(queues=(REBORN,))).run()
+
+
+MISJUDGED = {
+    456: "a nack was repeated when the visibility had ended, and its delay was taken for promised",
+    986: "a message moved at the end of its hold by another clock than that of who delivered it twice",
+}
+
+
+@pytest.mark.parametrize("seed", MISJUDGED)
+def test_what_was_taken_for_a_broken_promise(seed: int) -> None:
+    run(seed)

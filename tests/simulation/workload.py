@@ -175,6 +175,7 @@ def _ack(world: World, parts: list[Part]) -> Script:
 
 
 def _nack(world: World, parts: list[Part], *, bury: bool = False) -> Script:
+    asked = world.now
     delay = 0.0 if bury else world.rng.choice((0.0, 0.0, 1.0))
     if bury:
         world.ledger.burying(parts)
@@ -183,7 +184,7 @@ def _nack(world: World, parts: list[Part], *, bury: bool = False) -> Script:
     answer = yield Nack([_held(p) for p in parts], delay, bury, "not today")
     if isinstance(answer, Settled):
         failed = {n for n, _, _ in answer.failed}
-        world.ledger.nacked([p for n, p in enumerate(parts) if n not in failed])
+        world.ledger.nacked([p for n, p in enumerate(parts) if n not in failed], asked)
 
 
 def _extend(world: World, parts: list[Part], seconds: float) -> Script:
