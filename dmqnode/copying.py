@@ -13,8 +13,8 @@ from dmqnode.messages import Blob
 from dmqnode.peer_messages import BatchRecord
 from dmqnode.port import Port
 from dmqnode.ranges import RangeSet
-from dmqnode.reads import Procedure, Scan
-from dmqnode.records import encode_due, read_batch_head, read_sent_at
+from dmqnode.reads import Get, Procedure, Scan
+from dmqnode.records import decode_due, encode_due, read_batch_head, read_sent_at
 from dmqnode.smallrows import (
     NO_STAMP,
     Gaps,
@@ -146,6 +146,7 @@ def read_batches(
 
 def delete_stale(keys: PartitionKeys, stale: Stale, dead: Stale, port: Port) -> Procedure[None]:
     """Delete the batches that died while a copy did not follow."""
+    damaged: dict[tuple[LogId, int], RangeSet] = {}
     for log, died in stale.items():
         gone = dead.get(log, died)
         for low, high in died:
@@ -157,6 +158,7 @@ def delete_stale(keys: PartitionKeys, stale: Stale, dead: Stale, port: Port) -> 
                     DELETE_ROWS,
                     floor=keys.batch(log, 0) if start == keys.batch(log, low) else None,
                 )
+                damaged.update({(log, keys.first_seq(key)): gone for key in page.damaged})
                 ops = WriteBatch()
                 for key, record in page.rows:
                     start = key + b"\x00"
@@ -170,6 +172,40 @@ def delete_stale(keys: PartitionKeys, stale: Stale, dead: Stale, port: Port) -> 
                     port.write(ops, lambda now: None)
                 if not page.more:
                     break
+    if damaged:
+        yield from _delete_due(keys, damaged, port)
+
+
+def _delete_due(
+    keys: PartitionKeys, damaged: dict[tuple[LogId, int], RangeSet], port: Port
+) -> Procedure[None]:
+    """Delete the index entries of dead batches that are damaged, and do not say any more when they were due.
+
+    Arguments:
+        damaged: by log and first seq, what is dead of the log.
+    """
+    start, stop = keys.due_range(0)
+    while True:
+        page = yield Scan(start, stop, DELETE_ROWS)
+        ops = WriteBatch()
+        for key, record in page.rows:
+            start = key + b"\x00"
+            _, log, first = keys.read_due(key)
+            gone = damaged.get((log, first))
+            if gone is not None and gone.covers(first, first + decode_due(record)[0]):
+                ops.delete(key)
+        for key in filter(keys.is_due, page.damaged):
+            # Another entry, which was damaged and is set aside now: its batch tells what was in it.
+            due, log, first = keys.read_due(key)
+            found = yield Get((keys.batch(log, first),))
+            for _, record in found.rows:
+                if read_batch_head(record)[0] == due:
+                    count, sent_at = read_batch_head(record)[1], read_sent_at(record)
+                    ops.put(key, encode_due(count, sent_at, len(record)))
+        if len(ops):
+            port.write(ops, lambda now: None)
+        if not page.more:
+            return
 
 
 def delete_void(keys: PartitionKeys, void: Stale, port: Port) -> Procedure[None]:
