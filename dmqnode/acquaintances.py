@@ -77,25 +77,24 @@ class Acquaintances:
         if self._roster().find(node) is None:
             return Failed(
                 UNKNOWN,
-                f"node {hello.name} ({node.hex()}) is no member here; if it was forgotten, start it again "
-                "with an empty data directory and --join",
+                f"node {hello.name} ({node.hex()}) is no member here; if it was forgotten, it is let in as a "
+                "new node only",
                 True,
             )
         run = (hello.boot, hello.nonce)
-        known = self.met.get(node)
-        if known is not None and known != run and hello.boot <= known[0]:
-            return Failed(
-                AMNESIA,
-                f"node {hello.name} ({node.hex()}) was met in run {known[0]}, and now says that this is run "
-                f"{hello.boot}: its data directory is an old backup or a copy; move it away, start with an "
-                "empty one and --join",
-                False,
-            )
         if live is not None and live != run:
             return Failed(
                 TWICE,
                 f"another process of node {hello.name} ({node.hex()}) is alive; stop one of them",
                 True,
+            )
+        known = self.met.get(node)
+        if known is not None and known != run and hello.boot <= known[0]:
+            return Failed(
+                AMNESIA,
+                f"node {hello.name} ({node.hex()}) was met in run {known[0]}, and now says that this is run "
+                f"{hello.boot}: its data directory is an old backup or a copy; only a new node is let in",
+                False,
             )
         return None
 

@@ -22,7 +22,9 @@ from storage.store import Store
 
 
 class BeginAnew(DMQError):
-    """The members have forgotten this node while it was away: it comes again, as a new one.
+    """The members do not take this node for the one that it was: it comes again, as a new one.
+
+    They have forgotten it while it was away, or have met a later run of it than the one its data is of.
 
     Arguments:
         seeds: where the others are.

@@ -233,15 +233,15 @@ class Belonging:
         self._broker.write_meta(ops, lambda now: None)
         self._node.perform()
 
-    def expel(self, why: str, *, forgotten: bool) -> None:
+    def expel(self, why: str, *, anew: bool) -> None:
         """The others do not take this node: it must not go on.
 
         Arguments:
-            forgotten: they did once, and would take it as a new one.
+            anew: they would take it as a new one.
         """
-        if forgotten:
+        if anew:
             seeds = tuple(m.address for m in self._clustering.rosters.current.members)
-            self._node.give_up(BeginAnew(f"this node begins anew: {why}", seeds))
+            self._node.give_up(BeginAnew(why, seeds))
         else:
             self._node.give_up(CannotBelong(f"this node cannot serve: {why}"))
 

@@ -96,3 +96,12 @@ class PeerWelcome(Message, tag=122):
     nonce: int
     release: str
     proof: bytes
+
+
+class PeerRefusal(Message, tag=123):
+    """Answers PeerHello: a member sends a node away that knows the key, and proves that it is that member."""
+
+    code: str
+    message: str
+    node: bytes
+    proof: bytes

@@ -6,7 +6,9 @@ answers pings on it.  In front of everything both prove that they know the clust
     A dials, and writes the magic
                                  B: PeerChallenge   a nonce of B's
     A: PeerHello    who A is, a nonce of its own, a proof over both
-                                 B: PeerWelcome     who B is, its proof; or Failed, and it hangs up
+                                 B: PeerWelcome     who B is, its proof; or it hangs up, behind
+                                    PeerRefusal     why A may not go on as who it is, and B's proof, or
+                                    Failed          why not, from whoever sits there
     A: messages, and a Ping every half second
                                  B: Pong
 """
@@ -20,7 +22,7 @@ from typing import NamedTuple
 
 from dmqnode import wire
 from dmqnode.errors import ProtocolError
-from dmqnode.greetings import PeerChallenge, PeerHello, PeerWelcome
+from dmqnode.greetings import PeerChallenge, PeerHello, PeerRefusal, PeerWelcome
 from dmqnode.ids import NodeId
 from dmqnode.messages import Failed, Message, Ping, Pong
 
@@ -121,6 +123,8 @@ class Outgoing(_Side):
         super().__init__(me, challenge, now)
         self.refused: Failed | None = None
         """What the peer said instead of welcome."""
+        self.refused_by_member = False
+        """Whether the wanted member has said so, and proved that."""
         self.release = ""
         """What the peer runs."""
         self._wanted = wanted
@@ -140,6 +144,9 @@ class Outgoing(_Side):
                     self._introduce(now, message)
                 case PeerWelcome() if not self.open and self._ping_at < math.inf:
                     self._welcomed(message)
+                case PeerRefusal() if not self.open and self._ping_at < math.inf:
+                    self._sent_away(message)
+                    return
                 case Failed() if not self.open:
                     self.refused = message
                     self.close(message.message)
@@ -177,11 +184,20 @@ class Outgoing(_Side):
         self._ping_at = now + PING_EVERY
 
     def _welcomed(self, welcome: PeerWelcome) -> None:
-        proof = prove(self.me.key, b"welcome", self._challenge, self._challenge_of_peer, NodeId(welcome.node))
-        if welcome.node != self._wanted or not hmac.compare_digest(proof, welcome.proof):
-            raise ProtocolError("a node answers there that is not the member that should be there")
+        self._verify(b"welcome", welcome.node, welcome.proof)
         self.release = welcome.release
         self._opened()
+
+    def _sent_away(self, refusal: PeerRefusal) -> None:
+        self._verify(refusing(refusal.code), refusal.node, refusal.proof)
+        self.refused = Failed(refusal.code, refusal.message, False)
+        self.refused_by_member = True
+        self.close(refusal.message)
+
+    def _verify(self, role: bytes, node: bytes, proof: bytes) -> None:
+        right = prove(self.me.key, role, self._challenge, self._challenge_of_peer, NodeId(node))
+        if node != self._wanted or not hmac.compare_digest(right, proof):
+            raise ProtocolError("a node answers there that is not the member that should be there")
 
     def tick(self, now: float) -> None:
         """Do what is due: ask the peer whether it is there; close when it stays silent."""
@@ -235,8 +251,15 @@ class Incoming(_Side):
             self._write(failed)
             self.close(failed.message)
             return
-        self.hello = hello
         me = self.me
+        failed = self._judge(hello)
+        if failed is not None:
+            role = refusing(failed.code)
+            proof = prove(me.key, role, hello.challenge, self._challenge, me.node)
+            self._write(PeerRefusal(failed.code, failed.message, me.node, proof))
+            self.close(failed.message)
+            return
+        self.hello = hello
         proof = prove(me.key, b"welcome", hello.challenge, self._challenge, me.node)
         self._write(PeerWelcome(me.node, me.boot, me.nonce, me.release, proof))
         self._opened()
@@ -257,7 +280,7 @@ class Incoming(_Side):
             return Failed("not-authorized", "the peer does not know the cluster's key", False)
         if hello.wanted != me.node:
             return Failed(OTHER_NODE, f"this is {me.name} ({me.node.hex()}), another node", True)
-        return self._judge(hello)
+        return None
 
     def tick(self, now: float) -> None:
         """Do what is due: close when the peer stays silent."""
@@ -270,6 +293,11 @@ class Incoming(_Side):
 
 OTHER_CLUSTER = "other-cluster"
 OTHER_NODE = "other-node"
+
+
+def refusing(code: str) -> bytes:
+    """Return as what a member proves itself that sends another away, for one reason and no other."""
+    return b"refused " + code.encode()
 
 
 def prove(key: bytes, role: bytes, theirs: bytes, ours: bytes, node: NodeId) -> bytes:

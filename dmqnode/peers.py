@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dmqnode.acquaintances import UNKNOWN, Acquaintances, Rebuffs
+from dmqnode.acquaintances import AMNESIA, UNKNOWN, Acquaintances, Rebuffs
 from dmqnode.config import host_port
 from dmqnode.errors import ProtocolError, UsageError
 from dmqnode.greetings import PeerHello
@@ -230,7 +230,7 @@ class Peers:
                 peer.outgoing = peer.write_now = peer.out_scope = None
             self._break(peer, outgoing.why)
         if outgoing.refused is not None:
-            self._refused(peer, outgoing.refused)
+            self._refused(peer, outgoing.refused, outgoing.refused_by_member)
         return None if opened else outgoing.why
 
     async def _listen(self, peer: Peer, outgoing: Outgoing, stream: Stream) -> None:
@@ -284,13 +284,15 @@ class Peers:
                 return
             peer.leaving = 0
 
-    def _refused(self, peer: Peer, refused: Failed) -> None:
-        """A peer has sent this node away: with some reasons it may not go on."""
+    def _refused(self, peer: Peer, refused: Failed, by_member: bool) -> None:
+        """A peer sent this node away: for some reasons of a member, not a stranger, it may not go on."""
         say_rarely("a peer sent this node away", peer=peer.member.name, why=refused.message)
+        if not by_member:
+            return
         node, members = peer.member.node, len(self._known) + 1
         if self._rebuffs.sent_away(trio.current_time(), node, refused.code, members):
             why = f"{peer.member.name} at {peer.address} says: {refused.message}"
-            self._belonging.expel(why, forgotten=refused.code == UNKNOWN)
+            self._belonging.expel(why, anew=refused.code in (AMNESIA, UNKNOWN))
 
     # --- being dialled -------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ def serve(config: NodeConfig) -> int:
                 raise cause from None
         # What it has accepted for others while it was cut off is all that they still want of it (C1).
         renamed = begin_anew(config.data, DEBTS, DEBTS_END)
-        say("this node was forgotten; it begins anew", level=logging.ERROR, why=cause, store=renamed)
+        say("this node begins anew, as a new node", level=logging.ERROR, why=cause, store=renamed)
         config = replace(config, join=config.join or cause.seeds)
 
 

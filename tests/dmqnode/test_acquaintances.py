@@ -55,6 +55,7 @@ def test_a_second_process_is_not_while_the_first_is_alive() -> None:
     met.meet(hello(5, 1))
     assert code(met, hello(6, 2), live=(5, 1)) == TWICE
     assert code(met, hello(6, 2)) == ""
+    assert code(met, hello(5, 2), live=(5, 1)) == TWICE, "it is a copy; the first goes on"
 
 
 def test_ones_own_id_is_somebody_elses() -> None:

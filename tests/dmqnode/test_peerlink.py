@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dmqnode import wire
 from dmqnode.errors import ProtocolError
-from dmqnode.greetings import PeerChallenge, PeerHello, PeerWelcome
+from dmqnode.greetings import PeerChallenge, PeerHello, PeerRefusal, PeerWelcome
 from dmqnode.ids import NodeId
 from dmqnode.messages import Failed, Message, Ping
 from dmqnode.peer_messages import WantRoster
@@ -99,6 +99,46 @@ def test_who_answers_must_know_the_key_too() -> None:
     liar = PeerWelcome(B.node, 1, 1, "0.1", b"\x00" * 32)
     with pytest.raises(ProtocolError, match="not the member"):
         out.receive_data(0.0, b"".join(wire.encode(0, liar)))
+
+
+def send_away(hello: PeerHello) -> Failed | None:
+    return Failed("amnesia", "an old backup", False)
+
+
+def test_a_member_that_sends_another_away_proves_who_it_is() -> None:
+    pair = Pair()
+    pair.into = Incoming(B, send_away, b"2" * 16, 0.0)
+    failed = refused(pair)
+    assert (failed.code, failed.message) == ("amnesia", "an old backup")
+    assert pair.out.refused_by_member
+
+
+@pytest.mark.parametrize("code", ["amnesia", "twice", "not-a-member"])
+def test_a_stranger_that_sends_members_away_is_not_believed(code: str) -> None:
+    def dial() -> Outgoing:
+        out = Outgoing(A, B.node, b"1" * 16, 0.0)
+        out.receive_data(0.0, b"".join(wire.encode(0, PeerChallenge(1, 1, b"2" * 16))))
+        return out
+
+    out = dial()
+    out.receive_data(0.0, b"".join(wire.encode(0, Failed(code, "go away", False))))
+    assert out.closed
+    assert not out.refused_by_member
+    with pytest.raises(ProtocolError, match="not the member"):
+        dial().receive_data(0.0, b"".join(wire.encode(0, PeerRefusal(code, "go", B.node, b"\x00" * 32))))
+
+
+def test_a_refusal_for_one_reason_cannot_be_made_one_for_another() -> None:
+    pair = Pair()
+    pair.into = Incoming(B, lambda hello: Failed("twice", "stop", True), b"2" * 16, 0.0)
+    pair.out.receive_data(0.0, pair.into.data_to_send())
+    pair.into.receive_data(0.0, pair.out.data_to_send())
+    (frame,) = wire.FrameReader(1 << 16).feed(pair.into.data_to_send())
+    said = wire.decode(frame)[1]
+    assert isinstance(said, PeerRefusal)
+    other = PeerRefusal("amnesia", said.message, said.node, said.proof)
+    with pytest.raises(ProtocolError, match="not the member"):
+        pair.out.receive_data(0.0, b"".join(wire.encode(0, other)))
 
 
 def test_a_proof_is_of_no_use_the_next_time() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,8 +62,28 @@ def test_a_member_that_was_forgotten_comes_again_as_a_new_one(start_node: Callab
         lambda: {state for _, state in members(second).values()} == {"alive"} and len(members(second)) == 3
     )
     assert members(first)["n3"][0] != before["n3"][0]
-    assert "this node was forgotten; it begins anew" in third.log
+    assert "this node begins anew, as a new node" in third.log
     with connect_sync(third.address) as client:
+        assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
+
+
+def test_an_old_backup_begins_anew(start_node: Callable[..., NodeProcess], tmp_path: Path) -> None:
+    first = start_node(name="n1")
+    second = start_node(name="n2", join=[first.address])
+    with connect_sync(first.address) as client:
+        client.send("q", b"x", create=True)
+    before = members(first)
+    second.stop()
+    shutil.copytree(second.data, tmp_path / "backup")
+    second.restart(join=[])
+    _until(lambda: overview(second)["healthy"])
+    second.stop()
+    shutil.rmtree(second.data)
+    shutil.copytree(tmp_path / "backup", second.data)
+    second.restart(join=[])
+    _until(lambda: members(first)["n2"][0] != before["n2"][0] and members(first) == members(second))
+    assert "is an old backup or a copy" in second.log
+    with connect_sync(second.address) as client:
         assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
 
 

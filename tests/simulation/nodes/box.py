@@ -126,6 +126,8 @@ class Box:
         """Whether it may end by itself."""
         self.forgotten = 0
         """How often it has begun anew."""
+        self.why_anew = ""
+        """Why the last time."""
         self.wanted = True
         """Whether it should be running in the end."""
 
@@ -240,8 +242,9 @@ class Box:
         await node.run()
 
     def _begin_anew(self, cause: BeginAnew) -> None:
-        """Do what `process.serve` does for a node that was forgotten."""
+        """Do what `process.serve` does for a node that the others do not take for who it was."""
         self.world.note("anew", self.name, self.why)
+        self.why_anew = self.why
         self._gone("stop")
         old, self.store = self.store, MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
         debts = WriteBatch()

@@ -177,14 +177,18 @@ class Changes(Trouble):
         await self._whole()
         await trio.sleep(self._rng.choice((0.5, 5.0)))
         await box.stop()
+        node = read_membership(box.snapshot()).identity.node
         box.store = backup
         box.may_end = True
         box.start()
-        await self._world.until(lambda: box.life is None, OPERATOR, "I2", "an old backup serves")
-        if "backup" not in box.why:
-            self._world.accounts.broken("I2", "unsaid", box.why)
-        box.wipe()
-        await self._start_empty(box)
+        before = box.forgotten
+        await self._world.until(lambda: box.forgotten > before, OPERATOR, "I2", "an old backup serves")
+        if "backup" not in box.why_anew:
+            self._world.accounts.broken("I2", "unsaid", box.why_anew)
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "I2", "not replaced")
+        box.may_end = False
+        if box.me == node:
+            self._world.accounts.broken("I2", "same", f"{box.name} goes on with the id of an old backup")
 
     async def _twin(self) -> None:
         """A second process with the same data and id, at another place (I2)."""

@@ -14,6 +14,7 @@ from dmqnode.clustering import Clustering
 from dmqnode.homesets import HomeSet
 from dmqnode.joining import Joining
 from dmqnode.messages import Failed, Step
+from dmqnode.peers import Peers
 from dmqnode.roster import Rosters
 from tests.simulation.nodes import box
 
@@ -57,12 +58,13 @@ def a_new_disk_does_not_retire_the_old(patch: Patch) -> None:
 
 
 def a_stranger_ends_who_dials_it(patch: Patch) -> None:
-    original = Rebuffs.sent_away
+    original, refused = Rebuffs.sent_away, Peers._refused
 
     def sent_away(self: Rebuffs, now: float, peer: Any, code: str, members: int) -> bool:
         return code == "other-cluster" or original(self, now, peer, code, members)
 
     patch.setattr(Rebuffs, "sent_away", sent_away)
+    patch.setattr(Peers, "_refused", lambda self, peer, failed, by_member: refused(self, peer, failed, True))
 
 
 def each_seed_founds(patch: Patch) -> None:
