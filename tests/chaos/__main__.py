@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import signal
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos.campaign import Outcome, Plan, possible, run
-from tests.chaos.faults import CLASSES, PARTS
+from tests.chaos.faults import CLASSES, GROUPS, PARTS
 from tests.chaos.network import possible as network_possible
 from tests.chaos.page import page, text
 
@@ -24,10 +28,35 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--classes", default="", help=f"of {', '.join(CLASSES)}, with commas; all by default")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next has the next (1)")
     parser.add_argument("--rate", type=float, default=200.0, help="messages per second (200)")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds until all must be well (60)")
+    parser.add_argument(
+        "--round", type=int, default=0, help="classes that follow one another in one cluster; 0: one each (0)"
+    )
+    parser.add_argument(
+        "--search", action="store_true", help="repeat a round in which something is wrong class by class"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("build/torture-real"), help="directory of the report"
     )
     return parser.parse_args()
+
+
+def plans(args: argparse.Namespace, classes: list[str]) -> Iterator[Plan]:
+    """Give what to run, one after the other."""
+    for seed in range(args.seed, args.seed + args.runs):
+        plan = Plan(
+            kind="", seed=seed, nodes=args.nodes or 3 + seed % 3, duration=args.duration, rate=args.rate,
+            patience=args.patience,
+        )  # fmt: skip
+        if not args.round:
+            yield from (replace(plan, kind=kind) for kind in classes)
+            continue
+        for group, members in GROUPS.items():
+            shuffled = [kind for kind in members if kind in classes]
+            random.Random(f"{group} {seed}").shuffle(shuffled)
+            count = -(-len(shuffled) // args.round)
+            for n in range(count):
+                yield replace(plan, kind=f"{group}-{n + 1}", round=tuple(shuffled[n::count]))
 
 
 def main() -> int:
@@ -46,22 +75,17 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     began = time.monotonic()
-    for number in range(args.runs):
-        for kind in classes:
-            seed = args.seed + number
-            plan = Plan(
-                kind=kind,
-                seed=seed,
-                nodes=args.nodes or 3 + seed % 3,
-                duration=args.duration,
-                rate=args.rate,
-            )
-            outcome = run(plan, args.out / f"{kind}-{seed}")
-            outcomes.append(outcome)
-            print(outcome.line(), flush=True)
-            with (args.out / "runs.ndjson").open("a") as file:
-                file.write(json.dumps(outcome.fields()) + "\n")
-            _write(args.out, outcomes, skipped, time.monotonic() - began)
+    ahead = deque(plans(args, classes))
+    while ahead:
+        plan = ahead.popleft()
+        outcome = run(plan, args.out / f"{plan.kind}-{plan.seed}")
+        outcomes.append(outcome)
+        print(outcome.line(), flush=True)
+        with (args.out / "runs.ndjson").open("a") as file:
+            file.write(json.dumps(outcome.fields()) + "\n")
+        if outcome.broken and args.search:
+            ahead.extendleft(replace(plan, kind=kind, round=()) for kind in reversed(plan.round))
+        _write(args.out, outcomes, skipped, time.monotonic() - began)
     print((args.out / "report.txt").read_text(), end="")
     return 1 if any(outcome.broken for outcome in outcomes) else 0
 

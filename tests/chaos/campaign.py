@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 import tempfile
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.faults import CLASSES, NEED_SHIM, PARTS
-from tests.chaos.ledger import Ledger, judge
+from tests.chaos.faults import CLASSES, DAMAGES, NEED_SHIM, PARTS
+from tests.chaos.ledger import REFUSED, STORED, UNKNOWN, Ledger, judge
 from tests.chaos.offline import differences
 from tests.chaos.shim import compiler
 from tests.chaos.site import Site
@@ -21,8 +23,6 @@ from tests.processes import ROOT
 
 QUIET = 1.0
 """Seconds in which the last writes of a cluster that has nothing to do get to all copies."""
-DAMAGES = ("damage", "damage+kill", "power", "power-all", "disk-fails", "short")
-"""Classes after which something may be kept aside: files are damaged, or end in noise."""
 REPEATS_NOTHING = ("none", "rolling")
 """Classes in which nothing is delivered twice (P4)."""
 LATE = 15.0
@@ -34,11 +34,13 @@ class Plan:
     """One run."""
 
     kind: str
-    """A fault class."""
+    """A fault class, whose faults follow one another until the time is over; or the name of a round."""
+    round: tuple[str, ...] = ()
+    """Classes, one fault of each; then that is all."""
     seed: int
     nodes: int = 3
     duration: float = 12.0
-    """Seconds of load, of which the first is without faults."""
+    """Seconds of load, of which the first is without faults; of a round what it takes."""
     rate: float = 200.0
     tree: Path = ROOT
     """Of the program."""
@@ -60,6 +62,8 @@ class Outcome:
     faults: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """Where copies were not alike at first."""
+    parts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of a round: per class what came of the sends that began meanwhile."""
     timeline: Timeline | None = None
 
     def line(self) -> str:
@@ -67,6 +71,7 @@ class Outcome:
         counts = " ".join(f"{name} {n}" for name, n in self.counts.items())
         wrong = "; ".join(f"{kind}: {found[0]} ({len(found)})" for kind, found in self.broken.items())
         what = f"{self.kind} seed {self.seed}, {self.nodes} nodes, {self.seconds:.0f} s"
+        what += f" ({', '.join(self.parts)})" if self.parts else ""
         return f"{what}: {counts}: {wrong or 'ok'}"
 
     def fields(self) -> dict[str, Any]:
@@ -93,8 +98,8 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
         with Site(directory / "site", plan.nodes, tree=plan.tree, patience=plan.patience) as site:
             try:
                 _run(plan, site, outcome)
-            except AssertionError as error:
-                outcome.broken["stuck"] = [f"a node does not start: {error}"]
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                outcome.broken["stuck"] = [f"a node does not start, or not end: {error}"]
             if outcome.broken and kept is not None:
                 site.keep(kept)
     finally:
@@ -106,19 +111,18 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
 def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
     ledger = Ledger()
     addresses = [node.address for node in site.nodes]
-    load = Workload(addresses, ledger, plan.seed, rate=plan.rate, program=plan.program)
+    site.load = load = Workload(addresses, ledger, plan.seed, rate=plan.rate, program=plan.program)
     load.create()
     began = time.monotonic()
     with load:
-        _strike(plan, site, began)
+        spans = _go_round(plan, site) if plan.round else _strike(plan, site, began)
         unwell = site.heal()
-        load.producing.clear()
-        load.sinning = False
-        stuck = load.drain(plan.patience)
-    verdict = judge(ledger, clock_error=site.clock_error)
+        with site.long_after():
+            stuck = load.end(plan.patience)
+    verdict = judge(ledger, clocks=site.clocks)
     verdict.stuck += stuck
     verdict.counters += unwell or site.heal()
-    if site.set_aside and plan.kind not in DAMAGES:
+    if site.set_aside and not set(DAMAGES) & {plan.kind, *plan.round}:
         verdict.counters.append(f"{site.set_aside} set aside, and nothing was damaged")
     first = _compare(site, QUIET)
     if first:
@@ -134,6 +138,7 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
     outcome.notes = first
     for event in site.events:
         outcome.faults[event.name] = outcome.faults.get(event.name, 0) + 1
+    outcome.parts = {kind: _share(ledger, *span) for kind, span in spans.items()}
     outcome.timeline = draw_up(began, ledger, site.events)
 
 
@@ -147,7 +152,17 @@ def _compare(site: Site, quiet: float) -> list[str]:
     return differences({node.name: node.data for node in site.nodes})
 
 
-def _strike(plan: Plan, site: Site, began: float) -> None:
+Spans = dict[str, tuple[float, float]]
+"""Per class of a round from when to when it was its turn."""
+
+
+def _share(ledger: Ledger, began: float, ended: float) -> dict[str, int]:
+    """Count what came of the sends that began in a time."""
+    found = Counter(send.outcome for send in ledger.sends if began <= send.began < ended)
+    return {"stored": found[STORED], "refused": found[REFUSED], "unknown": found[UNKNOWN]}
+
+
+def _strike(plan: Plan, site: Site, began: float) -> Spans:
     """Do what the class does, again and again."""
     rng = random.Random(f"{plan.kind} {plan.seed}")
     fault = {**CLASSES, **PARTS}[plan.kind]
@@ -155,6 +170,25 @@ def _strike(plan: Plan, site: Site, began: float) -> None:
     while (left := began + plan.duration - time.monotonic()) > 0:
         if fault is None:
             time.sleep(left)
-            return
+            break
         fault(site, rng)
         time.sleep(rng.uniform(0.2, 2.0))
+    return {}
+
+
+def _go_round(plan: Plan, site: Site) -> Spans:
+    """Do what each class of a round does, one after the other."""
+    rng = random.Random(f"{plan.kind} {plan.seed}")
+    spans = {}
+    time.sleep(1)
+    for kind in plan.round:
+        began = time.monotonic()
+        fault = CLASSES[kind]
+        if fault is None:
+            time.sleep(3)
+        else:
+            fault(site, rng)
+        # Now and then the next comes before everything has recovered.
+        time.sleep(rng.choice((0.3, 1.0, 3.0)))
+        spans[kind] = began, time.monotonic()
+    return spans

@@ -5,9 +5,44 @@ from __future__ import annotations
 import random
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.chaos.on_links import cut_node, noise, partition
-from tests.chaos.on_machines import clock, damaged, disk_fails, disk_full, disk_slow, power, power_all
-from tests.chaos.on_members import clients, limits, membership
+from tests.chaos.on_links import (
+    NOISE_NAMES,
+    cut_all,
+    cut_bridge,
+    cut_clients,
+    cut_flapping,
+    cut_halves,
+    cut_node,
+    cut_one_way,
+    cut_ring,
+    cut_tcp,
+    cut_udp,
+    noise,
+    noise_of,
+    partition,
+)  # fmt: skip
+from tests.chaos.on_machines import (
+    clock_by,
+    damage_of,
+    damaged,
+    disk_fails,
+    disk_full,
+    disk_slow,
+    power_all,
+    power_one,
+    power_several,
+)  # fmt: skip
+from tests.chaos.on_members import (
+    few_files,
+    forget,
+    join,
+    leave,
+    little_memory,
+    membership,
+    replace,
+    sinners,
+    stranger,
+)  # fmt: skip
 from tests.chaos.on_processes import (
     crash_loop,
     kill_all,
@@ -41,32 +76,73 @@ def one_of(*faults: Fault) -> Fault:
     return lambda site, rng: rng.choice(faults)(site, rng)
 
 
-CLASSES: dict[str, Fault | None] = {
+STRANGERS = {"garbage": "garbage", "oversized": "oversized frames", "slow-reader": "slow reader"}
+PROCESSES: dict[str, Fault | None] = {
     "none": None,
-    "kill": one_of(kill_one, kill_one, kill_minority, kill_majority, kill_all, crash_loop),
+    "kill-one": kill_one,
+    "kill-minority": kill_minority,
+    "kill-majority": kill_majority,
+    "kill-all": kill_all,
+    "crash-loop": crash_loop,
     "pause": pause,
-    "pause-long": pause_long,
     "rolling": rolling,
-    "partition": partition,
-    "noise": noise,
-    "damage": damaged,
-    "power": power,
-    "power-all": power_all,
-    "disk-full": disk_full,
-    "disk-slow": disk_slow,
-    "disk-fails": disk_fails,
-    "clock": clock,
-    "membership": membership,
-    "limits": limits,
-    "clients": clients,
+    "join": join,
+    "leave": leave,
+    "forget": forget,
+    "replace": replace,
+    "few-files": few_files,
+    "little-memory": little_memory,
+    "careless-consumers": sinners,
+    **{name: stranger(kind) for name, kind in STRANGERS.items()},
     "kill+pause": both(kill_one, pause),
+}
+LINKS: dict[str, Fault | None] = {
+    "cut-node": cut_node,
+    "cut-halves": cut_halves,
+    "cut-all": cut_all,
+    "cut-ring": cut_ring,
+    "cut-bridge": cut_bridge,
+    "cut-one-way": cut_one_way,
+    "cut-udp": cut_udp,
+    "cut-tcp": cut_tcp,
+    "cut-flapping": cut_flapping,
+    "cut-clients": cut_clients,
     "pause+partition": both(pause, partition),
     "partition+membership": both(partition, membership),
-    "damage+kill": both(damaged, kill_one),
 }
+NOISES: dict[str, Fault | None] = {name: noise_of(kind) for name, kind in NOISE_NAMES.items()}
+DISKS: dict[str, Fault | None] = {
+    "store-truncated": damage_of("truncated"),
+    "store-flipped": damage_of("flipped"),
+    "store-removed": damage_of("file removed"),
+    "store-wiped": damage_of("wiped"),
+    "damage+kill": both(damaged, kill_one),
+    "power-one": power_one,
+    "power-several": power_several,
+    "power-all": power_all,
+    "disk-fails": disk_fails,
+    "disk-full": disk_full,
+    "disk-slow": disk_slow,
+    "clock": clock_by(0.1, 1.0, 3.0, 5.0),
+}
+LONG: dict[str, Fault | None] = {
+    "pause-long": pause_long,
+    "idle-connections": stranger("10,000 idle connections"),
+}
+CLOCKS: dict[str, Fault | None] = {
+    "clock-minute": clock_by(30.0, 60.0, 300.0),
+    "clock-hour": clock_by(3600.0),
+    "clock-day": clock_by(86400.0),
+}
+GROUPS = {
+    "processes": PROCESSES, "links": LINKS, "noise": NOISES, "disks": DISKS, "long": LONG, "clocks": CLOCKS
+}  # fmt: skip
+"""Classes that may follow one another in one round."""
+CLASSES = {name: fault for group in GROUPS.values() for name, fault in group.items()}
 """What a campaign goes through."""
-
-NEED_SHIM = ("power", "power-all", "disk-full", "disk-slow", "disk-fails", "clock")
+DAMAGES = (*(n for n in DISKS if n not in ("disk-full", "disk-slow", "clock")), "short")
+"""Classes after which something may be kept aside: files are damaged, or end in noise."""
+NEED_SHIM = tuple(name for name in (*DISKS, *CLOCKS) if not name.startswith(("store-", "damage")))
 """Classes that need a C compiler for the shim."""
 
 
@@ -80,8 +156,6 @@ def short(site: Site, rng: random.Random) -> None:
 PARTS: dict[str, Fault | None] = {
     "short": short,
     "mixed": one_of(kill_one, kill_all, pause, rolling, partition, noise),
-    "kill-one": kill_one,
-    "kill-all": kill_all,
-    "cut-node": cut_node,
+    "partition": partition,
 }
 """What single tests use."""

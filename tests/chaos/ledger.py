@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -118,12 +118,12 @@ class Verdict:
         return {kind: found for kind in self.BROKEN if (found := getattr(self, kind))}
 
 
-def judge(ledger: Ledger, *, clock_error: float = 0.0) -> Verdict:
-    """Say what is wrong.
+Clocks = Sequence[tuple[float, float, float]]
+"""From when to when clocks of nodes were off, and by how many seconds at most."""
 
-    Arguments:
-        clock_error: seconds by which clocks of nodes were set.
-    """
+
+def judge(ledger: Ledger, *, clocks: Clocks = ()) -> Verdict:
+    """Say what is wrong; what was delayed may come early by what clocks were off meanwhile."""
     verdict = Verdict(errors=sorted(set(ledger.errors)))
     sends = {send.key: send for send in ledger.sends}
     deliveries: dict[str, list[Delivery]] = defaultdict(list)
@@ -149,7 +149,7 @@ def judge(ledger: Ledger, *, clock_error: float = 0.0) -> Verdict:
         if key not in sends:
             verdict.unexpected.append(f"{key} was never sent")
             continue
-        _look_at(verdict, ledger, sends[key], came, acks.get(key, []), clock_error)
+        _look_at(verdict, ledger, sends[key], came, acks.get(key, []), clocks)
     _look_at_order(verdict, sends.values(), deliveries, acks)
     return verdict
 
@@ -164,7 +164,7 @@ def _count(verdict: Verdict, sends: Iterable[Send], deliveries: dict[str, list[D
 
 
 def _look_at(
-    verdict: Verdict, ledger: Ledger, send: Send, came: list[Delivery], settled: list[Ack], clock_error: float
+    verdict: Verdict, ledger: Ledger, send: Send, came: list[Delivery], settled: list[Ack], clocks: Clocks
 ) -> None:
     key = send.key
     places = (send.queue, ledger.dead_letters.get(send.queue, send.queue))
@@ -173,7 +173,8 @@ def _look_at(
             verdict.wrong_body.append(f"{key} is not as it was sent")
         if delivery.queue not in places:
             verdict.unexpected.append(f"{key} of {send.queue} came out of {delivery.queue}")
-        if delivery.ended < send.began + send.delay - EARLY - clock_error:
+        off = sum(error for began, ended, error in clocks if began < delivery.ended and send.began < ended)
+        if delivery.ended < send.began + send.delay - EARLY - off:
             early = send.began + send.delay - delivery.ended
             verdict.early.append(f"{key} came {early:.2f} s before its delay of {send.delay} s was over")
     for queue in places:

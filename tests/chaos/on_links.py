@@ -121,9 +121,23 @@ NOISE = {
     "everything": Trouble(loss=0.1, delay=0.03, jitter=0.03, reorder=0.1, duplicate=0.1),
 }
 
+NOISE_NAMES = {
+    "loss-1": "loss 1 %",
+    "loss-10": "loss 10 %",
+    "loss-30": "loss 30 %",
+    "delay": "delay 100±50 ms",
+    "reordering": "reordering",
+    "duplication": "duplication",
+}
+"""Classes of faults, and which noise each is."""
 
-def noise(site: Site, rng: random.Random) -> None:
-    name = rng.choice(list(NOISE))
+
+def noise_of(name: str) -> Fault:
+    """Return the fault that is one kind of noise on the links of one node or of all."""
+    return lambda site, rng: _noise(site, rng, name)
+
+
+def _noise(site: Site, rng: random.Random, name: str) -> None:
     names = _names(site, rng)
     some = names[: rng.choice((1, len(names)))]
     with site.event(name, " ".join(some)):
@@ -131,3 +145,7 @@ def noise(site: Site, rng: random.Random) -> None:
         site.network.spoil([*names, CLIENT], some, tcp=NOISE[name], udp=NOISE[name])
         site.sleep(rng.uniform(2, 6))
         _mend(site, names)
+
+
+def noise(site: Site, rng: random.Random) -> None:
+    _noise(site, rng, rng.choice(list(NOISE)))

@@ -8,19 +8,26 @@ from __future__ import annotations
 import random
 
 from tests.chaos import damage
-from tests.chaos.site import Site, listed, machines
+from tests.chaos.site import Fault, Site, listed, machines
 
 
-def damaged(site: Site, rng: random.Random) -> None:
+def damage_of(*kinds: str) -> Fault:
+    """Return the fault that damages the store of one node in one of these ways."""
+    return lambda site, rng: _damage(site, rng, rng.choice(kinds))
+
+
+def _damage(site: Site, rng: random.Random, kind: str) -> None:
     site.until_healthy()
     with site.taken(rng) as nodes:
         node = nodes[0]
-        kind = rng.choice(list(damage.KINDS))
         with site.event(f"store {kind}", node.name):
             node.kill()
             damage.KINDS[kind](node.data, rng)
             site.sleep(rng.uniform(0, 1))
             node.restart()
+
+
+damaged = damage_of(*damage.KINDS)
 
 
 def _power(site: Site, rng: random.Random, count: int, name: str) -> None:
@@ -38,9 +45,12 @@ def _power(site: Site, rng: random.Random, count: int, name: str) -> None:
             node.wait_ready()
 
 
-def power(site: Site, rng: random.Random) -> None:
-    count = rng.choice((1, 2, len(site.nodes)))
-    _power(site, rng, count, {1: "power cut of one", 2: "power cut of two"}.get(count, "power cut of all"))
+def power_one(site: Site, rng: random.Random) -> None:
+    _power(site, rng, 1, "power cut of one")
+
+
+def power_several(site: Site, rng: random.Random) -> None:
+    _power(site, rng, rng.randint(2, max(2, len(site.nodes) - 1)), "power cut of several")
 
 
 def power_all(site: Site, rng: random.Random) -> None:
@@ -85,11 +95,18 @@ def disk_fails(site: Site, rng: random.Random) -> None:
         nodes[0].restart()
 
 
-def clock(site: Site, rng: random.Random) -> None:
-    step = rng.choice((0.1, 1.0, 3.0, 5.0)) * rng.choice((-1, 1))
-    site.clock_error = max(site.clock_error, abs(step) * 2)
+def clock_by(*steps: float) -> Fault:
+    """Return the fault that sets clocks by one of so many seconds, forwards or backwards, and back."""
+    return lambda site, rng: _clock(site, rng, rng.choice(steps) * rng.choice((-1, 1)))
+
+
+def _clock(site: Site, rng: random.Random, step: float) -> None:
     count = rng.choice((1, 1, len(site.nodes)))
-    with site.taken(rng, count) as nodes, site.event("clock", f"{listed(nodes)} {step:+} s"):
+    with (
+        site.taken(rng, count) as nodes,
+        site.clock_is_off(step),
+        site.event("clock", f"{listed(nodes)} {step:+} s"),
+    ):
         for machine in machines(nodes):
             machine.set_clock(step)
         site.sleep(rng.uniform(1, 4))

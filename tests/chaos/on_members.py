@@ -7,43 +7,64 @@ import resource
 from pathlib import Path
 
 from tests.chaos import strangers
-from tests.chaos.site import Site
+from tests.chaos.site import Fault, Site
+
+COPIES = 3
+
+
+def join(site: Site, rng: random.Random) -> None:
+    site.until_healthy()
+    with site.event("join"):
+        site.add()
+
+
+def _enough(site: Site) -> None:
+    """Wait until copies are whole, on more nodes than copies: one may go."""
+    site.until_healthy()
+    while len(site.nodes) <= COPIES and site.may_join:
+        with site.event("join"):
+            site.add()
+        site.until_healthy()
+
+
+def leave(site: Site, rng: random.Random) -> None:
+    _enough(site)
+    # The first stays: clients may know no other.
+    with site.reserved(site.nodes[0].name), site.taken(rng) as nodes, site.event("leave", nodes[0].name):
+        done = site.dmq(nodes[0], "node", "leave", "--timeout", "100s")
+        if done.returncode == 0:
+            site.remove(nodes[0])
+            nodes[0].wait()
+
+
+def forget(site: Site, rng: random.Random) -> None:
+    _enough(site)
+    # The first stays: clients may know no other.
+    with site.reserved(site.nodes[0].name), site.taken(rng) as nodes, site.event("forget", nodes[0].name):
+        other = next(n for n in site.nodes if n is not nodes[0])
+        nodes[0].kill()
+        done = site.dmq(other, "cluster", "forget", nodes[0].name, "--destroyed")
+        if done.returncode == 0:
+            site.remove(nodes[0])
+        else:
+            nodes[0].restart()
+
+
+def replace(site: Site, rng: random.Random) -> None:
+    site.until_healthy()
+    with site.taken(rng) as nodes, site.event("replace", nodes[0].name):
+        nodes[0].kill()
+        nodes[0].wipe()
+        if nodes[0].machine is not None:
+            nodes[0].machine.forget()
+        nodes[0].restart()
 
 
 def membership(site: Site, rng: random.Random) -> None:
-    kinds = ["replace"]
-    if site.may_join:
-        kinds += ["join", "join"]
-    if len(site.nodes) > 3:
-        kinds += ["leave", "leave", "forget"]
-    kind = rng.choice(kinds)
-    site.until_healthy()
-    if kind == "join":
-        with site.event("join"):
-            site.add()
-        return
-    with site.taken(rng) as nodes:
-        node = nodes[0]
-        other = next(n for n in site.nodes if n is not node)
-        with site.event(kind, node.name):
-            if kind == "leave":
-                done = site.dmq(node, "node", "leave", "--timeout", "40s")
-                if done.returncode == 0:
-                    site.remove(node)
-                    node.wait()
-                return
-            node.kill()
-            if kind == "forget":
-                done = site.dmq(other, "cluster", "forget", node.name, "--destroyed")
-                if done.returncode == 0:
-                    site.remove(node)
-                else:
-                    node.restart()
-                return
-            node.wipe()
-            if node.machine is not None:
-                node.machine.forget()
-            node.restart()
+    kinds = [replace, *([join, join] if site.may_join else [])]
+    if len(site.nodes) > COPIES:
+        kinds += [leave, leave, forget]
+    rng.choice(kinds)(site, rng)
 
 
 def few_files(site: Site, rng: random.Random) -> None:
@@ -77,8 +98,22 @@ def limits(site: Site, rng: random.Random) -> None:
     rng.choice((few_files, few_files, little_memory))(site, rng)
 
 
-def clients(site: Site, rng: random.Random) -> None:
-    kind = rng.choice(list(strangers.KINDS))
+def stranger(kind: str) -> Fault:
+    """Return the fault that is one kind of strange client."""
+    return lambda site, rng: _stranger(site, rng, kind)
+
+
+def _stranger(site: Site, rng: random.Random, kind: str) -> None:
     node = rng.choice(site.nodes)
     with site.event(kind, node.name):
         strangers.KINDS[kind](site.network.inside(node.name), rng)
+
+
+def clients(site: Site, rng: random.Random) -> None:
+    _stranger(site, rng, rng.choice(list(strangers.KINDS)))
+
+
+def sinners(site: Site, rng: random.Random) -> None:
+    """Consumers drop, give back, ack twice, ack too late, or die before the ack, far more often than else."""
+    with site.event("careless consumers"), site.load.sinning(0.3):
+        site.sleep(rng.uniform(3, 5))

@@ -41,12 +41,14 @@ def sums(outcomes: Sequence[Outcome]) -> dict[str, Sum]:
     """Add up what runs of each class showed."""
     found: dict[str, Sum] = defaultdict(Sum)
     for outcome in outcomes:
-        kind = found[outcome.kind]
-        kind.runs += 1
-        kind.broken += bool(outcome.broken)
-        kind.counts.update(outcome.counts)
-        kind.faults.update(outcome.faults)
-        kind.wrong.update({name: len(what) for name, what in outcome.broken.items()})
+        # What is wrong after a round is laid at the door of each of its classes.
+        for name, counts in outcome.parts.items() or ((outcome.kind, outcome.counts),):
+            kind = found[name]
+            kind.runs += 1
+            kind.broken += bool(outcome.broken)
+            kind.counts.update(counts)
+            kind.faults.update({name: 1} if outcome.parts else outcome.faults)
+            kind.wrong.update({name: len(what) for name, what in outcome.broken.items()})
     return dict(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -12,15 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.chaos import shim
 from tests.chaos.network import Network
 from tests.chaos.nodes import ChaosNode, until_healthy
 from tests.processes import ROOT
 
-SPARES = 3
+SPARES = 6
 """Nodes that may join later."""
+FAR = 60.0
+"""Seconds that are too long to wait for."""
 
 
 class Event(NamedTuple):
@@ -57,14 +60,15 @@ class Site:
         self.directory = directory
         self.patience = patience
         self.events: list[Event] = []
-        self.clock_error = 0.0
-        """The largest step of a wall clock so far, seconds."""
+        self.clocks: list[tuple[float, float, float]] = []
+        """When a wall clock was off, from, to (`time.monotonic()`), and by how many seconds at most."""
         self.set_aside = 0
         """Damaged records and files that nodes keep until somebody has looked at them."""
         self.nodes: list[ChaosNode] = []
         self.ended: list[ChaosNode] = []
         """Nodes that are no members any more."""
-        self.stopping = threading.Event()
+        self.load: Any = None
+        """The clients (`Workload`)."""
         self._tree = tree
         self._lock = threading.Lock()
         self._count = count
@@ -160,7 +164,7 @@ class Site:
         command = [sys.executable, "-c", "from cli.main import main; main()", "--node", node.address]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run(
-            [*command, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+            [*command, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=200, check=False
         )
 
     # --- time ----------------------------------------------------------------------------------------
@@ -177,6 +181,29 @@ class Site:
             yield
         finally:
             self.events.append(Event(name, detail, began, time.monotonic()))
+
+    @contextmanager
+    def clock_is_off(self, seconds: float) -> Iterator[None]:
+        """Write down that a clock is off for as long as the block lasts."""
+        began = time.monotonic()
+        self.clocks.append((began, math.inf, 2 * abs(seconds)))
+        try:
+            yield
+        finally:
+            self.clocks.append((began, time.monotonic(), 2 * abs(seconds)))
+            self.clocks.remove((began, math.inf, 2 * abs(seconds)))
+
+    @contextmanager
+    def long_after(self) -> Iterator[None]:
+        """Let all clocks be where the fastest was, if one was far off: what it delayed is due there."""
+        most = max((off for _, _, off in self.clocks), default=0.0)
+        if most < FAR:
+            yield
+            return
+        with self.clock_is_off(most):
+            for machine in machines(self.nodes):
+                machine.set_clock(most)
+            yield
 
     def heal(self) -> list[str]:
         """Undo what is left of all faults; return what does not get well."""

@@ -102,9 +102,7 @@ def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object
                 with (out / "samples.ndjson").open("a") as file:
                     file.write(json.dumps([round(samples[-1][0], 1), samples[-1][1]]) + "\n")
             unwell = site.heal()
-            load.producing.clear()
-            load.sinning = False
-            stuck = load.drain(site.patience)
+            stuck = load.end(site.patience)
         verdict = judge(ledger)
         verdict.stuck += stuck
         verdict.counters += unwell or site.heal()

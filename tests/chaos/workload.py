@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import random
 import signal
@@ -11,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -20,6 +19,7 @@ import trio
 from dmqnode import connect
 from dmqnode.blocking import connect_sync
 from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, Unknown
+from tests.chaos.draining import drain
 from tests.chaos.ledger import (
     ACKED,
     KILLED,
@@ -46,8 +46,8 @@ QUEUES: dict[str, dict[str, Any]] = {
 TIMEOUT = 6.0
 VISIBILITY = 4.0
 TAKEN = 20
-EMPTY = 3.0
-"""Seconds after which a queue that shows nothing is empty."""
+SINS = 0.03
+"""How often consumers forget what they have, or give it back."""
 HARMFUL = ("protocol", "usage", "invalid", "queue-not-found", "failed")
 """Codes of errors that no fault explains."""
 
@@ -75,10 +75,11 @@ class Workload:
         self.ledger = ledger
         self._seed = seed
         self._pause = 5 / rate
+        self._breath = min(4.0, 200 / rate)
         self.producing = threading.Event()
         self.producing.set()
-        self.sinning = True
-        """Whether consumers forget, give back, and ack twice now and then."""
+        self.sins = SINS
+        """How often consumers forget, give back, and ack twice; 0: never."""
         self._running = threading.Event()
         self._running.set()
         self._taken: dict[str, int] = {}
@@ -96,6 +97,21 @@ class Workload:
             for name, settings in QUEUES.items():
                 client.create_queue(name, if_not_exists=True, **settings)
         self.ledger.dead_letters["work"] = "dead"
+
+    @contextmanager
+    def sinning(self, sins: float) -> Iterator[None]:
+        """Let consumers be so careless for a while."""
+        self.sins = sins
+        try:
+            yield
+        finally:
+            self.sins = SINS
+
+    def end(self, seconds: float) -> list[str]:
+        """Send no more, and consume until nothing is left; return what is stuck."""
+        self.producing.clear()
+        self.sins = 0.0
+        return drain(self.addresses, QUEUES, seconds)
 
     def __enter__(self) -> Workload:
         for thread in self._threads:
@@ -185,7 +201,7 @@ class Workload:
             if code in (1, 2, 4, 5):
                 self.ledger.errors.append(f"dmq send ended with {code}")
             self._note(began, keys, "plain", outcomes, ids=ids)
-            time.sleep(rng.uniform(0.3, 0.8))
+            time.sleep(self._breath * rng.uniform(0.3, 0.8))
 
     def _run(self, rng: random.Random, args: list[str], data: bytes, kill: bool = False) -> tuple[int, bytes]:
         nodes = ",".join(self._order(rng))
@@ -214,7 +230,7 @@ class Workload:
             )
             if queue == "work" and key.startswith("poison"):
                 pile = 1
-            elif self.sinning and rng.random() < 0.03 and queue != "work":
+            elif rng.random() < self.sins and queue != "work":
                 pile = rng.choice((1, 2))
             else:
                 pile = 0
@@ -260,11 +276,13 @@ class Workload:
                 if not messages:
                     continue
                 good, back, _ = self._take(rng, queue, began, messages)
+                if queue != "orders" and rng.random() < self.sins - SINS:
+                    time.sleep(VISIBILITY + 0.5)  # and ack what somebody else has by now
                 for pile in [[m] for m in good] if queue == "orders" else [good] if good else []:
                     began = time.monotonic()
                     why = _failure(lambda pile=pile: client.ack(pile))
                     self._acked(queue, began, pile, why)
-                    if self.sinning and rng.random() < 0.05:
+                    if rng.random() < 2 * self.sins:
                         _failure(lambda pile=pile: client.ack(pile))  # once more; it may be refused
                 if back:
                     _failure(lambda back=back: client.nack(back, delay=rng.choice((0.0, 0.5))))
@@ -278,18 +296,9 @@ class Workload:
         rng = random.Random(f"{self._seed} {number}")
         while self._running.is_set():
             queue, began = "plain", time.monotonic()
-            kill = self.sinning and rng.random() < 0.3
-            args = [
-                "receive",
-                queue,
-                "-n",
-                "40",
-                "--wait",
-                "300ms",
-                "--visibility",
-                f"{VISIBILITY:g}s",
-                "--json",
-            ]
+            kill = rng.random() < 10 * self.sins
+            args = ["receive", queue, "-n", "40", "--wait", "300ms", "--json"]
+            args += ["--visibility", f"{VISIBILITY:g}s"]
             code, out = self._run(rng, args, b"", kill)
             if code in (1, 2, 4, 5):
                 self.ledger.errors.append(f"dmq receive ended with {code}")
@@ -303,7 +312,7 @@ class Workload:
                 self.ledger.deliveries.append(Delivery(key, queue, id_, began, ended, attempt, intact))
                 outcome = ACKED if code == 0 else KILLED if kill else UNKNOWN
                 self.ledger.acks.append(Ack(key, queue, began, ended, outcome))
-            time.sleep(rng.uniform(0.3, 1.0))
+            time.sleep(self._breath * rng.uniform(0.3, 1.0))
 
     # --- the library's own way: trio -----------------------------------------------------------------
 
@@ -355,34 +364,6 @@ class Workload:
                     await client.nack(back)
                 except DMQError:
                     pass
-
-    # --- the end -------------------------------------------------------------------------------------
-
-    def drain(self, seconds: float) -> list[str]:
-        """Wait until nothing is left in the queues; return what is stuck.  Producers have stopped.
-
-        Empty is what shows nothing for a while: what moves to another queue is in neither for a moment.
-        """
-        deadline = time.monotonic() + seconds
-        empty_since = math.inf
-        with ExitStack() as stack:
-            client = stack.enter_context(connect_sync(*self.addresses, timeout=3))
-            while True:
-                stuck = []
-                for queue in QUEUES:
-                    try:
-                        info = client.queue(queue)
-                    except DMQError as error:
-                        stuck.append(f"{queue}: {error}")
-                        continue
-                    counts = {name: info[name] for name in ("ready", "delayed", "in_flight")}
-                    if any(counts.values()):
-                        stuck.append(f"{queue}: {counts}")
-                now = time.monotonic()
-                empty_since = math.inf if stuck else min(empty_since, now)
-                if now > deadline or now - empty_since > EMPTY:
-                    return stuck
-                time.sleep(0.2)
 
 
 def _failure(call: Callable[[], object]) -> DMQError | None:
