@@ -14,7 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos.campaign import Outcome, Plan, possible, run
-from tests.chaos.faults import CLASSES, GROUPS, PARTS
+from tests.chaos.faults import CLASSES, GROUPS, NEED_PROXY, PARTS
+from tests.chaos.namespaces import Namespaces
+from tests.chaos.namespaces import possible as namespaces_possible
+from tests.chaos.network import Network
 from tests.chaos.network import possible as network_possible
 from tests.chaos.page import page, text
 
@@ -32,6 +35,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--round", type=int, default=0, help="classes that follow one another in one cluster; 0: one each (0)"
     )
+    parser.add_argument(
+        "--network", choices=("namespaces", "proxy", "auto"), default="auto",
+        help="what stands between nodes: namespaces need root, only the proxy delays; auto: what is possible",
+    )  # fmt: skip
     parser.add_argument(
         "--search", action="store_true", help="repeat a round in which something is wrong class by class"
     )
@@ -77,7 +84,7 @@ def main() -> int:
     began = time.monotonic()
     ahead = deque(plans(args, classes))
     while ahead:
-        plan = ahead.popleft()
+        plan = _connected(ahead.popleft(), args.network)
         outcome = run(plan, args.out / f"{plan.kind}-{plan.seed}")
         outcomes.append(outcome)
         print(outcome.line(), flush=True)
@@ -88,6 +95,13 @@ def main() -> int:
         _write(args.out, outcomes, skipped, time.monotonic() - began)
     print((args.out / "report.txt").read_text(), end="")
     return 1 if any(outcome.broken for outcome in outcomes) else 0
+
+
+def _connected(plan: Plan, wanted: str) -> Plan:
+    """Choose what stands between nodes."""
+    noisy = NEED_PROXY & {plan.kind, *plan.round}
+    namespaces = wanted == "namespaces" or (wanted == "auto" and namespaces_possible())
+    return replace(plan, network=Namespaces if namespaces and not noisy else Network)
 
 
 def _write(out: Path, outcomes: list[Outcome], skipped: list[str], seconds: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.chaos.faults import CLASSES, DAMAGES, NEED_SHIM, PARTS
 from tests.chaos.ledger import REFUSED, STORED, UNKNOWN, Ledger, judge
+from tests.chaos.network import Links, Network
 from tests.chaos.offline import differences
 from tests.chaos.shim import compiler
 from tests.chaos.site import Site
@@ -47,6 +48,7 @@ class Plan:
     program: bool = True
     """Whether `dmq send` and `dmq receive` take part."""
     patience: float = 60.0
+    network: type[Links] = Network
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Outcome:
     kind: str
     seed: int
     nodes: int
+    network: str = ""
+    """What stood between nodes."""
     seconds: float = 0.0
     broken: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -70,7 +74,7 @@ class Outcome:
         """Return it in one line."""
         counts = " ".join(f"{name} {n}" for name, n in self.counts.items())
         wrong = "; ".join(f"{kind}: {found[0]} ({len(found)})" for kind, found in self.broken.items())
-        what = f"{self.kind} seed {self.seed}, {self.nodes} nodes, {self.seconds:.0f} s"
+        what = f"{self.kind} seed {self.seed}, {self.nodes} nodes, {self.network}, {self.seconds:.0f} s"
         what += f" ({', '.join(self.parts)})" if self.parts else ""
         return f"{what}: {counts}: {wrong or 'ok'}"
 
@@ -93,9 +97,11 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
     """
     directory = Path(tempfile.mkdtemp(prefix="dmq-chaos."))
     began = time.monotonic()
-    outcome = Outcome(plan.kind, plan.seed, plan.nodes)
+    outcome = Outcome(plan.kind, plan.seed, plan.nodes, plan.network.__name__.lower())
     try:
-        with Site(directory / "site", plan.nodes, tree=plan.tree, patience=plan.patience) as site:
+        with Site(
+            directory / "site", plan.nodes, tree=plan.tree, patience=plan.patience, network=plan.network
+        ) as site:
             try:
                 _run(plan, site, outcome)
             except (AssertionError, subprocess.TimeoutExpired) as error:

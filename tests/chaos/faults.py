@@ -142,6 +142,8 @@ CLASSES = {name: fault for group in GROUPS.values() for name, fault in group.ite
 """What a campaign goes through."""
 DAMAGES = (*(n for n in DISKS if n not in ("disk-full", "disk-slow", "clock")), "short")
 """Classes after which something may be kept aside: files are damaged, or end in noise."""
+NEED_PROXY = {*NOISES, "mixed"}
+"""Classes in which links are not only cut."""
 NEED_SHIM = tuple(name for name in (*DISKS, *CLOCKS) if not name.startswith(("store-", "damage")))
 """Classes that need a C compiler for the shim."""
 

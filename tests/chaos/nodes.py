@@ -13,7 +13,7 @@ from typing import Any
 
 from dmqnode.blocking import connect_sync
 from dmqnode.errors import DMQError
-from tests.chaos.network import Network
+from tests.chaos.network import Links
 from tests.chaos.shim import Machine
 from tests.processes import ROOT, NodeProcess
 
@@ -45,7 +45,7 @@ class ChaosNode(NodeProcess):
         self,
         directory: Path,
         name: str,
-        network: Network,
+        network: Links,
         *,
         join: list[str],
         machine: Machine | None = None,
@@ -80,7 +80,8 @@ class ChaosNode(NodeProcess):
             "--advertise": self._network.outside(self.name),
             "--name": self.name,
         }
-        command = [sys.executable, "-c", START, self._network.host(self.name), "node", "start"]
+        command = self._network.within(self.name)
+        command += [sys.executable, "-c", START, self._network.host(self.name), "node", "start"]
         command += [word for pair in options.items() for word in pair]
         for seed in self._join:
             command += ["--join", self._network.outside(seed)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.chaos import shim
-from tests.chaos.network import Network
+from tests.chaos.network import Links, Network
 from tests.chaos.nodes import ChaosNode, until_healthy
 from tests.processes import ROOT
 
@@ -53,9 +53,18 @@ class Site:
         count: nodes to begin with.
         tree: of the program that they run.
         patience: seconds within which all must be well again after the last fault.
+        network: what stands between nodes.
     """
 
-    def __init__(self, directory: Path, count: int, *, tree: Path = ROOT, patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        count: int,
+        *,
+        tree: Path = ROOT,
+        patience: float = 60.0,
+        network: type[Links] = Network,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.patience = patience
@@ -69,6 +78,7 @@ class Site:
         """Nodes that are no members any more."""
         self.load: Any = None
         """The clients (`Workload`)."""
+        self._kind = network
         self._tree = tree
         self._lock = threading.Lock()
         self._count = count
@@ -78,7 +88,7 @@ class Site:
 
     def __enter__(self) -> Site:
         names = [f"n{n + 1}" for n in range(self._count)]
-        self.network = Network([*names, *self._spare])
+        self.network = self._kind([*names, *self._spare])
         try:
             for name in names:
                 self.add(name)

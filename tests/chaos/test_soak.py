@@ -13,7 +13,7 @@ def test_a_slope_is_what_values_grow_by_per_second() -> None:
     assert slope([(1.0, 7.0)]) == 0
 
 
-def test_the_first_third_of_the_time_does_not_count() -> None:
-    samples = [(float(t), dict.fromkeys(COUNTED, 100.0 - t if t < 30 else 70.0)) for t in range(0, 90, 5)]
+def test_the_first_half_of_the_time_does_not_count() -> None:
+    samples = [(float(t), dict.fromkeys(COUNTED, 100.0 - t if t < 40 else 70.0)) for t in range(0, 90, 5)]
     found = summary(samples)["memory_mib"]
     assert found == {"first": 70.0, "last": 70.0, "highest": 70.0, "per_hour": 0.0}
