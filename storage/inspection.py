@@ -2,6 +2,7 @@
 
 - A log that is damaged in the middle: the writes in the damaged part are lost. LevelDB would either refuse to
   open, or go on without a word; here it goes on, the log is kept, and the loss is said.
+- A table that was cut short: LevelDB would open, and fail at the first read of it, so nothing is opened.
 - The MANIFEST, which lists the tables: damaged, nothing is opened. Cut short, as by a power cut, LevelDB
   opens what it said before, deletes the rest or writes over it, so everything is copied first.
 """
@@ -20,9 +21,12 @@ from typing import Any
 import plyvel
 
 from storage.logfile import BLOCK, State, inspect
+from storage.manifest import tables
 from storage.store import Damaged
 
 INCOMPLETE = "messages may be missing or come again; delete it when nothing is missed"
+TABLES = (".ldb", ".sst")
+"""What the names of tables end in."""
 _CURRENT = re.compile(r"MANIFEST-\d+\n")
 
 
@@ -74,7 +78,8 @@ def _check_manifest(files: Path, prepared: Prepared) -> None:
         current = (files / "CURRENT").read_bytes().decode(errors="replace")
         if _CURRENT.fullmatch(current) is None:
             raise Damage(f"CURRENT says {current[:40]!r}")
-        found = inspect((files / current.strip()).read_bytes())
+        manifest = (files / current.strip()).read_bytes()
+        found = inspect(manifest)
     except FileNotFoundError:
         return  # LevelDB says so better
     if found.state is State.DAMAGED:
@@ -85,6 +90,20 @@ def _check_manifest(files: Path, prepared: Prepared) -> None:
         prepared.notices.append(
             f"the list of its files was cut short; the store was kept as it was in {kept}; {INCOMPLETE}"
         )
+    _check_tables(files, manifest)
+
+
+def _check_tables(files: Path, manifest: bytes) -> None:
+    """Raise Damage if a table has another size than it was written with: a read of it would fail."""
+    try:
+        sizes = tables(manifest)
+    except ValueError:
+        return  # a newer LevelDB, perhaps
+    for number, size in sizes.items():
+        for suffix in TABLES:
+            path = files / f"{number:06}{suffix}"
+            if path.exists() and path.stat().st_size != size:
+                raise Damage(f"{path.name} has {path.stat().st_size} bytes and must have {size}")
 
 
 def _copy(files: Path, target: Path) -> None:

@@ -11,12 +11,16 @@ not yet in tables; its MANIFEST, of the same format, says which tables there are
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
 from crc32c import crc32c
 
 BLOCK = 32 << 10
+LAST_PIECES = (1, 4)
+"""Types of records that end a write: the whole of it, and the last of its pieces."""
+FIRST_PIECES = (1, 2)
 _HEADER = struct.Struct("<IHB")
 
 
@@ -56,6 +60,23 @@ def inspect(raw: bytes) -> Found:
             return Found(State.DAMAGED, at)
         at = end
     return Found(State.WHOLE, at)
+
+
+def contents(raw: bytes) -> Iterator[bytes]:
+    """Give the writes in the log `raw` one after the other, up to where it is whole."""
+    at, upto = 0, inspect(raw)
+    whole = b""
+    while at < (len(raw) if upto.state is State.WHOLE else upto.at):
+        room = BLOCK - at % BLOCK
+        if room < _HEADER.size:
+            at += room
+            continue
+        _, length, kind = _HEADER.unpack_from(raw, at)
+        piece = raw[at + _HEADER.size : at + _HEADER.size + length]
+        whole = piece if kind in FIRST_PIECES else whole + piece
+        if kind in LAST_PIECES:
+            yield whole
+        at += _HEADER.size + length
 
 
 def _is_longer_than_written(raw: bytes, at: int, check: int) -> bool:

@@ -1,8 +1,8 @@
 """Real nodes under faults for an hour: does anything grow?  `make soak`, or python -m tests.chaos.soak --help
 
 One node is never killed, so that what it gathers in its life shows; all are paused and cut off, the others
-restarted, too.  Reports slopes (least squares) of everything that is counted, over the second half of the time:
-LevelDB fills its buffers and its first level before that.
+restarted, too.  Reports slopes (least squares) of everything that is counted, over the second half of the
+time: LevelDB fills its buffers and its first level before that.
 """
 
 from __future__ import annotations

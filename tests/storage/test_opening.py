@@ -34,10 +34,19 @@ def without(pattern: str) -> Callable[[Path], None]:
     return remove
 
 
+def cut(pattern: str) -> Callable[[Path], None]:
+    def shorten(files: Path) -> None:
+        for path in files.glob(pattern):
+            os.truncate(path, path.stat().st_size // 2)
+
+    return shorten
+
+
 RUINS: dict[str, Callable[[Path], None]] = {
     "no CURRENT": without("CURRENT"),
     "no MANIFEST": without("MANIFEST-*"),
     "no tables": without("*.ldb"),
+    "tables cut short": cut("*.ldb"),
     "empty CURRENT": lambda files: (files / "CURRENT").write_bytes(b"") and None,
     "CURRENT of zeros": lambda files: (files / "CURRENT").write_bytes(bytes(16)) and None,
     "CURRENT names nothing": lambda files: (files / "CURRENT").write_bytes(b"MANIFEST-999999\n") and None,
