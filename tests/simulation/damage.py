@@ -77,19 +77,22 @@ class Damage:
 
 def holds(store: MemoryStore, partition: PartitionId, log: LogId, seq: int) -> bool:
     """Whether a message would survive a power cut on this disk, in its place or as a debt."""
+    if _lasts(store, DEBTS + partition + log + seq.to_bytes(8, "big")):
+        return True
     keys = PartitionKeys.of(partition)
     found = peek(store).scan(keys.batch(log, 0), keys.batch(log, seq) + b"\x00", limit=1, reverse=True)
     if found.damaged:
         return True  # it was written, and damaged then
     for row in found.rows:
-        if keys.first_seq(row.key) + decode_batch(row.value)[2].count <= seq:
-            return False
-        for undo in store._undo:
-            if row.key in undo:
-                before = undo[row.key]
-                return before is not None and unseal(row.key, before) == row.value
-        return True
+        within = keys.first_seq(row.key) + decode_batch(row.value)[2].count > seq
+        return within and _lasts(store, row.key)
     return False
+
+
+def _lasts(store: MemoryStore, key: bytes) -> bool:
+    """Whether a record would survive a power cut as it is."""
+    raw = store._records.get(key)
+    return raw is not None and all(undo.get(key, raw) == raw for undo in store._undo)
 
 
 def numbers_in(record: bytes) -> list[int]:

@@ -144,6 +144,8 @@ class Fates:
 
     def moved(self, message: Sent, id_: tuple[LogId, int], batch: Any, n: int) -> str | None:
         """A message is delivered under an id: tell what is wrong with how it came by it."""
+        if message_id(*id_) in self._moved:
+            return f"delivered as {message_id(*id_)} after it has moved on"
         name = batch.value("d", n)
         if name is None or not name.startswith(MOVED):
             return None

@@ -79,6 +79,11 @@ class Host:
         time = self.world.now
         return Now(time + self._run_offset, 1_700_000_000_000 + round(time * 1000) + self.wall_offset)
 
+    def set_clock(self, step: int) -> None:
+        """Set the wall clock, by milliseconds."""
+        self.world.ledger.notes.stepped(self)
+        self.wall_offset += step
+
     # --- living --------------------------------------------------------------------------------------
 
     @property
@@ -148,6 +153,8 @@ class Host:
             world.ledger.disturbed(how, self.me)
         lost = how in ("power", "stop")
         self.store = self.store.crash(world.rng) if lost else self.store.reopen()
+        if lost:
+            world.ledger.notes.forgot(self)
         world.net.died(self.me, silently=how == "power")
         world.clients.lost(self, silently=how == "power")
         world.after(self._draw_absence() if back is None else back, self._return)
@@ -304,7 +311,10 @@ class Host:
 
     def _write(self, pending: Pending) -> None:
         self._between()
+        ledger = self.world.ledger
+        dropping = ledger.disks.dropping(self.store, pending.batch)
         self.store.write(pending.batch, sync=pending.sync)
+        ledger.wrote(self, pending.batch, dropping)
         look(self.store, pending)
         self._between()
         self.later(self._disk_time() / 2, lambda: self._written(pending))

@@ -10,13 +10,16 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.batch import parse
-from dmqnode.ids import LogId, NodeId, QueueId
+from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.messages import Delivered, Part, Stored
-from dmqnode.roster import quorum
-from tests.simulation.damage import Damage, holds
+from storage.ops import WriteBatch
+from tests.simulation.again import Notes
+from tests.simulation.damage import Damage
+from tests.simulation.disks import Disks
 from tests.simulation.fates import Fates
 from tests.simulation.plan import QueuePlan
 from tests.simulation.sent import AROUND, MARGIN, Broken, Hold, Sent
+from tests.simulation.summary import sum_up
 
 if TYPE_CHECKING:
     from dmqnode.partition import Collected
@@ -37,6 +40,8 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self.fates = Fates(world, self)
         self.damage = Damage(world)
+        self.disks = Disks(world)
+        self.notes = Notes(world)
 
     # --- disturbances --------------------------------------------------------------------------------
 
@@ -129,6 +134,8 @@ class Ledger:
         deliveries: Any = host.broker.deliveries
         broker: Any = host.broker
         answer, take_back, make_known = deliveries._answer, deliveries.take_back, broker.make_known
+        debts: Any = host.clustering.debts
+        keep = debts.keep
 
         def _answer(now: Any, waiter: Any, delivered: Delivered) -> None:
             if delivered.parts and waiter.session:  # what is taken to be redriven goes to nobody
@@ -145,10 +152,23 @@ class Ledger:
         def made_known(now: Any, collected: Collected) -> None:
             for reply in collected.then:
                 if isinstance(reply.message, Stored):
-                    self._on_disks(host, collected, reply.message)
+                    self._undurable(self.disks.answered(host, collected, reply.message))
             make_known(now, collected)
 
+        def kept(now: Any, partition: PartitionId, request: Any, then: Any) -> bool:
+            def told(now: Any, answer: Any) -> None:
+                if isinstance(answer, Stored):
+                    self._undurable(self.disks.kept(host, partition, answer))
+                then(now, answer)
+
+            return bool(keep(now, partition, request, told))
+
         deliveries._answer, deliveries.take_back, broker.make_known = _answer, taken_back, made_known
+        debts.keep = kept
+
+    def _undurable(self, wrong: str | None) -> None:
+        if wrong:
+            self._break("P1", "undurable", wrong, None)
 
     def _of(self, part: Part) -> list[Sent]:
         found = (self._by_id.get((part.log, part.first + n)) for n in range(part.count))
@@ -177,7 +197,7 @@ class Ledger:
                 self._check_order(message)
                 if message.first_at < 0:
                     message.first_at = now
-                message.hold = Hold(part.delivery, part.partition, host.me, now, now + visibility)
+                message.hold = self.notes.hold(host, part, now + visibility)
 
     def _message(self, batch: Any, n: int) -> Sent:
         body = batch.body(n)
@@ -201,23 +221,22 @@ class Ledger:
             self._break(*over, message)
         if message.queue.name == queue and (wrong := self.fates.wrong_queue(message)):
             self._break("P2", "paused", wrong, message)
-        clocks = self.fates.clocks
-        if not clocks and now < message.at + message.delay - MARGIN:
+        apart = MARGIN + (self.notes.apart(message.at) if self.fates.clocks else 0.0)
+        if now < message.at + message.delay - apart:
             self._break("P3", "early", f"due at {message.at + message.delay:.3f}", message)
-        if not clocks and message.queue.name == queue and now < message.nack_until - MARGIN:
+        if message.queue.name == queue and now < message.nack_until - apart:
             self._break("P4", "early", f"nacked until {message.nack_until:.3f}", message)
 
     def _check_hold(self, host: Host, part: Part, message: Sent) -> None:
         hold, now = message.hold, self._world.now
         if hold is None:
             return
-        # Another leader knows the end of a delivery by the wall clock, and clocks differ.  What has moved
-        # to another queue was held until then in the first, whoever led that and whoever leads this.
-        same = (hold.leader, hold.partition) == (host.me, part.partition)
-        if now >= hold.until - (0.001 if same else MARGIN / 2):
+        # Another leader knows the end of a delivery by the wall clock, and clocks differ.
+        same = self.notes.same_lease(host, part.partition, hold)
+        if now >= hold.until - (0.001 if same else self.notes.early(hold)):
             return
         self.counts["duplicated"] += 1
-        if not self._excused(hold):
+        if same or self.notes.known(hold) or not self._excused(hold):
             who = self._world.hosts[hold.leader].name
             text = f"{host.name} delivers again; {who} did at {hold.at:.4f}, until {hold.until:.4f}"
             self._break("P4", "duplicated", text, message)
@@ -238,22 +257,12 @@ class Ledger:
         if later is not None and message.first_at < 0:
             self._break("P9", "order", f"delivered behind message {later.number}", message)
 
-    def _on_disks(self, host: Host, collected: Collected, stored: Stored) -> None:
-        """Check P1 in the moment of the answer."""
-        if "rot" in self._world.plan.faults:
-            return  # what was damaged and set aside since is not there any more
-        partition = collected.partition
-        if any(h.clustering.catalog.deleted(QueueId(partition.id[:8])) for h in self._world.hosts.values()):
-            return  # where that is known nothing of the queue is kept any more
-        least = quorum(self._world.roster, self._world.plan.replicas, self._world.plan.write_quorum)
-        for log_id, first, count in stored.runs:
-            log = partition.logs.get(LogId(log_id))
-            if log is None or log.dead.ranges.overlap(first, first + count):
-                continue
-            on = [h.name for h in self._world.hosts.values() if holds(h.store, partition.id, log_id, first)]
-            if len(on) < least:
-                text = f"{host.name} answers, and only {on} have {log_id.hex()}-{first} on disk"
-                self._break("P1", "undurable", text, None)
+    def wrote(self, host: Host, batch: WriteBatch, dropping: dict[PartitionId, list[int]]) -> None:
+        """A node has written; of what it kept for others it has dropped some."""
+        self.notes.wrote(host, batch)
+        for partition, numbers in dropping.items():
+            if found := self.disks.dropped(host, partition, numbers):
+                self._break("C1", "undurable", found[0], self.messages[found[1]])
 
     def look(self) -> None:
         """Look now and then whether something has expired too early."""
@@ -366,8 +375,13 @@ class Ledger:
         if self.counts["stored"] < 3 or over < 3:
             self._break("P0", "idle", f"nothing happened: {dict(self.counts)}", None)
 
+    def summary(self) -> Counter[str]:
+        """Sum the run up."""
+        return sum_up(self.counts, self.messages)
+
     def _break(self, promise: str, word: str, text: str, message: Sent | None) -> None:
         world = self._world
+        self.counts[word] += word != "duplicated"
         lines = [f"{promise} {word}: {text}"]
         about = b""
         if message is not None:
@@ -380,5 +394,6 @@ class Ledger:
             log = next(iter(message.ids), (None, 0))[0]
             about = log or b""
         lines.append(f"seed {world.seed} at {world.now:.4f}: {world.plan}")
+        lines.append("summary " + ", ".join(f"{word} {n}" for word, n in self.summary().items()))
         lines.append(f"counts {dict(self.counts)}")
         raise Broken("\n".join([*lines, world.story(about)]))

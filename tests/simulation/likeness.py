@@ -25,6 +25,8 @@ def unlike(world: World) -> list[str]:
             return [f"{host.name} is down"]
         if debts := peek(host.store).scan(DEBTS, DEBTS_END, limit=10).rows:
             wrong.append(f"{host.name} still owes {len(debts)} batches")
+    if len({host.clustering.catalog.digest for host in world.hosts.values()}) > 1:
+        wrong.append("nodes know different queues")
     partitions = {
         PartitionId(key[1 : 1 + PARTITION_ID_SIZE])
         for host in world.hosts.values()

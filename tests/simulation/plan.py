@@ -39,6 +39,8 @@ class Plan(NamedTuple):
     """Kinds of faults, of those in `trouble`."""
     rate: float = 0.35
     """How often something goes wrong, per second."""
+    tries: int = 8
+    """How often a client sends before it gives up."""
 
 
 PLAIN = QueuePlan("plain", {"visibility": 4.0})

@@ -60,7 +60,7 @@ class Sent:
 class Hold:
     """Who has a message: a delivery, decided at `at`, changed at `last`, hidden until `until`."""
 
-    __slots__ = ("at", "delivery", "last", "leader", "partition", "until")
+    __slots__ = ("at", "delivery", "last", "leader", "lease", "offset", "partition", "until")
 
     def __init__(
         self, delivery: int, partition: PartitionId, leader: NodeId, at: float, until: float
@@ -70,3 +70,6 @@ class Hold:
         self.leader = leader
         self.at = self.last = at
         self.until = until
+        self.lease: object = None
+        self.offset = 0
+        """By how many milliseconds the leader's wall clock was wrong."""

@@ -15,6 +15,7 @@ from collections import Counter
 import pytest
 
 from tests.simulation.plan import FAULTS, FIFO, MORE_FAULTS, PLAIN, WIDE, Plan, draw_full_plan, draw_harsh
+from tests.simulation.summary import WRONG
 from tests.simulation.world import World
 
 
@@ -27,13 +28,26 @@ def run(seed: int, plan: Plan | None = None) -> World:
     return World(seed, plan).run()
 
 
+HAPPENS = ("kill", "power", "cut", "reset", "slow", "pause", "slowdisk", "eio", "clock", "leap", "stop")
+"""Faults by the names under which they are counted; damage is silent."""
+
+
 @pytest.mark.share(1)
 def test_promises_hold(seeds: range) -> None:
     counts: Counter[str] = Counter()
+    summary: Counter[str] = Counter()
     for seed in seeds:
-        counts += run(seed).ledger.counts
-    assert counts["acked"] > 7 * len(seeds)
+        ledger = run(seed).ledger
+        counts += ledger.counts
+        summary.update(ledger.summary())
+    assert summary["acked"] > 7 * len(seeds), summary
     assert counts["faults"] > len(seeds) // 8, "nothing went wrong"
+    if len(seeds) >= 100:
+        done = ("purge done", "delete done", "paused", "moved", "redriven")
+        missing = [word for word in ("unknown", "not stored", "duplicated") if not summary[word]]
+        missing += [kind for kind in HAPPENS if not counts[f"fault {kind}"]]
+        assert not missing + [kind for kind in done if not counts[kind]], f"{summary}, {counts}"
+    assert not any(summary[word] for word in WRONG), summary
 
 
 def test_what_is_damaged_on_every_disk_is_lost_and_nothing_else() -> None:

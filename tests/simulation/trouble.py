@@ -190,12 +190,8 @@ class Trouble:
         self._leap_at = self._world.now + seconds + 2.0
         self._world.note("leap", host.me, step)
         self._world.ledger.disturbed("leap", host.me, seconds)
-        host.wall_offset += step
-
-        def set_right() -> None:
-            host.wall_offset -= step
-
-        self._world.after(seconds, set_right)
+        host.set_clock(step)
+        self._world.after(seconds, lambda: host.set_clock(-step))
 
     def _clock(self) -> None:
         host = self._host()
@@ -205,4 +201,4 @@ class Trouble:
             step = -step
         self._world.note("clock", host.me, step)
         self._world.ledger.disturbed("clock", host.me)
-        host.wall_offset += step
+        host.set_clock(step)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Script = Generator["Message | float", "Message | None", None]
 TRIES = 8
+"""How often a client acks before it gives up."""
 GROUPS = ("red", "green", "blue")
 
 
@@ -89,7 +90,7 @@ def grower(world: World, queue: QueuePlan) -> Script:
 def _send(world: World, request: Send, sent: list[Sent]) -> Generator[Message | float, Message | None, int]:
     """Send until the outcome is known; return over what to spread further sends, 0 if that is not told."""
     ledger, unknown = world.ledger, False
-    for attempt in range(TRIES):
+    for attempt in range(world.plan.tries):
         ledger.attempted(sent)
         answer = yield request
         if isinstance(answer, Stored):

@@ -1,0 +1,104 @@
+"""What must be on disks: a send when it is answered (P1), and a debt elsewhere before it is dropped (C1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmqnode.debts import DEBTS
+from dmqnode.ids import PARTITION_ID_SIZE, LogId, PartitionId, QueueId
+from dmqnode.keys import PartitionKeys
+from dmqnode.messages import Stored
+from dmqnode.roster import quorum
+from storage.memory import MemoryStore
+from storage.ops import WriteBatch
+from storage.records import unseal
+from tests.simulation.damage import holds, numbers_in
+
+if TYPE_CHECKING:
+    from dmqnode.partition import Collected
+    from tests.simulation.host import Host
+    from tests.simulation.world import World
+
+
+class Disks:
+    """Looks at all disks at once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._lossy = "rot" in world.plan.faults or "flip" in world.plan.faults
+
+    def _least(self) -> int:
+        plan = self._world.plan
+        return quorum(self._world.roster, plan.replicas, plan.write_quorum)
+
+    # --- what is answered ----------------------------------------------------------------------------
+
+    def answered(self, host: Host, collected: Collected, stored: Stored) -> str | None:
+        """A leader answers a send: tell what is wrong with that."""
+        partition = collected.partition
+        if any(h.clustering.catalog.deleted(QueueId(partition.id[:8])) for h in self._world.hosts.values()):
+            return None  # where that is known nothing of the queue is kept any more
+        for log_id, first, count in stored.runs:
+            log = partition.logs.get(LogId(log_id))
+            if log is None or log.dead.ranges.overlap(first, first + count):
+                continue
+            if wrong := self._too_few(host, partition.id, LogId(log_id), first):
+                return wrong
+        return None
+
+    def kept(self, host: Host, partition: PartitionId, stored: Stored) -> str | None:
+        """A stand-in answers a send: tell what is wrong with that."""
+        for log_id, first, _ in stored.runs:
+            if wrong := self._too_few(host, partition, LogId(log_id), first):
+                return wrong
+        return None
+
+    def _too_few(self, host: Host, partition: PartitionId, log: LogId, first: int) -> str | None:
+        if "rot" in self._world.plan.faults:
+            return None  # what was damaged and set aside since is not there any more
+        on = [h.name for h in self._world.hosts.values() if holds(h.store, partition, log, first)]
+        if len(on) >= self._least():
+            return None
+        return f"{host.name} answers, and only {on} have {log.hex()}-{first} on disk"
+
+    # --- what is dropped -----------------------------------------------------------------------------
+
+    def dropping(self, store: MemoryStore, batch: WriteBatch) -> dict[PartitionId, list[int]]:
+        """Return which messages a write drops that are kept for others, by their numbers."""
+        found: dict[PartitionId, list[int]] = {}
+        for key, value in batch:
+            raw = store._records.get(key) if value is None and key[:1] == DEBTS else None
+            if raw is not None and (record := unseal(key, raw)) is not None:
+                partition = PartitionId(key[len(DEBTS) : len(DEBTS) + PARTITION_ID_SIZE])
+                found.setdefault(partition, []).extend(numbers_in(record))
+        return found
+
+    def dropped(self, host: Host, partition: PartitionId, numbers: list[int]) -> tuple[str, int] | None:
+        """They are dropped: tell what is wrong with that, and of which of them."""
+        awaited = [n for n in numbers if self._awaited(n)]
+        if not awaited or self._lossy:
+            return None
+        on = [(h.name, _in_place(h.store, partition)) for h in self._world.hosts.values()]
+        for number in awaited:
+            having = [name for name, there in on if number in there]
+            if len(having) < self._least():
+                return f"{host.name} drops a debt that only {having} have in its place", number
+        return None
+
+    def _awaited(self, number: int) -> bool:
+        """Whether a message must be somewhere: it was answered "stored", and nobody may have settled it."""
+        ledger = self._world.ledger
+        message = ledger.messages[number]
+        over = message.acking_at >= 0 or message.buried or ledger.fates.may_be_over(message)
+        return message.outcome == "stored" and not over and "max_attempts" not in message.queue.settings
+
+
+def _in_place(store: MemoryStore, partition: PartitionId) -> set[int]:
+    """Return the numbers of the messages of a partition that would survive a power cut on this disk."""
+    prefix = PartitionKeys.of(partition).batches()[0]
+    unsure = {key for undo in store._undo for key in undo}
+    found: set[int] = set()
+    for key, raw in store._records.items():
+        if key.startswith(prefix) and key not in unsure and (value := unseal(key, raw)) is not None:
+            found.update(numbers_in(value))
+    return found
