@@ -27,6 +27,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,6 +56,9 @@ WANTED = {
     "drain 16384 B": 3.0,
 }
 """What dmq is to reach, as a multiple of NATS's figure."""
+
+SETTLED = 10.0
+"""Seconds after which a broker's memory is that of a broker with which messages wait."""
 
 Figures = dict[str, dict[str, list[float]]]
 """Name of a figure -> broker -> what each round gave."""
@@ -101,6 +105,7 @@ class Comparison:
         """So many messages wait."""
         for broker in self._brokers:
             broker.stream(messages, body)
+            time.sleep(SETTLED)  # what was needed to take them in is not what they need
             self._add(broker, "memory", resident_mib(broker.pids), "MiB")
 
     def _turns(self) -> list[tuple[Broker, int]]:

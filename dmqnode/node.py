@@ -22,7 +22,7 @@ from dmqnode.membership import Membership
 from dmqnode.messages import Delivered, Failed, Hello, Message, Welcome
 from dmqnode.pending import Pending
 from dmqnode.reads import Read
-from dmqnode.resources import give_memory_back
+from dmqnode.resources import Spare, give_memory_back
 from dmqnode.roster import Member
 from dmqnode.session import ConnectionSession
 from dmqnode.tokens import Tokens
@@ -91,6 +91,7 @@ class Node:
         self._compacting = False
         self._loaded = trio.Event()
         self._periods = 0
+        self._spare = Spare()
         self._dead = False
         self.ended = trio.Event()
 
@@ -341,10 +342,13 @@ class Node:
         around = self.broker.surroundings
         around.memory = self.machine.memory()
         self._periods += 1
-        if around.memory > self.config.memory_limit * 3 // 4 and self._periods % TRIM_PERIODS == 0:
+        tight = around.memory > self.config.memory_limit * 3 // 4 and self._periods % TRIM_PERIODS == 0
+        if tight:
             gc.collect()
+        if self._spare.grown(around.memory, self.broker.counters.writes) or tight:
             await self.machine.in_thread(give_memory_back, limiter=self._reading)
             around.memory = self.machine.memory()
+            self._spare.kept(around.memory)
         usage = await self.machine.in_thread(_disk_usage, self._store, limiter=self._reading)
         around.free_disk, around.store_bytes, around.set_aside = usage
 

@@ -13,6 +13,12 @@ SPARE_FILES = 256
 """File descriptors kept for the store when connections are counted."""
 MALLOC_ARENAS = -8
 """glibc's M_ARENA_MAX."""
+SPARE_MEMORY = 4 << 20
+"""Bytes that a process may grow before what is free in it is given back."""
+QUIET = 20
+"""Writes of one second below which a node is not busy."""
+BUSY_PERIODS = 5
+"""Seconds between two attempts of a busy one."""
 SWITCH_INTERVAL = 0.0002
 """Seconds for which a thread may keep the interpreter when another wants it."""
 
@@ -29,6 +35,32 @@ def resident_memory() -> int:
     return 0
 
 
+class Spare:
+    """Notices when what is free inside this process may be worth giving back to the system."""
+
+    def __init__(self) -> None:
+        self._kept = 0
+        self._writes = 0
+        self._busy = 0
+
+    def grown(self, memory: int, writes: int) -> bool:
+        """Tell whether there may be much, once a second; `kept` is to be called afterwards.
+
+        Arguments:
+            memory: bytes that the process has.
+            writes: made since the start: those who write will need it again soon.
+        """
+        self._kept = min(self._kept, memory)
+        quiet = writes - self._writes < QUIET
+        self._writes = writes
+        self._busy = 0 if quiet else self._busy + 1
+        return memory >= self._kept + SPARE_MEMORY and (quiet or self._busy % BUSY_PERIODS == 0)
+
+    def kept(self, memory: int) -> None:
+        """So much is left after it was given back."""
+        self._kept = memory
+
+
 def give_memory_back() -> None:
     """Return to the system what is free inside this process; takes milliseconds, so for a worker thread."""
     try:
@@ -38,9 +70,9 @@ def give_memory_back() -> None:
 
 
 def keep_memory_together() -> None:
-    """Have all threads share two arenas: each thread's own would keep what it once needed for ever."""
+    """Have all threads share one arena: each thread's own would keep what it once needed for ever."""
     try:
-        ctypes.CDLL(None).mallopt(MALLOC_ARENAS, 2)
+        ctypes.CDLL(None).mallopt(MALLOC_ARENAS, 1)
     except (OSError, AttributeError):
         return
 

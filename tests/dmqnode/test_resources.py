@@ -8,7 +8,16 @@ import sys
 
 import pytest
 
-from dmqnode.resources import SPARE_FILES, give_memory_back, keep_memory_together, resident_memory
+from dmqnode.resources import (
+    BUSY_PERIODS,
+    QUIET,
+    SPARE_FILES,
+    SPARE_MEMORY,
+    Spare,
+    give_memory_back,
+    keep_memory_together,
+    resident_memory,
+)
 
 
 def test_resident_memory_grows_with_what_is_held() -> None:
@@ -21,6 +30,22 @@ def test_resident_memory_grows_with_what_is_held() -> None:
 def test_memory_can_be_given_back_at_any_time() -> None:
     keep_memory_together()
     give_memory_back()
+
+
+def test_memory_is_given_back_when_it_has_grown_and_is_quiet_or_has_been_busy_for_long() -> None:
+    spare, held, writes = Spare(), 40 << 20, 0
+    assert spare.grown(held, writes)
+    spare.kept(held)
+    assert not spare.grown(held + SPARE_MEMORY - 1, writes)
+    assert spare.grown(held + SPARE_MEMORY, writes)
+    spare.kept(held + SPARE_MEMORY)  # it was all in use
+    assert not spare.grown(held + SPARE_MEMORY, writes)
+    assert not spare.grown(held, writes)
+    found = []
+    for _ in range(2 * BUSY_PERIODS):
+        writes += QUIET
+        found.append(spare.grown(held + SPARE_MEMORY, writes))
+    assert found == [*[False] * (BUSY_PERIODS - 1), True] * 2
 
 
 @pytest.mark.parametrize(
