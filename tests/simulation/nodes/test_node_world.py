@@ -10,9 +10,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from storage.committer import Committer
 from tests.simulation.nodes.plan import FAULTS, Plan
 from tests.simulation.nodes.world import World
 
@@ -35,6 +37,20 @@ def test_nothing_is_delivered_twice_in_quiet_times() -> None:
     for nodes in (1, 3):
         counts = World(3, Plan(nodes=nodes, replicas=min(nodes, 3), write_quorum=1)).run().accounts.counts
         assert counts["duplicated"] == counts["unknown"] == counts["not stored"] == 0
+
+
+def test_writes_are_made_by_the_loop_itself_and_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Counter[bool] = Counter()
+    at_once = Committer._at_once
+
+    def told(committer: Committer[Any], group: Any) -> bool:
+        found = at_once(committer, group)
+        made[found] += 1
+        return found
+
+    monkeypatch.setattr(Committer, "_at_once", told)
+    World(1, Plan(faults=("kill",), seconds=3.0)).run()
+    assert min(made[True], made[False]) > 100
 
 
 def test_a_seed_runs_alike_in_every_process() -> None:
