@@ -301,8 +301,8 @@ class Cluster:
 
     def rest(self, now: Now, partitions: list[PartitionId]) -> bool:
         """Give up partitions that nobody uses, if all homes have everything; tell whether it was done."""
-        for stream in self.streams:
-            if stream.partition in partitions and (stream.missing_homes() or stream.waiting):
+        for stream in map(self.streams.of, partitions):
+            if stream is not None and (stream.missing_homes() or stream.waiting):
                 return False
         for partition in partitions:
             self.leases.release(partition)
@@ -315,11 +315,11 @@ class Cluster:
 
     def successor(self, partition: PartitionId) -> NodeId | None:
         """Return a home that has everything and could lead at once, the preferred first."""
-        for stream in self.streams:
-            if stream.partition == partition:
-                complete = {f.node for f in stream.followers.values() if stream.complete(f)}
-                return next((n for n in stream.record().new if n in complete and self.may_lead(n)), None)
-        return None
+        stream = self.streams.of(partition)
+        if stream is None:
+            return None
+        complete = {f.node for f in stream.followers.values() if stream.complete(f)}
+        return next((n for n in stream.record().new if n in complete and self.may_lead(n)), None)
 
     # --- moving --------------------------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ class Clustering:
 
     def wanted(self, partition: PartitionId) -> tuple[NodeId, ...]:
         """Return where a partition should be, as placement and the roster have it."""
-        return self.rosters.current.homes(partition, min(self._replicas, len(self.rosters.current.members)))
+        return self.rosters.homes(partition)
 
     def reachable(self, node: NodeId) -> bool:
         """Tell whether a node answers, as far as this one can tell."""
@@ -150,6 +150,7 @@ class Clustering:
         return HomeSet.first(homes)
 
     def _roster_changed(self, now: Now, roster: Roster) -> None:
+        self.mender.changed()
         for node in [n for n in self.linked if roster.find(n) is None]:
             self.later(now, 0.0, partial(self._part, node))
 
@@ -257,6 +258,7 @@ class Clustering:
     def gone(self, now: Now, node: NodeId) -> None:
         """The connection to a node broke; what was under way may be lost."""
         if self.linked.pop(node, None) is not None:
+            self.mender.changed()
             self.advance(now)
             self.cluster.gone(now, node)
             self.front.gone(now, node)

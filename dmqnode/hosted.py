@@ -34,6 +34,7 @@ from dmqnode.roster import RECORD, ROSTER
 from dmqnode.shards import renamed, shard_name
 from dmqnode.smallrows import Described, Gaps, encode_gaps, gaps_key
 from dmqnode.taking import Taking
+from dmqnode.upkeep import CLOSE_AFTER, LINGER
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Hosted:
         shard = self.shards.get(partition)
         if shard is not None:
             self._broker.registry.queues[shard.key] = shard
-            shard.used_at = now.run
+            shard.used_at = max(shard.used_at, now.run - CLOSE_AFTER + LINGER)
             for hosted in shard.partitions:
                 self._broker.touched(now, hosted)
                 self._broker.registry.delete_purged(now, hosted)
@@ -317,9 +318,10 @@ class Hosted:
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy led here lacks."""
         shard = self.shards.get(partition)
-        if shard is None:
-            return {}
-        return {log: missing for hosted in shard.partitions for log, missing in gaps_of(hosted).items()}
+        found: Gaps = {}
+        for hosted in shard.partitions if shard is not None else ():
+            found.update(gaps_of(hosted))
+        return found
 
     def redefine(self, definition: Definition) -> None:
         """The settings of a queue have changed."""

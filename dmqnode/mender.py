@@ -7,6 +7,7 @@ leader that one does the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,15 @@ LOOK_AT = 1000
 """Partitions looked at in one step."""
 CLAIM_AT_ONCE = 50
 """Partitions claimed in one step; moves and comparisons cost those that are in use."""
+COMPARE_TWICE = 2
+"""Walks that compare everything once a home is back: what was claimed by others in the first has a second."""
+PAUSE = 5.0
+"""Seconds from the begin of one walk to that of the next, while something may have changed."""
+CALM_PAUSE = 30.0
+"""The same when nothing has happened for so long as two walks take."""
+VISIT_EVERY = 300.0
+"""Seconds from one visit to everything that nobody uses to the next; with many partitions it takes longer,
+for one is visited in each step."""
 
 
 class Mender:
@@ -34,23 +44,56 @@ class Mender:
         self._walk: Iterator[tuple[PartitionId, HomeSet]] = iter(())
         self._compare_all = True
         """Whether this walk claims also what seems to be in order: a home came back before it began."""
-        self._came_back = False
+        self._comparisons = 0
+        """Such walks that are still to be made."""
+        self._alert = 2
+        """Walks until nothing is expected to have changed."""
+        self._next_walk = -math.inf
+        self._visits: Iterator[tuple[PartitionId, HomeSet]] = iter(())
+        self._next_visits = -math.inf
 
     def came_back(self) -> None:
         """A node is there again: what it holds may be behind."""
-        self._came_back = True
+        self._comparisons = COMPARE_TWICE
+        self.changed()
+
+    def changed(self) -> None:
+        """Who is a member, or who answers, is another."""
+        self._alert = max(2, self._comparisons)
+        self._next_walk = -math.inf
 
     def step(self, now: Now) -> None:
-        """Look at the next partitions."""
+        """Look at the next partitions, and visit one that nobody uses."""
         claimed = 0
         for _ in range(LOOK_AT):
             found = next(self._walk, None)
             if found is None:
-                self._walk = self._all()
-                self._compare_all, self._came_back = self._came_back, False
-                return
-            claimed += self._mend(now, *found)
+                self._begin_walk(now)
+                break
+            claimed += self._mend(now, *found, self._compare_all)
             if claimed >= CLAIM_AT_ONCE:
+                break
+        self._visit(now)
+
+    def _begin_walk(self, now: Now) -> None:
+        if now.run < self._next_walk:
+            return
+        self._walk = self._all()
+        self._compare_all = self._comparisons > 0
+        self._comparisons -= self._compare_all
+        self._next_walk = now.run + (PAUSE if self._alert else CALM_PAUSE)
+        self._alert -= self._alert > 0
+
+    def _visit(self, now: Now) -> None:
+        """Claim one partition that nobody uses, so that time passes for it, too."""
+        for _ in range(LOOK_AT):
+            found = next(self._visits, None)
+            if found is None:
+                if now.run >= self._next_visits:
+                    self._next_visits = now.run + VISIT_EVERY
+                    self._visits = self._all()
+                return
+            if self._mend(now, *found, True):
                 return
 
     def _all(self) -> Iterator[tuple[PartitionId, HomeSet]]:
@@ -63,15 +106,15 @@ class Mender:
                     first = clustering.first_homes(queue.definition, index)
                     yield partition_id(queue.definition.id, index), first
 
-    def _mend(self, now: Now, partition: PartitionId, first: HomeSet) -> bool:
-        """Claim one partition if that is this node's to do."""
+    def _mend(self, now: Now, partition: PartitionId, first: HomeSet, any_: bool) -> bool:
+        """Claim one partition if that is this node's to do; `any_`: also one that seems to be in order."""
         clustering = self._clustering
         record = clustering.cluster.homes(partition, first)
         if clustering.me not in record.members or self._led(partition):
             return False
         wanted = clustering.wanted(partition)
         in_order = record.committed and set(record.new) == set(wanted)
-        if in_order and not self._compare_all:
+        if in_order and not any_:
             return False
         if (
             next(
@@ -81,6 +124,10 @@ class Mender:
             != clustering.me
         ):
             return False
+        if not in_order:
+            # Another may be in the way: look again soon.
+            self._alert = 2
+            self._next_walk = min(self._next_walk, now.run + PAUSE)
         clustering.cluster.want(now, partition, record)
         return True
 

@@ -73,7 +73,11 @@ class Missing:
     def _look(self, now: Now, stream: Stream) -> None:
         partition, cluster = stream.partition, self._clustering.cluster
         gaps = self._clustering.hosted.missing(partition)
-        nowhere = nowhere_of(stream, gaps) if gaps and cluster.leads(partition) else {}
+        if not gaps:
+            stream.missing = {}
+            self._seen.pop(partition, None)
+            return
+        nowhere = nowhere_of(stream, gaps) if cluster.leads(partition) else {}
         stream.missing = in_both(stream.missing, nowhere)
         seen = self._seen.get(partition)
         still = {} if seen is None else in_both(seen.gaps, nowhere)

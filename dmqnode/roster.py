@@ -34,6 +34,9 @@ MAX_DESTROYED = 64
 FORCED = 1000
 """What a step that no majority made adds to the version: more than steps that it does not know of."""
 
+MOST_PLACED = 50_000
+"""Partitions whose homes are remembered."""
+
 Done = Callable[[Now, "Refused | None"], None]
 Replicate = Callable[[Now, PartitionId, WriteBatch, Callable[[Now], None]], bool]
 
@@ -143,6 +146,19 @@ class Rosters:
         self._answers: Callable[[NodeId], bool] = lambda node: False
         self._absent: dict[NodeId, float] = {}
         """Members that do not answer, since when."""
+        self._placed: dict[PartitionId, tuple[NodeId, ...]] = {}
+        """What placement made of the current roster; it is asked about every partition, again and again."""
+        self._placed_by = current
+
+    def homes(self, partition: PartitionId) -> tuple[NodeId, ...]:
+        """Return where a partition should be."""
+        if self._placed_by is not self.current or len(self._placed) >= MOST_PLACED:
+            self._placed, self._placed_by = {}, self.current
+        found = self._placed.get(partition)
+        if found is None:
+            replicas = min(self._replicas, len(self.current.members))
+            found = self._placed[partition] = self.current.homes(partition, replicas)
+        return found
 
     @property
     def first(self) -> HomeSet:

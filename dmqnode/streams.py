@@ -65,6 +65,10 @@ class Streams:
         self.filling = Filling(port, self._streams)
         self.comparing = Comparing(port, self._streams)
 
+    def of(self, partition: PartitionId) -> Stream | None:
+        """Return the stream of a partition if this node leads it."""
+        return self._streams.get(partition)
+
     def find(self, partition: PartitionId, n: int) -> Stream | None:
         """Return the stream of a partition if this node leads it with lease `n`."""
         stream = self._streams.get(partition)
@@ -305,7 +309,7 @@ class Streams:
                     self._port.send(follower.node, Inspect(stream.partition, stream.number.n))
                 elif follower.stage is Stage.ALIGNING and now.run - follower.asked_at > 20 * ASK_AGAIN:
                     follower.begin_again()
-                elif follower.stage is Stage.FOLLOWING:
+                elif follower.gaps and follower.stage is Stage.FOLLOWING:
                     self.filling.fill(now, stream, follower)
         self.comparing.tick(now)
 

@@ -18,6 +18,8 @@ SWEEP_EVERY = 30
 """Periods between two looks at one open partition for what is over in time."""
 CLOSE_AFTER = 300.0
 """Seconds after its last use that a queue's partitions are closed."""
+LINGER = 10.0
+"""The same for one that was only opened to be visited."""
 MAX_OPEN = 2000
 """Queues beyond which idle ones are closed at once, least recently used first."""
 COMPACT_BYTES = 64 << 20
@@ -130,10 +132,7 @@ class Upkeep:
     def _visit_closed(self, now: Now) -> None:
         """Open one queue that nobody uses, so that time passes for it, too."""
         queues = self._broker.registry.queues
-        if self._round % 5:
-            return
-        if self._broker.clustering is not None:
-            self._broker.clustering.mender.came_back()  # looks at every partition, a few at a time
+        if self._round % 5 or self._broker.clustering is not None:  # then the mender visits them
             return
         if not self._visit:
             self._visit = list(queues)
@@ -145,4 +144,4 @@ class Upkeep:
 
     def _visited(self, now: Now, queue: Queue) -> None:
         self._sweep(now, queue)
-        queue.used_at = now.run - CLOSE_AFTER + 10 * PERIOD
+        queue.used_at = now.run - CLOSE_AFTER + LINGER

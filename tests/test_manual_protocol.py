@@ -276,6 +276,7 @@ BOUNDS = {
         *(f"{copying.FILL_BYTES >> 10} KiB", f"{debts.OFFER_BYTES >> 10} KiB", debts.OFFER_BATCHES),
         *(f"{frontend.PATIENCE:g} seconds", f"{frontend.STAND_IN_AFTER:g} seconds", debts.MAX_DEBTS),
         *(f"{frontend.RETRY * 1000:g} ms", frontend.MAX_PARKED, mender.LOOK_AT, mender.CLAIM_AT_ONCE),
+        f"{mender.CALM_PAUSE:g} seconds",
         *(f"{catalog.COMPARE_EVERY:g} seconds", f"{catalog.SPREAD_TIMEOUT:g} seconds", roster.MAX_MEMBERS),
         *(f"{hybridclock.MAX_AHEAD // 1000} seconds", dedup.MAX_NAMES, dedup.MAX_PRODUCERS),
         *(partition.MAX_IN_FLIGHT, duetimes.MAX_CACHED, upkeep.MAX_OPEN, batch.MAX_MESSAGES),
