@@ -26,6 +26,17 @@ _COLUMNS = (
     ("VERSION", lambda m: m["version"]),
     ("ID", lambda m: m["node_id"]),
 )
+_MOVES = (
+    ("MOVING", lambda m: _place(m)),
+    ("FROM", lambda m: ",".join(m["from"])),
+    ("TO", lambda m: ",".join(m["to"])),
+    ("MESSAGES", lambda m: progress(m)),
+)
+_HAND_OFF = (("TO-HAND-OVER", lambda h: _place(h)), ("HINTS", lambda h: h["hints"]))
+
+
+def _place(found: dict[str, Any]) -> str:
+    return "the list of members" if found["queue"] is None else f"{found['queue']} {found['partition']}"
 
 
 def members(ctx: typer.Context, watch: Watch = False) -> None:
@@ -51,7 +62,12 @@ def status(ctx: typer.Context, watch: Watch = False) -> None:
 
     def look() -> None:
         found = cluster_status(client.status(), client.members())
-        fields(shared, found, [(key.replace("_", "-"), readable(key, value)) for key, value in found.items()])
+        shown = [(key, value) for key, value in found.items() if not isinstance(value, list)]
+        fields(shared, found, [(key.replace("_", "-"), readable(key, value)) for key, value in shown])
+        for name, columns in (("moves", _MOVES), ("hand_off", _HAND_OFF)):
+            if found[name] and not shared.json:
+                write_text("")
+                rows(shared, found[name], columns)
 
     with shared.client() as client:
         _look(watch, look)
@@ -73,7 +89,17 @@ def cluster_status(node: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]
         **{name: overview[name] for name in _COUNTED},
         "moving": overview["moving"],
         "healthy": bool(overview["healthy"]) and states.count("alive") == len(states),
+        "handed_over": overview["handed_over"],
+        "moves": overview["moves"],
+        "hand_off": overview["hand_off"],
     }
+
+
+def progress(move: dict[str, Any]) -> str:
+    """Return how far a partition is on its way to other homes."""
+    if move["of"] is None:
+        return "waits"
+    return f"{move['done']:,} of {move['of']:,}"
 
 
 def forget(

@@ -98,6 +98,8 @@ def explain(ctx: typer.Context, name: Name) -> None:
     if report["partitions"]:
         write_text("")
         rows(shared, report["partitions"], _PARTITIONS)
+        write_text("")
+        rows(shared, [{**c, "index": p["index"]} for p in report["partitions"] for c in p["copies"]], _COPIES)
 
 
 def _until(holder: dict[str, Any]) -> str:
@@ -116,7 +118,16 @@ _PARTITIONS = (
     ("LEADER", lambda p: p["leader"]),
     ("HOMES", lambda p: ",".join(p["homes"])),
     ("LEASE", lambda p: p["lease"]),
+    ("LEASE-LEFT", lambda p: None if p["lease_seconds"] is None else format_duration(p["lease_seconds"])),
     ("READY", lambda p: p["ready"]),
     ("DELAYED", lambda p: p["delayed"]),
     ("IN-FLIGHT", lambda p: p["in_flight"]),
+    ("HINTS", lambda p: p["hints"]),
+    ("MISSING", lambda p: sum(m["count"] for m in p["missing"])),
+)
+_COPIES = (
+    ("PARTITION", lambda c: c["index"]),
+    ("COPY-AT", lambda c: c["home"]),
+    ("STATE", lambda c: c["state"]),
+    ("LACKING", lambda c: c["lacking"]),
 )

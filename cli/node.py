@@ -13,12 +13,14 @@ from cli import options
 from cli.configuration import read_section, xdg
 from cli.failures import UNREACHABLE
 from cli.queues import readable
-from cli.render import fields, note
+from cli.render import fields, note, several
 from dmqnode.config import NodeConfig
 from dmqnode.errors import NotAuthorized, Refused, Unavailable, UsageError
 
 SHORTEST = 2.0
 """Seconds that a node has for its answer with --wait, however short that is."""
+LEAVE_TELL = 2.0
+"""Seconds between two lines about how far it is."""
 LEAVE_POLL = 0.5
 """Seconds between two looks at a node that is about to leave."""
 POLL = 0.1
@@ -179,6 +181,14 @@ def _shown(key: str, value: Any) -> Any:
     return "; ".join(map(str, value)) if isinstance(value, list) else readable(key, value)
 
 
+def leaving(name: str, status: dict[str, Any]) -> str:
+    """Return a line about how far a node is that is about to leave."""
+    moves = [m for m in status["overview"]["moves"] if name in m["from"] and m["of"] is not None]
+    done, of = sum(m["done"] for m in moves), sum(m["of"] for m in moves)
+    copied = f"; of what moves now {done:,} of {of:,} messages are copied" if of else ""
+    return f"{name} still has {several(status['homes'], 'partition')}{copied}"
+
+
 def leave(ctx: typer.Context) -> None:
     """Move the copies of a node away, then let it leave the cluster for good, and stop.
 
@@ -196,11 +206,12 @@ def leave(ctx: typer.Context) -> None:
         if not any(m["weight"] > 0 for m in members if m["node_id"] != id_):
             raise UsageError(f"{status['name']} is the last member of its cluster; stop it instead")
         client.retire(me)
-        left = -1
-        while (homes := client.status()["homes"]) > 0:
-            if homes != left:
-                note(shared, f"{me['name']} still has {homes} partitions")
-                left = homes
+        told, at = "", 0.0
+        while (now := client.status())["homes"] > 0:
+            line = leaving(me["name"], now)
+            if line != told and time.monotonic() >= at:
+                note(shared, line)
+                told, at = line, time.monotonic() + LEAVE_TELL
             time.sleep(LEAVE_POLL)
         client.change_members("leave", bytes.fromhex(id_))
     note(shared, f"{me['name']} has left the cluster")

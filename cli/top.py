@@ -9,7 +9,7 @@ import typer
 
 from cli import options
 from cli.output import STDOUT, write_lines, write_text
-from cli.render import Columns, is_terminal, json_line, plain_table
+from cli.render import Columns, is_terminal, json_line, plain_table, several
 from dmqnode.durations import format_duration, format_size
 from dmqnode.errors import DMQError, Unavailable
 
@@ -39,7 +39,8 @@ def top(
         if shared.json:
             write_text(json_line(first.report()))
         elif once or not is_terminal(STDOUT):
-            write_lines([*first.heading(), "", *plain_table(*first.table())])
+            tables = (plain_table(*first.nodes()), plain_table(*first.table()))
+            write_lines([*first.heading(), "", *tables[0], "", *tables[1]])
         else:
             _live(client, first, max(every, 0.1))
 
@@ -54,7 +55,8 @@ def _live(client: Any, look: Look, every: float) -> None:
     with Live(screen=True, auto_refresh=False) as live:
         while True:
             heading = Text("\n".join(look.heading()))
-            live.update(Group(heading, "", make_table(*look.table())), refresh=True)
+            tables = (make_table(*look.nodes()), "", make_table(*look.table()))
+            live.update(Group(heading, "", *tables), refresh=True)
             time.sleep(every)
             try:
                 look = Look(client, look)
@@ -83,11 +85,21 @@ class Look:
         self.queues = sorted(found, key=lambda q: (-_waiting(q), q["name"]))[:SHOWN]
         self.trouble = ""
         self.rates = {name: self._rate(before, name) for name in _RATES}
+        self.figures: dict[str, dict[str, Any]] = {n["name"]: n for n in self.node["overview"]["nodes"]}
+        self._earlier = (before.at, before.figures) if before is not None else (0.0, {})
 
     def _rate(self, before: Look | None, name: str) -> float:
         if before is None:
             return float(self.node[name]) / max(1e-9, float(self.node["uptime_seconds"]))
         return max(0.0, float(self.node[name] - before.node[name]) / max(1e-9, self.at - before.at))
+
+    def _rate_of(self, node: str, name: str) -> str:
+        """Return how much a node does of something each second, once it was looked at twice."""
+        at, before = self._earlier
+        if node not in before or node not in self.figures:
+            return "-"
+        more = self.figures[node].get(name, 0) - before[node].get(name, 0)
+        return f"{max(0.0, more / max(1e-9, self.at - at)):,.0f}"
 
     def report(self) -> dict[str, Any]:
         """Return everything that was seen, for --json."""
@@ -95,12 +107,15 @@ class Look:
         return {"node": self.node, "rates": rates, "members": self.members, "queues": self.queues}
 
     def heading(self) -> list[str]:
-        """Return the lines about the node."""
-        node, rates = self.node, self.rates
+        """Return the lines about the cluster and the node that is asked."""
+        node, rates, whole = self.node, self.rates, self.node["overview"]
         states = [m["state"] for m in self.members]
+        well = node["healthy"] and whole["healthy"] and states.count("alive") == len(states)
         return [
             f"cluster {node['cluster']}: {states.count('alive')} of {len(states)} alive, "
-            f"{'healthy' if node['healthy'] else 'NOT healthy'}",
+            f"{'healthy' if well else 'NOT healthy'}; {several(whole['partitions'], 'partition')}: "
+            f"{whole['leaderless']} leaderless, {whole['under_replicated']} under-replicated, "
+            f"{whole['moving']} moving; {several(whole['hints'], 'hint')}",
             f"node {node['name']} {node['address']}, up {format_duration(node['uptime_seconds'])}: "
             f"memory {format_size(node['memory_bytes'])} of {format_size(node['memory_limit'])}, "
             f"store {format_size(node['store_bytes'])}, free {format_size(node['free_bytes'])}, "
@@ -109,6 +124,18 @@ class Look:
             f"{rates['acked']:,.0f} acked, {rates['synced_writes']:,.0f} synced writes",
             *([self.trouble] if self.trouble else []),
         ]
+
+    def nodes(self) -> tuple[list[str], list[list[str]]]:
+        """Return the headings and cells of the table of nodes."""
+        rows = []
+        for member in self.members:
+            name = member["name"]
+            node = self.figures.get(name, {})
+            sizes = [format_size(node[key]) if key in node else "-" for key in _SIZES]
+            leads = str(node.get("leads", "-"))
+            rates = [self._rate_of(name, rate) for rate in ("sent", "delivered", "acked")]
+            rows.append([name, member["state"], leads, *rates, *sizes, str(node.get("connections", "-"))])
+        return list(_NODES), rows
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the headings and cells of the table of queues."""
@@ -119,6 +146,11 @@ def _waiting(queue: dict[str, Any]) -> int:
     return int(queue["ready"] + queue["delayed"] + queue["in_flight"])
 
 
+_SIZES = ("memory_bytes", "store_bytes", "free_bytes")
+_NODES = (
+    *("NODE", "STATE", "LEADS", "SENT/S", "DELIVERED/S", "ACKED/S"),
+    *("MEMORY", "STORE", "FREE", "CONNECTIONS"),
+)
 _COLUMNS: Columns = (
     ("QUEUE", lambda q: q["name"]),
     ("READY", lambda q: q["ready"]),

@@ -64,6 +64,8 @@ def join_infos(definition: Definition, found: list[dict[str, Any]], *, explain: 
             for part in found:
                 joined += [entry for entry in part.get(name, []) if entry not in joined]
             info[name] = joined
-        if info["ready"] + info["delayed"] + info["in_flight"]:
+        info["partitions"].sort(key=lambda partition: partition["index"])
+        led = all(partition["leader"] is not None for partition in info["partitions"])
+        if info["ready"] + info["delayed"] + info["in_flight"] or not led:
             info["reasons"] = [reason for reason in info["reasons"] if reason != EMPTY]
     return info

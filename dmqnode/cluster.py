@@ -131,6 +131,11 @@ class Cluster:
         lease = self.leases.held(self._clock.fast, partition)
         return lease is not None and lease.serving
 
+    def lease_left(self, partition: PartitionId) -> float:
+        """Return for how many seconds more this node holds a partition's lease."""
+        lease = self.leases.held(self._clock.fast, partition)
+        return 0.0 if lease is None else lease.until - self._clock.fast
+
     def homes(self, partition: PartitionId, first: HomeSet) -> HomeSet:
         """Return the newest home set known of a partition; `first` is that of its queue's record (H5)."""
         promise = self.grants.find(partition)
@@ -391,6 +396,5 @@ class Cluster:
                 if follower.confirmed >= 0 and (lacking is None or lacking.first_gap(low) < high):
                     start = low if lacking is None else lacking.first_gap(low)
                     self._fetching[stream.partition] = now.run + 5.0
-                    fetch = Fetch(stream.partition, stream.number.n, log, start, high)
-                    self._port.send(follower.node, fetch)
+                    self._port.send(follower.node, Fetch(stream.partition, stream.number.n, log, start, high))
                     return

@@ -79,6 +79,8 @@ class Debts:
         self._nonce = 0
         self._next_tick = -math.inf
         self.count = 0
+        self.handed_over = 0
+        """Batches that leaders took since there were none last."""
 
     # --- at the start --------------------------------------------------------------------------------
 
@@ -122,9 +124,15 @@ class Debts:
 
     def _owe(self, partition: PartitionId, log: LogId, first: int, count: int) -> None:
         owed = self._owed.setdefault(partition, {})
+        if not self.count:
+            self.handed_over = 0
         if (log, first) not in owed:
             self.count += 1
         owed[log, first] = count
+
+    def by_partition(self) -> dict[PartitionId, int]:
+        """Return how many batches are kept for each partition."""
+        return {partition: len(owed) for partition, owed in self._owed.items()}
 
     # --- taking in -----------------------------------------------------------------------------------
 
@@ -209,7 +217,7 @@ class Debts:
                 self._clustering.hosted.taking.take(now, sender, message)
             case Taken():
                 self._put_back(message.partition)
-                self._forget(message.partition, message.taken)
+                self.handed_over += self._forget(message.partition, message.taken)
                 self._offered_to.pop(message.partition, None)
                 if message.taken:
                     self._offered.pop(message.partition, None)
@@ -225,8 +233,9 @@ class Debts:
             if batch in owed:
                 owed[batch] = owed.pop(batch)
 
-    def _forget(self, partition: PartitionId, taken: list[tuple[LogId, int]]) -> None:
-        owed = self._owed.get(partition, {})
+    def _forget(self, partition: PartitionId, taken: list[tuple[LogId, int]]) -> int:
+        """Keep some batches no longer; return how many there were."""
+        before, owed = self.count, self._owed.get(partition, {})
         ops = WriteBatch()
         for log, first in taken:
             if owed.pop((log, first), None) is not None:
@@ -237,6 +246,7 @@ class Debts:
             self._owed.pop(partition, None)
         if len(ops):
             self._broker.write_meta(ops, lambda now: None)
+        return before - self.count
 
     def tick(self, now: Now) -> None:
         """Do what is due."""

@@ -12,6 +12,7 @@ from dmqnode.answers import join_infos, join_stored, with_held
 from dmqnode.batch import parse
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError, Refused, StaleReceipt, Unavailable
+from dmqnode.explaining import explain
 from dmqnode.frontend import failed
 from dmqnode.ids import PartitionId, QueueId, partition_id
 from dmqnode.merging import MERGED
@@ -30,7 +31,6 @@ from dmqnode.messages import (
     QueueInfo,
     Receive,
     Redrive,
-    Report,
     Send,
     Settled,
 )
@@ -276,16 +276,17 @@ class Fanout:
 
     def _describe(self, now: Now, session: int, number: int, request: GetQueue | Explain) -> None:
         definition = self.definition(request.queue)
+        if isinstance(request, Explain):
+            explain(self, self._clustering, now, session, number, definition)
+            return
 
         def described(now: Now, info: dict[str, Any] | Failed) -> None:
             if isinstance(info, Failed):
                 self.reply(session, number, info)
-            elif isinstance(request, Explain):
-                self.reply(session, number, Report(info))
             else:
                 self.reply(session, number, QueueInfo(info))
 
-        self.describe(now, session, number, definition, described, explain=isinstance(request, Explain))
+        self.describe(now, session, number, definition, described)
 
     def describe(
         self,
@@ -294,25 +295,20 @@ class Fanout:
         number: int,
         definition: Definition,
         then: Callable[[Now, dict[str, Any] | Failed], None],
-        *,
-        explain: bool = False,
     ) -> None:
         """Call `then` with a queue's figures over all its partitions, or with why they are not known."""
-        ask = Explain if explain else GetQueue
         count = definition.settings.partitions
-        messages: dict[int, Message] = {i: ask(shard_name(definition, i)) for i in range(count)}
+        messages: dict[int, Message] = {i: GetQueue(shard_name(definition, i)) for i in range(count)}
 
         def gathered(now: Now, answers: list[Message]) -> None:
             found: list[dict[str, Any]] = []
             for answer in answers:
                 if isinstance(answer, QueueInfo):
                     found.append(answer.info)
-                elif isinstance(answer, Report):
-                    found.append(answer.fields)
                 elif isinstance(answer, Failed):
                     then(now, answer)
                     return
-            then(now, join_infos(definition, found, explain=explain))
+            then(now, join_infos(definition, found, explain=False))
 
         self.ask_all(now, session, number, definition, messages, gathered)
 

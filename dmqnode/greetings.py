@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from dmqnode.ids import PartitionId
 from dmqnode.messages import Blob, Message
 
 # --- how the cluster is ----------------------------------------------------------------------------------
@@ -25,6 +28,14 @@ class StateIs(Message, tag=115):
     healthy: bool
     moving: int = 0
     """Partitions led that are on their way to other homes."""
+    moves: list[tuple[PartitionId, list[bytes], list[bytes], int, int]] | None = None
+    """Of those the first: who gives it up, who gets it, messages that are there, messages that are to be."""
+    owed: list[tuple[PartitionId, int]] | None = None
+    """The debts kept, by partition."""
+    handed_over: int = 0
+    """Debts handed over since there was none last."""
+    figures: dict[str, Any] | None = None
+    """What the node counts, and what it uses."""
 
 
 # --- who is there, as gossip has it ----------------------------------------------------------------------

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dmqnode.clock import Now
 from dmqnode.greetings import StateIs, WantState
-from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId, partition_id
+from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId, QueueId, partition_id
 from dmqnode.messages import Message
 from dmqnode.roster import ROSTER
+from dmqnode.standing import MAX_MOVES, move_of
 from dmqnode.version import VERSION
 
 if TYPE_CHECKING:
@@ -19,14 +20,22 @@ if TYPE_CHECKING:
 PATIENCE = 1.0
 """Seconds that a member has to say how it is."""
 MAX_ASKING = 1000
+MAX_OWED = 1000
+"""Partitions for which a node says how many debts it keeps."""
+RATED = ("sent", "delivered", "acked", "requests", "synced_writes")
+"""The counters that members tell one another."""
+USED = ("memory_bytes", "store_bytes", "free_bytes", "connections")
+"""What they use of their machines, as they tell one another."""
 Fields = dict[str, Any]
 
 
 class _Asking:
-    def __init__(self, then: Callable[[Now, Fields], None], wanted: set[NodeId]) -> None:
+    def __init__(
+        self, then: Callable[[Now, list[tuple[NodeId, StateIs]]], None], wanted: set[NodeId]
+    ) -> None:
         self.then = then
         self.wanted = wanted
-        self.states: list[StateIs] = []
+        self.states: list[tuple[NodeId, StateIs]] = []
 
 
 class Overview:
@@ -42,10 +51,21 @@ class Overview:
 
     def ask(self, now: Now, then: Callable[[Now, Fields], None]) -> None:
         """Call `then` with the figures of the cluster, once the members that answer have said theirs."""
+        self._ask(now, lambda now, states: then(now, self._sum(states)))
+
+    def owed(self, now: Now, then: Callable[[Now, dict[PartitionId, int]], None]) -> None:
+        """Call `then` with how many debts the members that answer keep for each partition."""
+
+        def told(now: Now, states: list[tuple[NodeId, StateIs]]) -> None:
+            then(now, _owed(states))
+
+        self._ask(now, told)
+
+    def _ask(self, now: Now, then: Callable[[Now, list[tuple[NodeId, StateIs]]], None]) -> None:
         self._nonce += 1
         nonce = self._nonce
         asking = _Asking(then, set(self._clustering.linked))
-        asking.states.append(self._own(nonce))
+        asking.states.append((self._clustering.me, self._own(nonce)))
         self._asking[nonce] = asking
         for node in self._clustering.linked:
             self._clustering.send(node, WantState(nonce))
@@ -58,7 +78,7 @@ class Overview:
     def _end(self, now: Now, nonce: int) -> None:
         asking = self._asking.pop(nonce, None)
         if asking is not None:
-            asking.then(now, self._sum(asking))
+            asking.then(now, asking.states)
 
     def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in a peer's message; tell whether it was one of these."""
@@ -69,7 +89,7 @@ class Overview:
                 asking = self._asking.get(message.nonce)
                 if asking is not None and sender in asking.wanted:
                     asking.wanted.discard(sender)
-                    asking.states.append(message)
+                    asking.states.append((sender, message))
                     if not asking.wanted:
                         self._end(now, message.nonce)
             case _:
@@ -80,7 +100,7 @@ class Overview:
 
     def _own(self, nonce: int) -> StateIs:
         clustering, broker = self._clustering, self._broker
-        led, lacking, moving = [], [], 0
+        led, lacking, moves = [], [], []
         for stream in clustering.cluster.streams:
             if not clustering.cluster.leads(stream.partition):
                 continue
@@ -89,7 +109,9 @@ class Overview:
                 led.append(stream.partition)
             wanted = clustering.wanted(stream.partition)
             complete = {f.node for f in stream.followers.values() if stream.complete(f)} | {clustering.me}
-            moving += set(stream.record().members) != set(wanted)
+            move = move_of(clustering, stream)
+            if move is not None:
+                moves.append(move)
             homes = stream.record().new
             whole = len(complete & set(homes)) >= len(wanted)
             if not whole or clustering.hosted.missing(stream.partition):
@@ -101,16 +123,28 @@ class Overview:
             clustering.debts.count,
             broker.surroundings.set_aside,
             not broker.counters.lost,
-            moving,
+            len(moves),
+            moves[:MAX_MOVES],
+            list(clustering.debts.by_partition().items())[:MAX_OWED],
+            clustering.debts.handed_over,
+            self._figures(len(led)),
         )
 
-    def _sum(self, asking: _Asking) -> Fields:
+    def _figures(self, led: int) -> Fields:
+        broker = self._broker
+        around = broker.surroundings
+        used = (around.memory, around.store_bytes, around.free_disk, around.connections)
+        counted = {name: getattr(broker.counters, name) for name in RATED}
+        return {"leads": led, **dict(zip(USED, used)), **counted}
+
+    def _sum(self, told: list[tuple[NodeId, StateIs]]) -> Fields:
         clustering = self._clustering
-        states = asking.states
+        states = [state for _, state in told]
         led = {p for s in states for p in _cut(s.led)}
         lacking = {p for s in states for p in _cut(s.under_replicated)}
         leaderless = partitions = 0
         moving = sum(s.moving for s in states)
+        moves = [self._move(*move) for s in states for move in s.moves or ()]
         for id_, members in self._partitions():
             partitions += 1
             if id_ in led:
@@ -118,7 +152,9 @@ class Overview:
             alive = [n for n in members if clustering.reachable(n)]
             leaderless += 2 * len(alive) <= len(members)
             wanted = clustering.wanted(id_)
-            moving += set(members) != set(wanted)
+            if set(members) != set(wanted):
+                moving += 1
+                moves.append(self._waiting_move(id_, members, wanted))
             if len(alive) < len(wanted):
                 lacking.add(id_)
         nodes = clustering.rosters.current.nodes
@@ -136,8 +172,36 @@ class Overview:
             "alive": len(alive),
             **figures,
             "moving": moving,
+            "moves": moves[:MAX_MOVES],
+            "hand_off": [self._hand_off(*owed) for owed in list(_owed(told).items())[:MAX_MOVES]],
+            "handed_over": sum(s.handed_over for s in states),
+            "nodes": [{"name": self.name_of(node), **(state.figures or {})} for node, state in told],
             "healthy": well and not any(v for k, v in figures.items() if k != "partitions"),
         }
+
+    # --- for people ----------------------------------------------------------------------------------
+
+    def _move(self, partition: PartitionId, old: list[bytes], new: list[bytes], done: int, of: int) -> Fields:
+        """Describe what moves: messages that are there, of those that are to be."""
+        names = [[self.name_of(NodeId(node)) for node in nodes] for nodes in (old, new)]
+        return {**self._place(partition), "from": names[0], "to": names[1], "done": done, "of": of}
+
+    def _waiting_move(
+        self, partition: PartitionId, there: tuple[NodeId, ...], wanted: tuple[NodeId, ...]
+    ) -> Fields:
+        """Describe what is to move and that nobody leads: how much it is, its next leader will know."""
+        away, to = [n for n in there if n not in wanted], [n for n in wanted if n not in there]
+        names = [[self.name_of(node) for node in nodes] for nodes in (away, to)]
+        return {**self._place(partition), "from": names[0], "to": names[1], "done": 0, "of": None}
+
+    def _hand_off(self, partition: PartitionId, hints: int) -> Fields:
+        return {**self._place(partition), "hints": hints}
+
+    def _place(self, partition: PartitionId) -> Fields:
+        """Name a partition; the list of members is the one of no queue."""
+        definition = self._broker.registry.definition_of(QueueId(partition[:8]))
+        index = int.from_bytes(partition[8:], "big")
+        return {"queue": definition.name if definition is not None else None, "partition": index}
 
     def _partitions(self) -> list[tuple[PartitionId, tuple[NodeId, ...]]]:
         clustering = self._clustering
@@ -187,6 +251,31 @@ class Overview:
         """Return how a node is called, its id if it is no member."""
         member = self._clustering.rosters.current.find(node)
         return node.hex() if member is None else member.name
+
+
+def of_one(status: Fields) -> Fields:
+    """Return how a cluster is of one node, of the report of which this is."""
+    counted = ("partitions", "leaderless", "under_replicated", "hints", "set_aside", "healthy")
+    node = {"name": status["name"], "leads": status["partitions"]}
+    return {
+        "members": 1,
+        "alive": 1,
+        "moving": 0,
+        "moves": [],
+        "hand_off": [],
+        "handed_over": 0,
+        "nodes": [{**node, **{name: status[name] for name in (*USED, *RATED)}}],
+        **{name: status[name] for name in counted},
+    }
+
+
+def _owed(states: list[tuple[NodeId, StateIs]]) -> dict[PartitionId, int]:
+    """Return how many debts there are for each partition; each is kept by several nodes."""
+    owed: dict[PartitionId, int] = {}
+    for _, state in states:
+        for partition, count in state.owed or ():
+            owed[partition] = owed.get(partition, 0) + count
+    return owed
 
 
 def _cut(ids: bytes) -> list[PartitionId]:

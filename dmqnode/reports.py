@@ -9,7 +9,7 @@ from dmqnode.answers import EMPTY
 from dmqnode.browse import START, STATES, Cursor, browse, decode_cursor, encode_cursor
 from dmqnode.clock import Now
 from dmqnode.errors import InvalidRequest
-from dmqnode.ids import QueueId, message_id
+from dmqnode.ids import message_id
 from dmqnode.messages import (
     Browse,
     Browsed,
@@ -24,8 +24,10 @@ from dmqnode.messages import (
     QueueList,
     Report,
 )
-from dmqnode.partition import MAX_IN_FLIGHT, Partition
+from dmqnode.overview import of_one
+from dmqnode.partition import MAX_IN_FLIGHT
 from dmqnode.queue import Queue
+from dmqnode.standing import standing
 from dmqnode.version import VERSION
 
 if TYPE_CHECKING:
@@ -136,23 +138,9 @@ class Reports:
         partitions = []
         blocked = full = 0
         for partition in queue.partitions:
-            ready, delayed, in_flight = partition.counts()
             blocked += partition.ready.groups.blocked
             full += partition.spare <= 0
-            partitions.append(
-                {
-                    "index": int.from_bytes(partition.id[8:], "big"),
-                    "leader": self._broker.config.name,
-                    "homes": self._homes(partition),
-                    "lease": self._lease(partition),
-                    "logs": len(partition.logs),
-                    "missing": self._missing(partition),
-                    "ready": ready,
-                    "delayed": delayed,
-                    "in_flight": in_flight,
-                    "bytes": partition.state.bytes,
-                }
-            )
+            partitions.append(standing(self._broker, partition))
             for hold in partition.holds:
                 first = next(iter(hold.segments), None)
                 if first is None or not hold.delivery or len(holders) >= MAX_HOLDERS:
@@ -173,25 +161,6 @@ class Reports:
             "holders": holders,
             "partitions": partitions,
         }
-
-    def _lease(self, partition: Partition) -> int | None:
-        """Return the number of the lease under which a partition is led; without others there is none."""
-        clustering = self._broker.clustering
-        streams = () if clustering is None else clustering.cluster.streams
-        return next((stream.number.n for stream in streams if stream.partition == partition.id), None)
-
-    def _missing(self, partition: Partition) -> list[dict[str, object]]:
-        clustering = self._broker.clustering
-        return [] if clustering is None else clustering.hosted.absent.missing_of(partition.id)
-
-    def _homes(self, partition: Partition) -> list[str]:
-        clustering = self._broker.clustering
-        definition = self._broker.registry.definition_of(QueueId(partition.id[:8]))
-        if clustering is None or definition is None:
-            return [self._broker.config.name]
-        first = clustering.first_homes(definition, int.from_bytes(partition.id[8:], "big"))
-        members = clustering.cluster.homes(partition.id, first).members
-        return [clustering.overview.name_of(node) for node in members]
 
     def _reasons(self, info: dict[str, Any], blocked: int, full: int) -> list[str]:
         name, reasons = info["name"], []
@@ -280,9 +249,7 @@ class Reports:
         status = self._status(now)
         clustering = self._broker.clustering
         if clustering is None:
-            counted = ("partitions", "leaderless", "under_replicated", "hints", "set_aside", "healthy")
-            overview = {"members": 1, "alive": 1, "moving": 0, **{name: status[name] for name in counted}}
-            self._reply(session, number, Report({**status, "overview": overview}))
+            self._reply(session, number, Report({**status, "overview": of_one(status)}))
             return
         status["homes"] = clustering.overview.homes_here()
         status["hints"] = clustering.debts.count

@@ -64,10 +64,10 @@ MODULES = {
             surroundings upkeep
 
             acquaintances repeats following greetings overview walls peerlink
-            answers catalog cluster clustering comparing copies copying crossings debts fanout filling
-            frontend grants growing homesets hosted hosting hybridclock lease_effects lease_states leaseclock
-            leases mender mending merging missing news pacing peer_messages placement polls port renewals
-            requests roster shards smallrows streams takeover taking whereabouts
+            answers catalog cluster clustering comparing copies copying crossings debts explaining fanout
+            filling frontend grants growing homesets hosted hosting hybridclock lease_effects lease_states
+            leaseclock leases mender mending merging missing news pacing peer_messages placement polls port
+            renewals requests roster shards smallrows standing streams takeover taking whereabouts
         """,
         # Act: sockets, disks, signals, files.
         "shell": """

@@ -51,6 +51,7 @@ from dmqnode import (
     routes,
     sends,
     session,
+    standing,
     streams,
     upkeep,
     wire,
@@ -226,6 +227,7 @@ def test_every_field_of_a_report_is_described_and_no_other() -> None:
     known = (
         literal_keys(reports)
         | literal_keys(overview)
+        | literal_keys(standing)
         | set(Counters.__slots__)
         | {*queues.SETTING_NAMES, "id", "owner", "created_at", "first_partitions"}
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.node import node_config
+from cli.node import leaving, node_config
 from dmqnode.config import NodeConfig
 from dmqnode.errors import UsageError
 from tests.cli.program import Dmq, Start
@@ -114,3 +114,12 @@ def test_a_token_is_needed_where_there_are_tokens(
     assert dmq("queue", "list", "--node", address).code == 0
     (place / "token").write_text("battery-staple\n")
     assert dmq("node", "status", "--node", address, "--token-file", "token").code == 5
+
+
+def test_how_far_a_node_is_that_leaves() -> None:
+    move = {"queue": "q", "partition": 0, "from": ["n1"], "to": ["n4"], "done": 1200, "of": 5000}
+    moves = [move, {**move, "from": ["n2"]}, {**move, "of": None}]
+    assert leaving("n1", {"homes": 2, "overview": {"moves": moves}}) == (
+        "n1 still has 2 partitions; of what moves now 1,200 of 5,000 messages are copied"
+    )
+    assert leaving("n1", {"homes": 1, "overview": {"moves": []}}) == "n1 still has 1 partition"

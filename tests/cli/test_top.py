@@ -6,9 +6,12 @@ import os
 import pty
 import select
 import subprocess
+import time
+from typing import Any
 
 import pytest
 
+from cli import top
 from tests.cli.program import DEADLINE, DMQ, Dmq
 
 
@@ -18,9 +21,51 @@ def test_once(dmq: Dmq, queue: str) -> None:
     assert ran.code == 0
     assert "cluster dmq: 1 of 1 alive, healthy" in ran.out
     assert any(line.split()[:2] == [queue, "100000"] for line in ran.out.splitlines())
+    nodes = [line.split() for line in ran.out.splitlines() if line.startswith("shared")]
+    assert [node[1] for node in nodes] == ["alive"]
+    assert "0 moving; 0 hints" in ran.out
     found = dmq("top", "--json").rows[0]
     assert found["rates"]["sent"] > 0
     assert {"node", "rates", "members", "queues"} == set(found)
+
+
+class Client:
+    """Answers as a node of a cluster of two would, of which one is dead."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def status(self) -> dict[str, Any]:
+        used = dict.fromkeys(("memory_bytes", "store_bytes", "free_bytes", "connections"), 1)
+        rated = {**dict.fromkeys(top._RATES, 0), "sent": self.sent}
+        whole = dict.fromkeys(("partitions", "leaderless", "under_replicated", "moving", "hints"), 2)
+        nodes = [{"name": "n1", "leads": 5, **used, **rated}]
+        node = {"name": "n1", "address": "h:1", "cluster": "dmq", "memory_limit": 1, "uptime_seconds": 9.0}
+        overview = {**whole, "nodes": nodes, "healthy": False}
+        return {**node, **used, **rated, "healthy": True, "overview": overview}
+
+    def members(self) -> dict[str, Any]:
+        return {"members": [{"name": "n1", "state": "alive"}, {"name": "n2", "state": "dead"}]}
+
+    def queues(self, *, counts: bool) -> list[dict[str, Any]]:
+        return []
+
+
+def test_each_node_is_shown_with_what_it_does_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 2.0))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    client = Client()
+    first = top.Look(client, None)
+    client.sent = 3000
+    second = top.Look(client, first)
+    assert "1 of 2 alive, NOT healthy; 2 partitions: 2 leaderless" in second.heading()[0]
+    headings, rows = second.nodes()
+    shown = [dict(zip(headings, row)) for row in rows]
+    assert [(n["NODE"], n["STATE"], n["LEADS"], n["SENT/S"]) for n in shown] == [
+        ("n1", "alive", "5", "1,500"),
+        ("n2", "dead", "-", "-"),
+    ]
+    assert first.nodes()[1][0][3] == "-", "one look says nothing of rates"
 
 
 @pytest.mark.slow

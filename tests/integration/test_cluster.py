@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -235,6 +236,9 @@ def test_members_join_leave_and_are_forgotten(three: list[NodeProcess], start_no
     until_healthy(fourth, members=4)
     left = dmq(three[0], "node", "leave")
     assert left.returncode == 0, left.stderr
+    told = [line for line in left.stderr.splitlines() if "still has" in line]
+    assert told, "how far it is"
+    assert re.match(r"dmq: n1 still has \d+ partitions?", told[0])
     assert three[0].wait() == 0
     until_healthy(fourth, members=3)
     assert names(fourth) == {"n2", "n3", "n4"}
