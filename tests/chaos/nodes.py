@@ -145,9 +145,12 @@ def overview(nodes: list[ChaosNode]) -> dict[str, Any]:
         return {}
 
 
-def _well(found: dict[str, Any]) -> bool:
-    """Whether nothing is wrong but that damaged files are kept until somebody has looked at them."""
-    if not found:
+def well(found: dict[str, Any], nodes: int) -> bool:
+    """Whether all are there, and copies are whole and where they belong.
+
+    Damaged files may be kept until somebody has looked at them.
+    """
+    if not found or found["moving"] or not found["members"] == found["alive"] == nodes:
         return False
     kept = found["set_aside"] > 0
     return found["healthy"] or (
@@ -160,8 +163,8 @@ def until_healthy(nodes: list[ChaosNode], seconds: float) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while True:
         found = [overview([node]) for node in nodes]
-        if all(_well(f) and f["members"] == f["alive"] == len(nodes) for f in found):
+        if all(well(f, len(nodes)) for f in found):
             return found[0]
         if time.monotonic() > deadline:
-            return next((f for f in found if not _well(f) or f["alive"] < len(nodes)), {})
+            return next((f for f in found if not well(f, len(nodes))), {})
         time.sleep(0.1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from dmqnode.grants import GRANTS, GRANTS_END, Grants
 from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId
-from dmqnode.keys import IDENTITY
+from dmqnode.keys import IDENTITY, QUEUES, QUEUES_END
 from dmqnode.records import decode_identity
 from storage.leveldb import LevelStore
 from storage.memory import MemoryStore
@@ -54,5 +54,7 @@ def _read(name: str, data: Path) -> tuple[NodeId, Any]:
     grants = Grants(node, 0.0, lambda *_: True)
     for row in copy.scan(GRANTS, GRANTS_END, limit=1 << 20, max_bytes=1 << 40).rows:
         grants.load(PartitionId(row.key[1 : 1 + PARTITION_ID_SIZE]), row.value)
-    clustering = SimpleNamespace(cluster=SimpleNamespace(grants=grants))
+    queues = [(row.key, row.value) for row in copy.scan(QUEUES, QUEUES_END, limit=1 << 20).rows]
+    catalog = SimpleNamespace(digest=repr(queues))
+    clustering = SimpleNamespace(cluster=SimpleNamespace(grants=grants), catalog=catalog)
     return node, SimpleNamespace(name=name, store=copy, up=True, clustering=clustering)

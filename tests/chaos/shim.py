@@ -27,6 +27,7 @@ def compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc")
 
 
+@cache
 def build(directory: Path) -> Path | None:
     """Compile the shim; return None where that is not possible."""
     library = directory / "shim.so"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.chaos import shim
 from tests.chaos.network import Links, Network
-from tests.chaos.nodes import ChaosNode, until_healthy
+from tests.chaos.nodes import ChaosNode, until_healthy, well
 from tests.processes import ROOT
 
 SPARES = 6
@@ -33,6 +36,14 @@ class Event(NamedTuple):
     detail: str
     began: float
     ended: float
+
+
+@cache
+def _workshop() -> Path:
+    """Return a directory of this process for what is made once."""
+    directory = Path(tempfile.mkdtemp(prefix="dmq-chaos-made."))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 def listed(nodes: list[ChaosNode]) -> str:
@@ -83,7 +94,7 @@ class Site:
         self._lock = threading.Lock()
         self._count = count
         self._busy: set[str] = set()
-        self._library = shim.build(directory.parent)
+        self._library = shim.build(_workshop())
         self._spare = [f"n{n}" for n in range(count + 1, count + SPARES + 1)]
 
     def __enter__(self) -> Site:
@@ -92,10 +103,8 @@ class Site:
         try:
             for name in names:
                 self.add(name)
-            if missing := until_healthy(self.nodes, self.patience):
-                assert missing["healthy"], missing
-            else:
-                raise AssertionError("the nodes do not find one another")
+            found = until_healthy(self.nodes, self.patience)
+            assert well(found, len(names)), f"the nodes do not find one another: {found}"
         except BaseException:
             self.close()
             raise
@@ -167,7 +176,8 @@ class Site:
 
     def until_healthy(self) -> None:
         """Wait until copies are whole; a fault that takes copies away does so before it takes one."""
-        until_healthy(self.nodes, self.patience)
+        found = until_healthy(self.nodes, self.patience)
+        assert well(found, len(self.nodes)), f"copies do not get whole, and another fault takes one: {found}"
 
     def dmq(self, node: ChaosNode, *args: str) -> subprocess.CompletedProcess[str]:
         """Run the program against one node."""
@@ -230,9 +240,7 @@ class Site:
                 node.restart()
         found = until_healthy(self.nodes, self.patience)
         self.set_aside = max(self.set_aside, found.get("set_aside", 0))
-        well = found and found["members"] == found["alive"] == len(self.nodes)
-        well = well and not (found["leaderless"] or found["under_replicated"] or found["hints"])
-        return [] if well else [str(found or "nobody answers")]
+        return [] if well(found, len(self.nodes)) else [str(found or "nobody answers")]
 
     def keep(self, target: Path) -> None:
         """Copy logs and stores to where they outlive the run."""

@@ -75,7 +75,7 @@ class Workload:
         self.ledger = ledger
         self._seed = seed
         self._pause = 5 / rate
-        self._breath = min(4.0, 200 / rate)
+        self._breath = min(12.0, 200 / rate)
         self.producing = threading.Event()
         self.producing.set()
         self.sins = SINS
