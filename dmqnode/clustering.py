@@ -279,6 +279,7 @@ class Clustering:
             or self.debts.receive(now, sender, message)
             or self.overview.receive(now, sender, message)
             or self.walls.receive(now, sender, message)
+            or self.mender.strays.receive(now, sender, message)
         )
 
     def settle(self, now: Now) -> None:

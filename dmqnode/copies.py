@@ -21,7 +21,6 @@ from dmqnode.copying import (
     VOID,
     align_rows,
     decode_ops,
-    delete_all,
     delete_stale,
     delete_void,
     put_batch,
@@ -32,6 +31,7 @@ from dmqnode.grants import Grants
 from dmqnode.homesets import NO_LEASE, LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.keys import PartitionKeys
+from dmqnode.leaving import Leaving
 from dmqnode.messages import Blob, Message
 from dmqnode.peer_messages import (
     Align,
@@ -107,6 +107,7 @@ class Copies:
         self.deleted: Callable[[PartitionId], bool] = lambda partition: False
         """Whether the queue of a partition was deleted: nothing of it is written any more."""
         self._copies: dict[PartitionId, Copy] = {}
+        self._leaving = Leaving(port)
         self._confirmed: dict[tuple[NodeId, bool], list[tuple[PartitionId, int, int]]] = {}
 
     def ready(self, partition: PartitionId, number: LeaseNumber, mark: int) -> bool:
@@ -120,7 +121,7 @@ class Copies:
 
     def adopt(self, partition: PartitionId, lease: LeaseNumber, gaps: Gaps) -> Copy:
         """This node leads now: its copy is the one that others follow."""
-        copy = self._copy(partition)
+        copy = self.copy_of(partition)
         copy.lease, copy.seq, copy.gaps = lease, 0, gaps
         copy.aligned, copy.aligning, copy.waiting = True, False, []
         return copy
@@ -139,7 +140,7 @@ class Copies:
         """
         if not stale:
             return
-        copy = self._copy(partition)
+        copy = self.copy_of(partition)
         copy.stale = stale
 
         done = partial(self._deleted, copy, stale)
@@ -190,15 +191,16 @@ class Copies:
         for (node, sync), entries in confirmed.items():
             self._port.send(node, Shipped(entries, sync))
 
-    def _copy(self, partition: PartitionId) -> Copy:
+    def copy_of(self, partition: PartitionId) -> Copy:
+        """Return the copy of a partition of which something is here, or about to be."""
         copy = self._copies.get(partition)
         if copy is None:
             copy = self._copies[partition] = Copy(PartitionKeys.of(partition))
         return copy
 
     def _refused(self, sender: NodeId, partition: PartitionId, n: int) -> bool:
-        """Refuse a lease below what this node has promised (L6), and whatever is for a deleted queue."""
-        if self.deleted(partition):
+        """Refuse a lease below what this node has promised (L6), and what is for a copy that is deleted."""
+        if self.deleted(partition) or partition in self._leaving:
             return True
         promise = self._grants.find(partition)
         if promise is None or promise.highest <= LeaseNumber(n, sender):
@@ -213,7 +215,7 @@ class Copies:
         partition, number = inspect.partition, LeaseNumber(inspect.n, sender)
         if self._refused(sender, partition, inspect.n):
             return
-        copy = self._copy(partition)
+        copy = self.copy_of(partition)
         copy.aligned, copy.aligning, copy.comparing, copy.waiting = False, False, False, []
 
         def shown(now: Now, found: dict[bytes, bytes]) -> None:
@@ -245,7 +247,7 @@ class Copies:
             return
         rows = decode_rows(align.rows)
         describe(rows)  # what cannot be read must not reach the disk
-        copy = self._copy(partition)
+        copy = self.copy_of(partition)
         copy.lease, copy.seq, copy.aligning, copy.aligned = number, align.seq, True, False
         copy.comparing, copy.waiting = False, []
 
@@ -392,5 +394,6 @@ class Copies:
         if self._refused(sender, dropped.partition, dropped.n):
             return
         copy = self._copies.pop(dropped.partition, None)
-        keys = copy.keys if copy is not None else PartitionKeys.of(dropped.partition)
-        self._port.read(now, delete_all(keys, self._port), lambda now, result: None)
+        if copy is not None:
+            copy.aligned = copy.aligning = False
+        self._leaving.begin(now, dropped.partition)

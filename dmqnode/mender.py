@@ -2,7 +2,8 @@
 
 A partition is led when somebody asks for it.  One that nobody asks for, but whose home set is not what the
 roster wants, or one of whose homes was away, is claimed by the first of its homes that answers; as its
-leader that one does the rest.
+leader that one does the rest.  Where another is believed to lead, that one is asked first; and a copy that
+no home needs is given back (`strays`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.homesets import HomeSet
-from dmqnode.ids import PartitionId, partition_id
+from dmqnode.ids import PartitionId, QueueId, partition_id
 from dmqnode.roster import ROSTER
+from dmqnode.strays import Strays
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -51,6 +53,7 @@ class Mender:
         self._next_walk = -math.inf
         self._visits: Iterator[tuple[PartitionId, HomeSet]] = iter(())
         self._next_visits = -math.inf
+        self.strays = Strays(clustering, self._claim_unled)
 
     def came_back(self) -> None:
         """A node is there again: what it holds may be behind."""
@@ -65,6 +68,7 @@ class Mender:
     def step(self, now: Now) -> None:
         """Look at the next partitions, and visit one that nobody uses."""
         claimed = 0
+        self.strays.begin()
         for _ in range(LOOK_AT):
             found = next(self._walk, None)
             if found is None:
@@ -107,30 +111,60 @@ class Mender:
                     yield partition_id(queue.definition.id, index), first
 
     def _mend(self, now: Now, partition: PartitionId, first: HomeSet, any_: bool) -> bool:
-        """Claim one partition if that is this node's to do; `any_`: also one that seems to be in order."""
+        """Do what is this node's to do about one partition; tell whether it claims it.
+
+        Arguments:
+            any_: claim also one that seems to be in order.
+        """
         clustering = self._clustering
+        if clustering.leader_of(partition) == clustering.me:
+            return False
         record = clustering.cluster.homes(partition, first)
-        if clustering.me not in record.members or self._led(partition):
+        home = clustering.me in record.members
+        if not home and not self.strays.holds(now, partition):
             return False
         wanted = clustering.wanted(partition)
+        if clustering.me not in wanted:
+            self.strays.ask(partition, record, (*record.members, *wanted))
+            self._look_again_soon(now)
+        if not home:
+            return False
         in_order = record.committed and set(record.new) == set(wanted)
         if in_order and not any_:
             return False
-        if (
-            next(
-                (n for n in record.members if clustering.reachable(n) and not clustering.walls.far(now, n)),
-                None,
-            )
-            != clustering.me
-        ):
-            return False
         if not in_order:
-            # Another may be in the way: look again soon.
-            self._alert = 2
-            self._next_walk = min(self._next_walk, now.run + PAUSE)
+            self._look_again_soon(now)  # another may be in the way
+        return self._claim(now, partition, record)
+
+    def _look_again_soon(self, now: Now) -> None:
+        self._alert = 2
+        self._next_walk = min(self._next_walk, now.run + PAUSE)
+
+    def _claim(self, now: Now, partition: PartitionId, record: HomeSet) -> bool:
+        """Claim a partition if this is the first of its homes that answers, and nobody leads it."""
+        clustering = self._clustering
+        answering = (
+            n for n in record.members if clustering.reachable(n) and not clustering.walls.far(now, n)
+        )
+        if next(answering, None) != clustering.me:
+            return False
+        leader = clustering.leader_of(partition)
+        if leader is not None and clustering.reachable(leader):
+            self.strays.ask(partition, record, (leader,))
+            return False
         clustering.cluster.want(now, partition, record)
         return True
 
-    def _led(self, partition: PartitionId) -> bool:
-        leader = self._clustering.leader_of(partition)
-        return leader is not None and self._clustering.reachable(leader)
+    def _claim_unled(self, now: Now, partition: PartitionId) -> None:
+        """Nobody was found to lead a partition."""
+        clustering = self._clustering
+        definition = self._broker.registry.definition_of(QueueId(partition[:8]))
+        if partition == ROSTER:
+            first = clustering.rosters.first
+        elif definition is not None:
+            first = clustering.first_homes(definition, int.from_bytes(partition[8:], "big"))
+        else:
+            return
+        record = clustering.cluster.homes(partition, first)
+        if clustering.me in record.members:
+            self._claim(now, partition, record)

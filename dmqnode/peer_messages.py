@@ -241,6 +241,23 @@ class Compared(Message, tag=92):
     digest: bytes
 
 
+class WhoLeads(Message, tag=93):
+    """Asks who leads a partition, and whether a copy of it at the sender is needed (C1).
+
+    `record` is the newest home set that the sender knows.
+    """
+
+    partition: PartitionId
+    record: HomeSetFields
+
+
+class LedBy(Message, tag=94):
+    """Answers WhoLeads: who holds the lease as far as the sender knows; empty: nobody."""
+
+    partition: PartitionId
+    holder: bytes
+
+
 # --- requests that travel between nodes -----------------------------------------------------------------
 
 

@@ -85,6 +85,10 @@ class Streams:
         stream = self._streams.get(partition)
         return 0 if stream is None else stream.seq
 
+    def number(self, partition: PartitionId) -> LeaseNumber:
+        """Return with which lease this node leads a partition."""
+        return self._streams[partition].number
+
     # --- beginning and ending ------------------------------------------------------------------------
 
     def open(self, stream: Stream) -> None:

@@ -33,6 +33,17 @@ def test_each_fault_happens(fault: str) -> None:
     assert counts["faults"] > 0
 
 
+FOUND = {
+    64: "a home that was cut off when it became none, and later too, kept its copy",
+    198: "a home believed another to lead, that had lost its lease, and nobody finished a change of homes",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found(seed: int) -> None:
+    World(seed).run()
+
+
 def test_nothing_is_delivered_twice_in_quiet_times() -> None:
     for nodes in (1, 3):
         counts = World(3, Plan(nodes=nodes, replicas=min(nodes, 3), write_quorum=1)).run().accounts.counts

@@ -1,0 +1,130 @@
+"""Asking who leads: for copies that no home needs, and where what is believed of a leader may be wrong.
+
+    a copy here, which placement does not want ──WhoLeads──> its homes ──Dropped──> deleted (C1)
+                                                                └─ nobody leads: the first of them claims
+    not in order, though somebody is believed to lead ──WhoLeads──> it ──LedBy: nobody──> claimed
+
+A leader tells former homes that they are none any more, but a link may be down then, the next change may be
+made before it is up again, and a copy that was begun for a home that then was not wanted is no former home's.
+So who holds a copy asks by itself, until it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from dmqnode.clock import Now
+from dmqnode.grants import NOBODY
+from dmqnode.homesets import NO_LEASE, HomeSet, read_home_set
+from dmqnode.ids import NodeId, PartitionId
+from dmqnode.keys import PartitionKeys
+from dmqnode.messages import Message
+from dmqnode.peer_messages import Committed, Dropped, LedBy, WhoLeads
+from dmqnode.reads import Procedure, Rows, Scan
+
+if TYPE_CHECKING:
+    from dmqnode.clustering import Clustering
+
+ASK_AT_ONCE = 50
+"""Partitions asked about, and looked for on disk, in one step."""
+
+
+class Strays:
+    """What this node asks others about who leads, and answers them.
+
+    Arguments:
+        unled: called with a partition that nobody is found to lead.
+    """
+
+    def __init__(self, clustering: Clustering, unled: Callable[[Now, PartitionId], None]) -> None:
+        self._clustering = clustering
+        self._unled = unled
+        self._looked: dict[PartitionId, None] = {}
+        """Partitions of which it was seen, since the start, whether something is on disk."""
+        self._left = 0
+
+    def begin(self) -> None:
+        """A step begins: so many questions may be asked in it."""
+        self._left = ASK_AT_ONCE
+
+    # --- asking --------------------------------------------------------------------------------------
+
+    def holds(self, now: Now, partition: PartitionId) -> bool:
+        """Tell whether something of a partition is here, as far as that is known by now."""
+        if self._clustering.cluster.copies.find(partition) is not None:
+            return True
+        if partition not in self._looked and self._left > 0:
+            self._left -= 1
+            self._looked[partition] = None
+            self._look_on_disk(now, partition)
+        return False
+
+    def _look_on_disk(self, now: Now, partition: PartitionId) -> None:
+        def seen(now: Now, page: Rows) -> None:
+            if page.rows or page.damaged:
+                self._clustering.cluster.copies.copy_of(partition)
+
+        prefix = PartitionKeys.of(partition).prefix
+        self._clustering.read(now, _page(Scan(prefix, prefix + b"\xff", 1)), seen)
+
+    def ask(self, partition: PartitionId, record: HomeSet, nodes: Iterable[NodeId]) -> None:
+        """Ask nodes who leads a partition."""
+        if self._left <= 0:
+            return
+        self._left -= 1
+        for node in dict.fromkeys(nodes):
+            if node != self._clustering.me:
+                self._clustering.send(node, WhoLeads(partition, record.fields()))
+
+    # --- answering -----------------------------------------------------------------------------------
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a question or an answer; tell whether it was one.  Errors: ProtocolError."""
+        match message:
+            case WhoLeads():
+                self._answer(now, sender, message)
+            case LedBy():
+                self._believe(now, sender, message)
+            case _:
+                return False
+        return True
+
+    def _answer(self, now: Now, sender: NodeId, question: WhoLeads) -> None:
+        clustering, partition = self._clustering, question.partition
+        cluster = clustering.cluster
+        leads = cluster.leads(partition)
+        holder = clustering.me if leads else cluster.holder(partition) or NOBODY
+        clustering.send(sender, LedBy(partition, holder))
+        known = read_home_set(question.record)
+        record = cluster.homes(partition, known)
+        if record.committed and sender not in record.new:
+            if record.newer_than(known):
+                # It grants nothing by this, for it is no home: lease 0 is nobody's.
+                clustering.send(sender, Committed(partition, 0, record.fields()))
+            if leads and sender not in clustering.wanted(partition) and not _reformed(record):
+                number = cluster.streams.number(partition)
+                clustering.send(sender, Dropped(partition, number.n))
+        if holder == NOBODY:
+            self._unled(now, partition)
+
+    def _believe(self, now: Now, sender: NodeId, led: LedBy) -> None:
+        """Somebody says who leads: of itself it knows."""
+        clustering, partition = self._clustering, led.partition
+        leaders, holder = clustering.cluster.leaders, NodeId(led.holder)
+        if leaders.get(partition) != sender or holder == sender:
+            return
+        del leaders[partition]
+        if holder in (NOBODY, clustering.me):
+            self._unled(now, partition)
+        else:
+            leaders[partition] = holder
+
+
+def _reformed(record: HomeSet) -> bool:
+    """Tell whether a set was formed anew by a decision (M4), and holds what was left: not all, perhaps."""
+    return record.lease == NO_LEASE and record.version > 1
+
+
+def _page(scan: Scan) -> Procedure[Rows]:
+    return (yield scan)
