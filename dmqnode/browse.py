@@ -148,7 +148,7 @@ def _undue(partition: Partition, page: _Page, after: Cursor) -> Procedure[Cursor
     start, stop = keys.due(after.at, LogId(after.log), 0), keys.due_range(0)[1]
     more = True
     while more:
-        index = yield Scan(start, stop, 256)
+        index = yield Scan(start, stop, 256, leave=True)
         for entry, value in index.rows:
             start = entry + b"\x00"
             due, id_, first = keys.read_due(entry)

@@ -70,7 +70,10 @@ def _scan(store: Store, read: Scan) -> Rows:
     more = True
     while more and not rows:
         found = store.scan(start, stop, limit=read.limit, max_bytes=read.max_bytes, reverse=read.reverse)
-        _set_aside(store, found.damaged, damaged)
+        if read.leave:
+            damaged += [record.key for record in found.damaged]
+        else:
+            _set_aside(store, found.damaged, damaged)
         rows, more = found.rows, found.more
         if found.damaged and read.reverse:
             stop = min(record.key for record in found.damaged)

@@ -178,9 +178,11 @@ def _load_due(partition: Partition) -> Procedure[None]:
         if log.delayed:
             partition.undue += log.live - log.taken.size
     if partition.settings.ordering == "fifo" and any(g.delayed and g.live for g in partition.logs.values()):
-        page = yield Scan(*partition.keys.due_range(partition.state.due_low), 1, reverse=True)
-        for key, _ in page.rows:
-            partition.appends.last_due = partition.keys.read_due(key)[0]
+        start, stop = partition.keys.due_range(partition.state.due_low)
+        page = yield Scan(start, stop, 1, reverse=True, leave=True)
+        # The key alone says it, so that a damaged entry, which is made up for when it is due, counts, too.
+        found = [key for key, _ in page.rows] + [key for key in page.damaged if partition.keys.is_due(key)]
+        partition.appends.last_due = max((partition.keys.read_due(key)[0] for key in found), default=0)
     if partition.undue:
         partition.due.whole = False
         partition.due.horizon = (partition.state.due_low, LogId(bytes(LOG_ID_SIZE)), 0)

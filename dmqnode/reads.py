@@ -24,6 +24,7 @@ class Scan:
     """Rows from `start` up to, not including, `stop`.
 
     `floor`: begin with the last row at or before `start` that is not before `floor`.
+    `leave`: damaged records are named, and stay where they are, for whoever reads them to make up for them.
     """
 
     start: bytes
@@ -32,6 +33,7 @@ class Scan:
     max_bytes: int = 1 << 20
     reverse: bool = False
     floor: bytes | None = None
+    leave: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Rows:
     more: bool = False
     """A limit ended the scan."""
     damaged: list[bytes] = field(default_factory=list)
-    """Keys whose records were damaged; the store has set them aside."""
+    """Keys whose records were damaged; the store has set them aside, if it was to."""
 
 
 Procedure = Generator[Read, Rows, T]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from dmqnode.messages import SetQueue
 from tests.dmqnode.world import World
 
 
@@ -67,6 +68,29 @@ def test_a_damaged_state_is_made_up_for() -> None:
     world = sent(World())
     damaged(world, b"s")
     assert len(everything(world)) == 8
+
+
+def test_looking_at_what_is_delayed_loses_nothing_of_a_damaged_index() -> None:
+    world = World()
+    world.create()
+    for n in range(3):
+        world.send(b"%d" % n, delay=10.0 + n)
+    damaged(world, b"t", 3)
+    assert len(world.living("q", "delayed")) < 3, "it says what it can"
+    world.receive()
+    world.pass_time(20.0)
+    assert sorted(everything(world)) == [b"0", b"1", b"2"]
+
+
+def test_the_last_that_is_due_is_known_though_its_index_entry_is_damaged() -> None:
+    world = World()
+    world.create(ordering="fifo", delay=10.0)
+    world.send(b"0")
+    damaged(world, b"t")
+    world.ask(SetQueue("q", {"delay": 1.0}))
+    world.send(b"1")
+    world.pass_time(20.0)
+    assert everything(world) == [b"0", b"1"]
 
 
 def test_a_damaged_index_entry_is_made_up_for() -> None:
