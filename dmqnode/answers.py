@@ -34,20 +34,21 @@ def join_stored(count: int, pieces: list[list[int]], answers: list[Message], spr
     if len(answers) == 1:
         (answer,) = answers
         if isinstance(answer, Stored) and answer.spread != spread:
-            return Stored(answer.runs, answer.duplicates, spread)
+            return Stored(answer.runs, answer.duplicates, spread, answer.ordered)
         return answer
     failed = next((a for a in answers if isinstance(a, Failed)), None)
     if failed is not None:
         some = any(isinstance(a, Stored) for a in answers)
         return Failed(failed.code, failed.message, True, "unknown") if some else failed
     placed: dict[int, tuple[LogId, int]] = {}
-    duplicates = 0
+    duplicates, ordered = 0, False
     for chosen, answer in zip(pieces, answers):
         assert isinstance(answer, Stored)
         duplicates += answer.duplicates
+        ordered = ordered or answer.ordered
         seqs = ((log, first + n) for log, first, many in answer.runs for n in range(many))
         placed.update(zip(chosen, seqs))
-    return Stored(join_runs([placed[i] for i in range(count)]), duplicates, spread)
+    return Stored(join_runs([placed[i] for i in range(count)]), duplicates, spread, ordered)
 
 
 def join_infos(definition: Definition, found: list[dict[str, Any]], *, explain: bool) -> dict[str, Any]:

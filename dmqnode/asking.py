@@ -38,10 +38,11 @@ from dmqnode.calls import (
 from dmqnode.deadlines import Deadlines
 from dmqnode.errors import DMQError, ProtocolError, Unknown, refusal
 from dmqnode.lanes import Lanes
-from dmqnode.messages import Cancelled, Delivered, Failed, Held, Message, Nack, Receive
+from dmqnode.messages import Cancelled, Delivered, Failed, Held, Message, Nack, Receive, Stored
 from dmqnode.outgoing import Columns
 from dmqnode.route import Route
 from dmqnode.routes import Routes
+from dmqnode.turns import Turns
 
 RETRIED = frozenset({"overloaded", "stopping", "unavailable", "no-partition"})
 """Codes of refusals that pass by themselves.  A full disk does not: that is told at once."""
@@ -85,7 +86,8 @@ class Asking:
         self._sequence = 0
         self._unsettled: dict[int, None] = {}
         self._spreads: dict[str, int] = {}
-        self._lanes: Lanes[SendGroup] = Lanes(self.routes.place)
+        self._turns = Turns(lambda call, first: self.routes.place(call, first=first))
+        self._lanes: Lanes[SendGroup] = Lanes(self._turns.take)
         self._acks: Lanes[AckGroup] = Lanes(self.routes.place, ACKS_AT_ONCE)
         self._outcomes: list[Outcome] = []
         self._bytes = 0
@@ -108,15 +110,15 @@ class Asking:
         call = self._new_send(now, lane)
         call.take(batch, owner)
         self._bytes += call.bytes
-        self.routes.place(call)
+        self._turns.take(call)
         return call
 
     def send(self, now: float, lane: LaneKey, body: bytes, columns: Columns, owner: Any) -> Call:
         """Take in one message, which travels with others that wait; its outcome is its id."""
-        group = self._lanes.growing(lane, len(body))
-        if group is None:
+        group, keyed = self._lanes.growing(lane, len(body)), "g" in columns or "d" in columns
+        if group is None or (keyed and not group.keyed):
             group = self._new_send(now, lane)
-            group.keyed = "g" in columns or "d" in columns
+            group.keyed = keyed
             group.room = self.routes.batch_bytes
             self._lanes.begin(lane, group)
         self._bytes += group.add(body, columns, owner, now + self.timeout)
@@ -181,6 +183,7 @@ class Asking:
             self._acks.settled(call)
         elif isinstance(call, SendGroup) and self._unsettled.pop(call.sequence, 0) is None:
             self._bytes -= call.bytes
+            self._turns.settled(call)
             self._lanes.settled(call)
 
     # --- outcomes ------------------------------------------------------------------------------------
@@ -191,6 +194,8 @@ class Asking:
         return outcomes
 
     def _finish(self, call: Call, answer: Message) -> None:
+        if isinstance(call, SendGroup) and isinstance(answer, Stored) and answer.ordered:
+            self._turns.learn(call.lane[0])
         self._settle(call)
         self._outcomes += call.results(answer)
 
@@ -357,14 +362,17 @@ class Asking:
 
     def _split(self, now: float, group: SendGroup) -> None:
         """One of a group was refused and none stored: find out which, by halves."""
-        self._settle(group)
-        middle = len(group.members) // 2
-        for low, high in ((middle, len(group.members)), (0, middle)):
+        count = len(group.members)
+        halves = []
+        for low, high in ((0, count // 2), (count // 2, count)):
             half = self._new_send(now, group.lane)
             half.take_over(group, low, high)
             self._bytes += half.bytes
             self._deadlines.set(half, half.next_late())
-            self.routes.place(half, first=True)
+            halves.append(half)
+        self.routes.left(group)
+        self._turns.split(group, *halves)
+        self._settle(group)
 
     # --- time ----------------------------------------------------------------------------------------
 

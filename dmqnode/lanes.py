@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from dmqnode.calls import Call, Group
+from dmqnode.calls import Group
 
 UNDER_WAY = 4
 """Groups of one lane that may be under way: while the node stores some, the next are on their way."""
@@ -34,7 +34,7 @@ class Lanes(Generic[G]):
         most: members that a group has at most.
     """
 
-    def __init__(self, ready: Callable[[Call], None], most: int = GROUP_MEMBERS) -> None:
+    def __init__(self, ready: Callable[[G], None], most: int = GROUP_MEMBERS) -> None:
         self._ready = ready
         self._most = most
         self._lanes: dict[Hashable, _Lane[G]] = {}

@@ -203,6 +203,7 @@ class Stored(Message, tag=17):
     duplicates: int
     spread: int = 0
     """What to put into `spread` of sends made from now on; 0: nothing else than before."""
+    ordered: bool = False
 
 
 # --- receiving ---------------------------------------------------------------------------------------

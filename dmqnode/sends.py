@@ -68,9 +68,9 @@ class Sends:
         runs, duplicates, partitions = queue.send(now, request, batch, moved=moved)
         broker.counters.duplicates += duplicates
         broker.counters.received_bytes += size
-        partitions[0].after_write(
-            Reply(session.id, number, Stored(runs, duplicates, newest(queue.definition)), size)
-        )
+        ordered = queue.definition.settings.ordering == "fifo"
+        stored = Stored(runs, duplicates, newest(queue.definition), ordered)
+        partitions[0].after_write(Reply(session.id, number, stored, size))
         for partition in partitions:
             broker.touched(now, partition)
 

@@ -80,13 +80,13 @@ class FakeNode:
     def answer(self, number: int, message: Message) -> None:
         self.connection.send(number, message)
 
-    def store(self) -> Send:
+    def store(self, *, ordered: bool = False) -> Send:
         """Answer the oldest request, a send: it is stored."""
         number, message = self.take()
         assert isinstance(message, Send)
         batch = parse(message.batch)
         self.bodies += batch.bodies()
-        self.answer(number, Stored([(LOG, self._stored, batch.count)], 0))
+        self.answer(number, Stored([(LOG, self._stored, batch.count)], 0, 0, ordered))
         self._stored += batch.count
         return message
 

@@ -72,7 +72,7 @@ def test_messages_match_by_class_and_field() -> None:
 
 
 def test_repr_names_the_fields() -> None:
-    assert repr(Stored([], 2)) == "Stored(runs=[], duplicates=2, spread=0)"
+    assert repr(Stored([], 2)) == "Stored(runs=[], duplicates=2, spread=0, ordered=False)"
 
 
 def test_two_classes_cannot_have_one_tag() -> None:
