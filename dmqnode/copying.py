@@ -93,7 +93,8 @@ def align_rows(keys: PartitionKeys, own: Own, rows: Rows) -> Change:
             gaps[log] = missing
     for log in before.logs:
         held = before.end(log)
-        known = before.dead.get(log, RangeSet())
+        # Of a log that is closed nothing is left, also of what was known to be dead.
+        known = before.dead.get(log, RangeSet()) if log in after.logs else RangeSet()
         died = RangeSet() if log in after.logs else RangeSet([(0, held)])
         for low, high in after.dead.get(log, ()):
             died.add(low, min(high, held))

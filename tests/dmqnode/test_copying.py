@@ -6,7 +6,7 @@ import random
 from typing import Any, cast
 
 from dmqnode.batch import encode
-from dmqnode.copying import delete_stale, put_batch
+from dmqnode.copying import align_rows, delete_stale, put_batch, split_own
 from dmqnode.disk import perform_read
 from dmqnode.ids import LogId, PartitionId
 from dmqnode.keys import PartitionKeys
@@ -15,7 +15,7 @@ from dmqnode.peer_messages import BatchRecord
 from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.reads import Rows, Scan
-from dmqnode.records import encode_batch
+from dmqnode.records import State, encode_batch, encode_log, encode_state
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 
@@ -86,3 +86,19 @@ def test_another_index_entry_that_is_damaged_is_made_anew_from_its_batch() -> No
     damage(disk, KEYS.due(WALL + 4, LOG, 4))
     disk.delete(2, 4)
     assert disk.rows() == kept
+
+
+def test_of_a_log_that_was_closed_everything_goes() -> None:
+    """Also what this copy knows to be dead: a batch of it may be there all the same."""
+    dead = RangeSet([(2, 6)])
+    own = {
+        b"l" + LOG: encode_log(WALL, delayed=False),
+        b"d" + LOG + bytes(4): dead.encode(),
+        b"s": encode_state(State(ends={LOG: 8})),
+    }
+    closed = {b"l" + LOG: encode_log(WALL, delayed=False, end=8), b"s": encode_state(State())}
+    found = split_own(KEYS, {KEYS.prefix + key: record for key, record in own.items()})
+    change = align_rows(KEYS, found, closed)
+    assert list(change.stale[LOG]) == list(change.dead[LOG]) == [(0, 8)]
+    still_open = align_rows(KEYS, found, own | {b"d" + LOG + bytes(4): RangeSet([(0, 6)]).encode()})
+    assert list(still_open.stale[LOG]) == [(0, 2)]
