@@ -105,7 +105,8 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
             try:
                 _run(plan, site, outcome)
             except (AssertionError, subprocess.TimeoutExpired) as error:
-                outcome.broken["stuck"] = [f"a node does not start, or not end: {error}"]
+                outcome.broken["stuck"] = [str(error)]
+                outcome.parts = {kind: {} for kind in plan.round}
             if outcome.broken and kept is not None:
                 site.keep(kept)
     finally:

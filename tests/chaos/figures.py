@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.chaos.campaign import Outcome
+from tests.chaos.faults import CLASSES
 from tests.chaos.page import Sum, sums, text
 
 
@@ -18,15 +19,16 @@ def read(paths: Iterable[Path]) -> list[Outcome]:
 
 def row(kind: str, total: Sum) -> str:
     """Return one line of the table, in mdoc."""
-    wrong = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in total.wrong.items()) or "nothing"
+    wrong = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in total.found.items())
     counts = total.counts
-    cells = (kind, total.runs, sum(total.faults.values()), counts["stored"], counts["unknown"])
-    return ".It " + " Ta ".join(str(cell) for cell in (*cells, counts["repeated"], wrong))
+    cells = (kind, total.runs, counts["stored"], counts["unknown"], wrong or "nothing")
+    return ".It " + " Ta ".join(str(cell) for cell in cells)
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Return the table."""
-    return "\n".join(row(kind, total) for kind, total in sums(outcomes).items()) + "\n"
+    """Return the table: the classes that there are, in their order."""
+    found = sums(outcomes)
+    return "\n".join(row(kind, found[kind]) for kind in CLASSES if kind in found) + "\n"
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ class Sum:
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
+    """Per kind of harm, how often it was done."""
+    found: Counter[str] = field(default_factory=Counter)
+    """Per kind of harm, in how many runs."""
 
 
 def sums(outcomes: Sequence[Outcome]) -> dict[str, Sum]:
@@ -49,6 +52,7 @@ def sums(outcomes: Sequence[Outcome]) -> dict[str, Sum]:
             kind.counts.update(counts)
             kind.faults.update({name: 1} if outcome.parts else outcome.faults)
             kind.wrong.update({name: len(what) for name, what in outcome.broken.items()})
+            kind.found.update(list(outcome.broken))
     return dict(found)
 
 
