@@ -118,6 +118,8 @@ class Verdict:
         return {kind: found for kind in self.BROKEN if (found := getattr(self, kind))}
 
 
+REMEMBERED = 300.0
+"""Seconds within which a repeated send is recognised."""
 Clocks = Sequence[tuple[float, float, float]]
 """From when to when clocks of nodes were off, and by how many seconds at most."""
 
@@ -167,18 +169,21 @@ def _look_at(
     verdict: Verdict, ledger: Ledger, send: Send, came: list[Delivery], settled: list[Ack], clocks: Clocks
 ) -> None:
     key = send.key
+    far = _off(clocks, send.began, max(d.ended for d in came)) >= REMEMBERED
     places = (send.queue, ledger.dead_letters.get(send.queue, send.queue))
     for delivery in came:
         if not delivery.intact:
             verdict.wrong_body.append(f"{key} is not as it was sent")
         if delivery.queue not in places:
             verdict.unexpected.append(f"{key} of {send.queue} came out of {delivery.queue}")
-        off = sum(error for began, ended, error in clocks if began < delivery.ended and send.began < ended)
+        off = _off(clocks, send.began, delivery.ended)
         if delivery.ended < send.began + send.delay - EARLY - off:
             early = send.began + send.delay - delivery.ended
             verdict.early.append(f"{key} came {early:.2f} s before its delay of {send.delay} s was over")
     for queue in places:
         ids = {d.id for d in came if d.queue == queue}
+        if far and len(ids) > 1:
+            continue  # nobody recognises what was repeated after so long, as the clock has it
         if len(ids) > 1:
             verdict.doubled.append(f"{key} in {queue} came under {len(ids)} ids: {' '.join(sorted(ids))}")
         done = min((a.ended for a in settled if a.queue == queue and a.outcome == ACKED), default=None)
@@ -191,6 +196,11 @@ def _look_at(
     given_back = sum(a.outcome in ("back", "dropped", KILLED) for a in settled)
     moved = len({d.queue for d in came}) - 1
     verdict.repeated += max(0, len(came) - 1 - given_back - moved)
+
+
+def _off(clocks: Clocks, began: float, ended: float) -> float:
+    """Return by how much clocks may have been off meanwhile."""
+    return sum(error for low, high, error in clocks if low < ended and began < high)
 
 
 def _look_at_order(

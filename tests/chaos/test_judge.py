@@ -94,3 +94,16 @@ def test_what_is_as_it_should_be_is_not_complained_about() -> None:
 )  # fmt: skip
 def test_each_kind_of_harm_is_found(kind: str, items: tuple[Send | Delivery | Ack, ...]) -> None:
     assert list(judge(ledger(*GOOD, *items)).broken) == [kind]
+
+
+def test_what_clocks_were_off_by_excuses_what_came_early_meanwhile_and_only_that() -> None:
+    early = ledger(sent("b", delay=2), came("b", 1.5), acked("b", 1.6))
+    assert not judge(early, clocks=[(1.0, 1.2, 3.0)]).broken
+    assert list(judge(early, clocks=[(1.0, 1.2, 0.1)]).broken) == ["early"]
+    assert list(judge(early, clocks=[(4.0, 5.0, 3.0)]).broken) == ["early"]
+
+
+def test_a_clock_that_is_far_off_excuses_that_a_send_was_not_recognised() -> None:
+    twice = ledger(sent("b"), came("b", 1), acked("b", 1.1), came("b", 1.15, id_="b2"), acked("b", 1.2))
+    assert not judge(twice, clocks=[(0.5, 2.0, 3600.0)]).broken
+    assert list(judge(twice, clocks=[(0.5, 2.0, 10.0)]).broken) == ["doubled"]
