@@ -104,9 +104,8 @@ class Overview:
         for stream in clustering.cluster.streams:
             if not clustering.cluster.leads(stream.partition):
                 continue
-            # The list of members is no queue, but until it has its copies, too, nobody may be lost.
-            if stream.partition != ROSTER:
-                led.append(stream.partition)
+            # The list of members among them: until it has its copies, too, nobody may be lost.
+            led.append(stream.partition)
             wanted = clustering.wanted(stream.partition)
             complete = {f.node for f in stream.followers.values() if stream.complete(f)} | {clustering.me}
             move = move_of(clustering, stream)
@@ -127,7 +126,7 @@ class Overview:
             moves[:MAX_MOVES],
             list(clustering.debts.by_partition().items())[:MAX_OWED],
             clustering.debts.handed_over,
-            self._figures(len(led)),
+            self._figures(sum(partition != ROSTER for partition in led)),
         )
 
     def _figures(self, led: int) -> Fields:
@@ -145,8 +144,11 @@ class Overview:
         leaderless = partitions = 0
         moving = sum(s.moving for s in states)
         moves = [self._move(*move) for s in states for move in s.moves or ()]
-        for id_, members in self._partitions():
-            partitions += 1
+        roster = clustering.cluster.homes(ROSTER, clustering.rosters.first).members
+        # Who is no home of it does not know better than when it was told last.
+        listed = [(ROSTER, roster)] if clustering.me in roster else []
+        for id_, members in self._partitions() + listed:
+            partitions += id_ != ROSTER
             if id_ in led:
                 continue
             alive = [n for n in members if clustering.reachable(n)]

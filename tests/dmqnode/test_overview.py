@@ -11,6 +11,7 @@ from dmqnode.ids import NodeId
 from dmqnode.overview import Overview
 from dmqnode.roster import Member, Roster
 from dmqnode.surroundings import Surroundings
+from tests.dmqnode.several import Several
 
 ME, OTHER = NodeId(b"me------"), NodeId(b"other---")
 
@@ -51,3 +52,15 @@ def test_a_link_shows_life_and_gossip_whether_without_one_it_is_death(
 
 def test_without_gossip_links_decide() -> None:
     assert Surroundings().gossip(OTHER) is None
+
+
+def test_the_list_of_members_counts_when_nobody_leads_it_and_is_no_partition() -> None:
+    cluster = Several("n1", "n2", "n3")
+    cluster.run(3.0)
+    found = cluster.overview("n1")
+    assert (found["partitions"], found["leaderless"], found["healthy"]) == (0, 0, True)
+    for name in ("n2", "n3"):
+        cluster.kill(name)
+    cluster.run(4.0)
+    found = cluster.overview("n1")
+    assert (found["partitions"], found["leaderless"], found["under_replicated"]) == (0, 1, 1)
