@@ -111,12 +111,13 @@ class Batch:
             return self._length * index
         return self._ends[index - 1] if index else 0
 
-    def lengths(self) -> array[int]:
-        """Return the length of each body."""
+    def lengths(self, low: int = 0, high: int | None = None) -> array[int]:
+        """Return the length of each body, of `low` … `high` - 1."""
+        high = self.count if high is None else high
         if self._length is not None:
-            return array("I", [self._length]) * self.count
-        ends = self._ends
-        return array("I", (b - a for a, b in zip((0, *ends), ends, strict=False)))
+            return array("I", [self._length]) * (high - low)
+        ends = self._ends[low:high]
+        return array("I", (b - a for a, b in zip((self._end(low), *ends), ends, strict=False)))
 
     @property
     def uniform(self) -> int | None:
@@ -169,7 +170,7 @@ class Batch:
         bodies = self.blob[start : self._base + self._end(high)]
         if self._length is not None:
             return _assemble(array("I", [self._length]), high - low, bodies, metadata, uniform=True)
-        return _assemble(self.lengths()[low:high], high - low, bodies, metadata, uniform=False)
+        return _assemble(self.lengths(low, high), high - low, bodies, metadata, uniform=False)
 
     def select(self, indices: Sequence[int]) -> Batch:
         """Return the messages at `indices`, in that order, as a batch of their own."""

@@ -169,6 +169,7 @@ class Overview:
             "set_aside": sum(s.set_aside for s in states),
         }
         well = all(s.healthy for s in states) and len(states) == len(nodes) == len(alive)
+        wrong = any(figures[name] for name in ("leaderless", "under_replicated", "hints"))
         return {
             "members": len(nodes),
             "alive": len(alive),
@@ -178,7 +179,7 @@ class Overview:
             "hand_off": [self._hand_off(*owed) for owed in list(_owed(told).items())[:MAX_MOVES]],
             "handed_over": sum(s.handed_over for s in states),
             "nodes": [{"name": self.name_of(node), **(state.figures or {})} for node, state in told],
-            "healthy": well and not any(v for k, v in figures.items() if k != "partitions"),
+            "healthy": well and not wrong,
         }
 
     # --- for people ----------------------------------------------------------------------------------

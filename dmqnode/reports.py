@@ -285,13 +285,18 @@ class Reports:
             "leaderless": 0,
             "under_replicated": 0,
             "hints": 0,
-            "healthy": not (around.set_aside or broker.counters.lost or broker.registry.unreadable),
+            "healthy": not (broker.counters.lost or broker.registry.unreadable),
             "waiting_receivers": broker.deliveries.waiting,
             "notices": [*around.notices, *self._notices()],
             **{name: getattr(broker.counters, name) for name in broker.counters.__slots__},
         }
 
     def _notices(self) -> list[str]:
+        kept = self._broker.surroundings.set_aside
+        aside = f"{kept} damaged records were set aside and are kept, to be looked into" if kept else ""
+        return [*([aside] if aside else []), *self._unreadable()]
+
+    def _unreadable(self) -> list[str]:
         unreadable = sorted(id_.hex() for id_ in self._broker.registry.unreadable)
         if not unreadable:
             return []

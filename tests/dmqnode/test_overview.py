@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dmqnode.ids import NodeId
+from dmqnode.messages import NodeStatus
 from dmqnode.overview import Overview
 from dmqnode.roster import Member, Roster
 from dmqnode.surroundings import Surroundings
@@ -64,3 +65,26 @@ def test_the_list_of_members_counts_when_nobody_leads_it_and_is_no_partition() -
     cluster.run(4.0)
     found = cluster.overview("n1")
     assert (found["partitions"], found["leaderless"], found["under_replicated"]) == (0, 1, 1)
+
+
+def test_what_was_set_aside_is_a_notice_once_all_copies_are_whole() -> None:
+    cluster = Several("n1", "n2", "n3")
+    cluster.create()
+    cluster.stored("n1", b"a")
+    cluster.run(3.0)
+    cluster.nodes["n2"].broker.surroundings.set_aside = 3
+    for asked in cluster.nodes:
+        seen = cluster.overview(asked)
+        assert (seen["set_aside"], seen["healthy"]) == (3, True)
+    report = cluster.ask("n2", NodeStatus()).fields
+    assert report["healthy"]
+    assert "3 damaged records were set aside and are kept, to be looked into" in report["notices"]
+    cluster.kill("n3")
+    cluster.run(0.5)
+    assert not cluster.overview("n1")["healthy"], "a copy is missing"
+
+
+def test_what_is_lost_is_no_mere_notice() -> None:
+    cluster = Several("n1", "n2", "n3")
+    cluster.nodes["n2"].broker.counters.lost = 1
+    assert not cluster.overview("n1")["healthy"]
