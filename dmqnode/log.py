@@ -109,6 +109,11 @@ class Log:
         return self.durable - self.dead.ranges.size - self.gaps.size
 
     @property
+    def all_read(self) -> bool:
+        """Whether nothing that lives and is on disk lies ahead of the cursor."""
+        return self.cursor >= self.durable or self.dead.ranges.first_gap(self.cursor) >= self.durable
+
+    @property
     def unsettled(self) -> bool:
         """Whether something that was appended, be it on disk or not, is not dead."""
         return self.end > self.dead.ranges.size

@@ -382,7 +382,7 @@ class Partition:
 
     def _reads_last(self, log: Log) -> bool:
         """Whether all other logs were read to their ends."""
-        return all(o is log or o.delayed or o.cursor >= o.durable for o in self.logs.values())
+        return all(o is log or o.delayed or o.all_read for o in self.logs.values())
 
     def show(self, stored: StoredBatch, pieces: list[tuple[int, int]]) -> None:
         """Make messages of a batch that is in memory ready."""

@@ -68,7 +68,7 @@ class ReadAhead:
         if self._partition.settings.ordering == "fifo" and any(log.gaps.size for log in logs):
             return None  # what is lacking is fetched first: nothing may come out before it
         for log in logs:
-            if not log.delayed and log.cursor < log.durable:
+            if not log.delayed and not log.all_read:
                 return log
         return None
 
@@ -78,9 +78,7 @@ class ReadAhead:
         dead = log.dead.ranges
         cursor = dead.first_gap(log.cursor)
         if cursor != log.cursor:
-            log.cursor, log.aligned = min(cursor, log.durable), False
-        if log.cursor >= log.durable:
-            return log, log.cursor, log.cursor, Rows([])
+            log.cursor, log.aligned = cursor, False
         keys = self._partition.keys
         jump = dead.next_range(cursor, longer_than=JUMP)
         end = min(log.durable, jump[0] if jump else log.durable)

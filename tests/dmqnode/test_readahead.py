@@ -102,3 +102,14 @@ def test_a_damaged_index_entry_is_made_up_for() -> None:
     world.receive()
     world.pass_time(20.0)
     assert sorted(everything(world)) == [b"0", b"1", b"2"]
+
+
+def test_an_earlier_log_of_which_nothing_lives_does_not_stand_before_the_next() -> None:
+    world = World()
+    world.create()
+    world.send(b"0")
+    taken = world.receive()
+    world.restart()
+    world.ack(taken)
+    world.send(b"1")
+    assert [m.body for m in world.receive()] == [b"1"]
