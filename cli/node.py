@@ -185,6 +185,8 @@ def leaving(name: str, status: dict[str, Any]) -> str:
     """Return a line about how far a node is that is about to leave."""
     moves = [m for m in status["overview"]["moves"] if name in m["from"] and m["of"] is not None]
     done, of = sum(m["done"] for m in moves), sum(m["of"] for m in moves)
+    if not status["homes"]:
+        return f"{name} still keeps {several(status['hints'], 'send')} for others"
     copied = f"; of what moves now {done:,} of {of:,} messages are copied" if of else ""
     return f"{name} still has {several(status['homes'], 'partition')}{copied}"
 
@@ -207,7 +209,7 @@ def leave(ctx: typer.Context) -> None:
             raise UsageError(f"{status['name']} is the last member of its cluster; stop it instead")
         client.retire(me)
         told, at = "", 0.0
-        while (now := client.status())["homes"] > 0:
+        while (now := client.status())["homes"] or now["hints"]:
             line = leaving(me["name"], now)
             if line != told and time.monotonic() >= at:
                 note(shared, line)

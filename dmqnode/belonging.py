@@ -237,13 +237,21 @@ class Belonging:
         """The others do not take this node: it must not go on.
 
         Arguments:
-            anew: they would take it as a new one.
+            anew: they would take it as a new one, unless it is to leave.
         """
-        if anew:
+        if anew and self._leaving:
+            self._left()
+        elif anew:
             seeds = tuple(m.address for m in self._clustering.rosters.current.members)
             self._node.give_up(BeginAnew(why, seeds))
         else:
             self._node.give_up(CannotBelong(f"this node cannot serve: {why}"))
+
+    @property
+    def _leaving(self) -> bool:
+        """Whether an operator lets this node go, and nothing of it is wanted any more."""
+        listed = self._clustering.rosters.current.find(self._me.node)
+        return listed is not None and not listed.weight and not self._clustering.debts.count
 
     @property
     def stood_still(self) -> bool:

@@ -148,6 +148,8 @@ class Debts:
             return False
         if self._clustering.walls.silent:
             return False  # what it writes down as the time would be wrong
+        if not self._stays(self._clustering.me):
+            return False  # it would take along what it owes
         batch = parse(request.batch)
         if batch.longest() > definition.settings.max_message_size:
             return False  # the leader says why
@@ -181,7 +183,12 @@ class Debts:
         homes = promise.record.members if promise is not None else ()
         ranked = rank(partition, [m.place for m in clustering.rosters.current.members])
         order = dict.fromkeys((*homes, *ranked))
-        return [n for n in order if n != clustering.me and clustering.reachable(n)]
+        return [n for n in order if n != clustering.me and clustering.reachable(n) and self._stays(n)]
+
+    def _stays(self, node: NodeId) -> bool:
+        """Tell whether a node is a member that is not about to leave."""
+        listed = self._clustering.rosters.current.find(node)
+        return listed is not None and listed.weight > 0
 
     def _write(self, partition: PartitionId, debts: list[Debt], then: Callable[[Now], None]) -> None:
         ops = WriteBatch()

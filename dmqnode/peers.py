@@ -7,7 +7,6 @@ either breaks     both are closed, so that nothing of the old link is heard on t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,8 +19,9 @@ from dmqnode.ids import NodeId
 from dmqnode.logs import say, say_rarely
 from dmqnode.machine import Machine
 from dmqnode.messages import Failed, Message
+from dmqnode.peer import Peer
 from dmqnode.peerlink import SILENCE, Incoming, Outgoing, Self
-from dmqnode.roster import Member, Roster
+from dmqnode.roster import Roster
 from dmqnode.sockets import receive
 
 if TYPE_CHECKING:
@@ -34,41 +34,11 @@ BACK_OFF = (0.05, 1.0)
 """Seconds between two dials: the first and the longest."""
 OUTBOX_LIMIT = 64 << 20
 """Bytes that wait for one peer beyond which its link is broken: it is too slow to be waited for."""
+PARTING = 1.0
+"""Seconds that who is a member no more has to hear that it is none."""
 COMPLAIN_EVERY = 60.0
 CHALLENGE_SIZE = 16
 Stream = trio.abc.HalfCloseableStream
-
-
-class Peer:
-    """One other member, and the two connections to it."""
-
-    def __init__(self, member: Member) -> None:
-        self.member = member
-        self.address = member.address
-        """Where to dial: what it said itself, or what the roster says."""
-        self.outgoing: Outgoing | None = None
-        self.incoming: Incoming | None = None
-        self.write_now: Callable[[bytes], int] | None = None
-        """Of the outgoing connection."""
-        self.out_scope: trio.CancelScope | None = None
-        self.in_scope: trio.CancelScope | None = None
-        self.tasks = trio.CancelScope()
-        self.up = False
-        self.changed = trio.Event()
-        """Set when `up` may have become true."""
-        self.kicked = trio.Event()
-        """Set when it is worth dialling at once."""
-        self.wake = trio.Event()
-        """Set when there may be something to write."""
-        self.rest = b""
-        self.leaving = 0
-        self.release = ""
-        self.complaint = ("", 0.0)
-        """Why it was said not to be reachable, and until when that holds."""
-
-    def kick(self) -> None:
-        """Dial without waiting any longer."""
-        self.kicked.set()
 
 
 class Peers:
@@ -114,8 +84,9 @@ class Peers:
         self._roster = roster
         for node in [n for n in self._known if roster.find(n) is None]:
             peer = self._known.pop(node)
-            self._break(peer, "it is no member any more")
-            peer.tasks.cancel()
+            peer.parted = True
+            self._say_gone(peer, "it is no member any more")
+            nursery.start_soon(self._close_later, peer)
         for member in roster.members:
             if member.node == self._me.node:
                 continue
@@ -128,6 +99,13 @@ class Peers:
                     known.address = member.address
                 known.member = member
         return True
+
+    async def _close_later(self, peer: Peer) -> None:
+        """Close the connections to a former member, once it may have read the last that it was told."""
+        await trio.sleep(PARTING)
+        peer.tasks.cancel()
+        if peer.in_scope is not None:
+            peer.in_scope.cancel()
 
     # --- telling -------------------------------------------------------------------------------------
 
@@ -377,7 +355,7 @@ class Peers:
     def _check(self, peer: Peer) -> None:
         """Say that a link is up once both its connections are open."""
         outgoing, incoming = peer.outgoing, peer.incoming
-        if peer.up or outgoing is None or incoming is None:
+        if peer.up or peer.parted or outgoing is None or incoming is None:
             return
         if outgoing.open and incoming.open and not outgoing.closed and not incoming.closed:
             peer.up = True
@@ -390,11 +368,15 @@ class Peers:
         """Say that a link is down, if it was up, and close what is left of it."""
         if not peer.up:
             return
-        peer.up = False
-        peer.changed = trio.Event()
         for side, scope in ((peer.outgoing, peer.out_scope), (peer.incoming, peer.in_scope)):
             if side is not None and scope is not None:
                 side.close("the other connection of the link broke")
                 scope.cancel()
-        say("a peer is gone", peer=peer.member.name, why=why)
-        self._belonging.gone(peer.member.node)
+        self._say_gone(peer, why)
+
+    def _say_gone(self, peer: Peer, why: str) -> None:
+        if peer.up:
+            peer.up = False
+            peer.changed = trio.Event()
+            say("a peer is gone", peer=peer.member.name, why=why)
+            self._belonging.gone(peer.member.node)

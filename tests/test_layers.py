@@ -71,7 +71,7 @@ MODULES = {
         """,
         # Act: sockets, disks, signals, files.
         "shell": """
-            amnesia belonging disk doors gossiping joining logs machine membership node peers process
+            amnesia belonging disk doors gossiping joining logs machine membership node peer peers process
             resources session sockets tokens
         """,
     },

@@ -197,6 +197,9 @@ class Box:
         self.world.nursery.start_soon(self._live, life)
 
     async def _live(self, life: Life) -> None:
+        if life.machine.gone:
+            life.ended.set()
+            return  # it died before its first step
         PROCESS.set(life.process)
         error: BaseException | None = None
         try:

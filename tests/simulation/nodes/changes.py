@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OPERATOR = 60.0
 """Seconds that a command of an operator may take, and what it leads to."""
+TOLD = 8.0
+"""Seconds within which a node that has left and is told so ends."""
 
 
 class Changes(Trouble):
@@ -90,20 +92,26 @@ class Changes(Trouble):
         await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "not joined")
 
     async def _leave(self) -> None:
-        """As `dmq node leave` does it: no more copies here, then off the list."""
+        """As `dmq node leave` does it: no more copies here, then off the list; it may not hear of that."""
         await self._whole()
         box = self._box()
         self._disturbed("leave", 10.0)
         until = trio.current_time() + OPERATOR
+        patience = TOLD
+        deaf = [(b.host, box.host) for b in self._world.wanted if b is not box and self._rng.random() < 0.3]
         while True:
             try:
                 async with one_client(self._world, box.address) as client:
                     me = next(m for m in (await client.members())["members"] if m["name"] == box.name)
                     await client._line.run(questions.retire(me))
-                    if (await client.status())["homes"]:
+                    status = await client.status()
+                    if status["homes"] or status["hints"]:
                         await trio.sleep(0.3)
                         continue
                     gone = questions.change_members("leave", bytes.fromhex(me["node_id"]), destroyed=False)
+                    if deaf:
+                        self._world.nursery.start_soon(self._cut, "deaf", deaf, 3.0)
+                        deaf, patience = [], OPERATOR
                     await client._line.run(gone)
                     break
             except DMQError as error:
@@ -114,7 +122,7 @@ class Changes(Trouble):
                 self._world.accounts.broken("P7", "stuck", f"{box.name} cannot leave")
             await trio.sleep(0.5)
         box.wanted = False
-        await self._world.until(lambda: box.life is None, OPERATOR, "P7", "a node that has left goes on")
+        await self._world.until(lambda: box.life is None, patience, "P7", "a node that has left goes on")
 
     async def _command(self, step: Callable[[], questions.Question[None]]) -> None:
         """Have an operator's command done through any node."""

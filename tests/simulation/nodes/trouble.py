@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LEASE = 2.0
 HOUR = 3600.0
+STARTED = 10.0
+"""Seconds within which a process is a node again."""
 RESTING = 20.0
 """Seconds of a fault beyond which clients rest."""
 
@@ -30,7 +32,8 @@ class Trouble:
         self._heals: list[Callable[[], None]] = []
 
     async def make(self, kind: str) -> None:
-        """Let something go wrong."""
+        """Let something go wrong, with somebody there."""
+        await self._world.until(lambda: any(b.up for b in self._world.wanted), STARTED, "P7", "nobody starts")
         self._world.note("trouble", kind)
         await getattr(self, f"_{kind}")()
 
@@ -171,7 +174,7 @@ class Trouble:
 
     async def _oneway(self) -> None:
         hosts = self._hosts()
-        links = [(hosts[0], b) for b in hosts[1 : self._rng.randint(2, len(hosts))]]
+        links = [(hosts[0], b) for b in hosts[1 : self._rng.randint(2, max(2, len(hosts)))]]
         await self._cut("oneway", links, self._long(), self._rng.choice(("tcp udp", "tcp")))
 
     async def _udp(self) -> None:
