@@ -16,7 +16,10 @@ PROMPT = 1.0
 """Seconds for which a node that is asked directly may be silent before it is asked whether it is there, and
 twice that again before it is given up: there is another way."""
 PATIENT = 3.0
-"""The same where nothing is under way but receives, which may take long."""
+"""The same where nothing is under way but receives, which may take long, and where the client was given
+other addresses."""
+SLOWEST = 256 << 10
+"""Bytes that must get through in a second: who was written much may be silent for longer."""
 AWAY = 0.5
 """Seconds: a client that is later than this itself does not complain of silence."""
 IDLE = 60.0
@@ -44,7 +47,11 @@ class Route:
         self.stirred = False
         """Whether the shell is to be told that there is something to write."""
         self.used_at = now
+        self._watched = lead is not None or len(link.dialling) > 1
+        """Whether there is another way, if nothing is heard on this one."""
         self._urgent = 0
+        self._unheard = 0
+        """Bytes written since something was heard."""
         self._ask_at = math.inf
         self._give_up_at = math.inf
 
@@ -88,8 +95,11 @@ class Route:
             self.under_way[call.number] = call
             if self.lead is not None:
                 self._urgent += call.kind is not Receive
+            if self._watched:
                 self._ask_at = min(self._ask_at, now + self._patience)
-        return connection.data_to_send()
+        data = connection.data_to_send()
+        self._unheard += len(data)
+        return data
 
     def answered(self, number: int) -> Call:
         """Return the call that was answered."""
@@ -103,25 +113,30 @@ class Route:
         calls = [*self.under_way.values(), *self.waiting]
         self.under_way.clear()
         self.waiting.clear()
+        self._urgent = self._unheard = 0
+        self._ask_at = self._give_up_at = math.inf
         return calls
 
     # --- time ----------------------------------------------------------------------------------------
 
     @property
     def _patience(self) -> float:
-        return PROMPT if self._urgent else PATIENT
+        return (PROMPT if self._urgent else PATIENT) + self._unheard / SLOWEST
 
     def heard(self, now: float) -> None:
         """Something came from the node."""
-        if self.lead is not None:
+        self._unheard = 0
+        if self._watched:
             self._give_up_at = math.inf
             self._ask_at = now + self._patience if self.under_way else math.inf
 
     def next_deadline(self) -> float:
         """Return when `tick` must be called, math.inf for never."""
-        due = math.inf if self.link.connection is None else self.link.next_deadline()
+        connection = self.link.connection
+        due = math.inf if connection is None else self.link.next_deadline()
         if self.lead is None:
-            return due
+            silent = min(self._ask_at, self._give_up_at) if connection is not None else math.inf
+            return min(due, silent)
         idle = math.inf if self.waiting or self.under_way or self.retired else self.used_at + IDLE
         return min(due, idle, self._ask_at, self._give_up_at)
 
@@ -130,16 +145,15 @@ class Route:
         if self.link.connection is None:
             return
         self.link.tick(now)
-        if self.lead is None:
-            return
-        if not self.waiting and not self.under_way and now >= self.used_at + IDLE:
-            self.retired = True
+        if self.lead is not None and not self.waiting and not self.under_way:
+            self.retired = self.retired or now >= self.used_at + IDLE
         if now >= self._ask_at:
             self._ask_at = math.inf
-            self.link.connection.ping()
-            self._give_up_at = now + 2 * self._patience
+            if self.under_way and self.link.connection.welcome is not None:  # before, the link sees to it
+                self.link.connection.ping()
+                self._give_up_at = now + 2 * self._patience
         elif now >= self._give_up_at:
             late = now >= self._give_up_at + AWAY
             self._give_up_at = now + self._patience if late else math.inf
             if not late:  # else the answer may well lie in the socket
-                self.link.broken(f"{self.lead.address} was silent for too long")
+                self.link.broken(f"{self.link.dialling.name} was silent for too long")

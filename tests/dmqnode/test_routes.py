@@ -15,7 +15,7 @@ from dmqnode.messages import (
     Send,
     Settled,
 )
-from dmqnode.route import AWAY, IDLE, PATIENT, PROMPT, Route
+from dmqnode.route import AWAY, IDLE, PATIENT, PROMPT, SLOWEST, Route
 from dmqnode.routes import HOLD, MOST_DIRECT, SPARE
 from tests.dmqnode.answering import LED, LOG, Cluster, FakeNode, bodies, delivered
 
@@ -199,6 +199,31 @@ def test_a_leader_that_answers_pings_is_waited_for() -> None:
     leader.store()
     world.carry()
     assert world.outcome(b"a")[1] is None
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_silent_node_is_given_up_where_there_are_others(others: bool) -> None:
+    world = Cluster("n1:1", "n2:1") if others else Cluster("n1:1")
+    home = world.core.home
+    world.send(b"a")
+    world.carry()
+    del world.nodes[home]  # its machine is gone without a word
+    world.wait(PATIENT + 0.01)
+    assert not home.ended
+    world.wait(2 * PATIENT)
+    assert home.ended == others
+
+
+def test_what_is_long_may_be_under_way_for_long() -> None:
+    world = Cluster("n1:1", "n2:1")
+    home = world.core.home
+    world.send(bytes(4 * SLOWEST))
+    world.carry()
+    del world.nodes[home]
+    world.wait(3 * PATIENT + 1)
+    assert not home.ended
+    world.wait(4 + 2 * 4)
+    assert home.ended
 
 
 def test_a_client_that_was_away_itself_does_not_complain_of_silence() -> None:
