@@ -271,6 +271,7 @@ class Box:
         for row in old.scan(DEBTS, DEBTS_END, limit=1 << 30, max_bytes=1 << 40).rows:
             debts.put(row.key, row.value)
         self.store.write(debts, sync=True)
+        self.world.accounts.forgets(self, old)
         self.join = self.join or cause.seeds
         if not self.may_end and self.world.plan.dead_after > SOON:
             self.world.accounts.broken("P7", "gave up", f"{self.name}: {self.why}")

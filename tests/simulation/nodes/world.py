@@ -33,6 +33,8 @@ from tests.simulation.telling import story
 
 FOUNDED = 30.0
 """Seconds within which a cluster is there."""
+RESUMED = 20.0
+"""Seconds within which messages come through again, once faults have ended."""
 SETTLED = 60.0
 """Seconds within which everything is as it should be, once faults have ended."""
 TRACE = 60_000
@@ -58,7 +60,7 @@ class World:
         self.resting = False
         """Whether clients do little, for a fault takes long."""
         self.forgiven: list[tuple[float, float]] = []
-        """Times in which what was stored or acked may be lost: it was, with those who had it."""
+        """Times in which what was acked may come again: those who knew of it were forgotten."""
         self.digest = ""
         self.settled_in = -1.0
         """Seconds from the end of the faults until everything was as it should be."""
@@ -162,6 +164,7 @@ class World:
                 await trouble.make(fault)
             await trio.sleep(max(0.0, self.plan.seconds - trio.current_time()))
             await trouble.heal()
+            await self._go_on()
             await self._end(errands)
             nursery.cancel_scope.cancel()
         self.digest = self.net.digest.hexdigest()
@@ -232,6 +235,12 @@ class World:
         if len(clusters) > 1:
             wrong.append(f"there are {len(clusters)} clusters")
         return wrong
+
+    async def _go_on(self) -> None:
+        """All faults are over: wait until messages come through again, and enough in all.  Errors: Broken."""
+        counts = self.accounts.counts
+        goals = {name: max(10, counts[name] + 1) for name in ("stored", "acked")}
+        await self.until(lambda: all(counts[n] >= goals[n] for n in goals), RESUMED, "P0", "idle")
 
     async def _end(self, errands: Errands) -> None:
         self.calm = True
