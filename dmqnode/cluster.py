@@ -88,7 +88,7 @@ class Cluster:
         self._reachable = reachable
         self.may_lead = reachable
         """Whether a node answers, and has for so long that it is not silent after a start (L1)."""
-        self.may_claim: Callable[[], bool] = lambda: True
+        self.may_claim: Callable[[PartitionId, HomeSet], bool] = lambda partition, first: True
         """Whether this node may come to lead anything: its clock is right (T1)."""
         self.grants = Grants(me, clock.slow + silent, self._ready)
         self.leases = Leases(me, self.grants, rng, self._mark)
@@ -151,7 +151,7 @@ class Cluster:
 
     def want(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
         """Somebody asks for a partition that nobody is known to lead: claim it, if this is a home."""
-        if self.may_claim() and self.me in self.homes(partition, first).members:
+        if self.may_claim(partition, first) and self.me in self.homes(partition, first).members:
             self.leases.want(self._clock.fast, partition, first)
             self._settle(now)
 

@@ -122,7 +122,7 @@ class Clustering:
         self.crossings = Crossings(broker, self)
         self.mender = Mender(broker, self)
         self.walls = Walls(self, lambda: self.linked)
-        self.cluster.may_claim = lambda: not self.walls.silent
+        self.cluster.may_claim = self.mender.orphans.may_claim
         self.debts.load(now)
 
     # --- what is known -------------------------------------------------------------------------------
@@ -145,9 +145,9 @@ class Clustering:
         return replace(definition, homes=tuple(self.wanted(partition_id(definition.id, i)) for i in indexes))
 
     def first_homes(self, definition: Definition, index: int) -> HomeSet:
-        """Return the home set with which a partition began (H5)."""
+        """Return the home set with which a partition began (H5), or begins anew (M4)."""
         homes = definition.homes[index] if index < len(definition.homes) else (self.me,)
-        return HomeSet.first(homes)
+        return self.mender.orphans.homes(partition_id(definition.id, index), HomeSet.first(homes))
 
     def _roster_changed(self, now: Now, roster: Roster) -> None:
         self.mender.changed()
@@ -279,7 +279,7 @@ class Clustering:
             or self.debts.receive(now, sender, message)
             or self.overview.receive(now, sender, message)
             or self.walls.receive(now, sender, message)
-            or self.mender.strays.receive(now, sender, message)
+            or self.mender.receive(now, sender, message)
         )
 
     def settle(self, now: Now) -> None:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.homesets import HomeSet
-from dmqnode.ids import PartitionId, QueueId, partition_id
+from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
+from dmqnode.messages import Message
+from dmqnode.orphans import Orphans
 from dmqnode.roster import ROSTER
 from dmqnode.strays import Strays
 
@@ -54,6 +56,11 @@ class Mender:
         self._visits: Iterator[tuple[PartitionId, HomeSet]] = iter(())
         self._next_visits = -math.inf
         self.strays = Strays(clustering, self._claim_unled)
+        self.orphans = Orphans(broker, clustering)
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a peer's message; tell whether it was one of these.  Errors: ProtocolError."""
+        return self.strays.receive(now, sender, message) or self.orphans.receive(now, sender, message)
 
     def came_back(self) -> None:
         """A node is there again: what it holds may be behind."""

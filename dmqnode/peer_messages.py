@@ -258,6 +258,22 @@ class LedBy(Message, tag=94):
     holder: bytes
 
 
+class AnyHomes(Message, tag=110):
+    """Asks whether the receiver knows of homes of a partition that are left, as all that the sender knows of
+    are gone (M4).  `version` is that of the sender's list of members."""
+
+    partition: PartitionId
+    version: int
+
+
+class HomesKnown(Message, tag=111):
+    """Answers AnyHomes, if both have the same version of the list."""
+
+    partition: PartitionId
+    version: int
+    known: bool
+
+
 # --- requests that travel between nodes -----------------------------------------------------------------
 
 

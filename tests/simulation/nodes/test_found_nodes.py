@@ -8,6 +8,9 @@ from tests.simulation.nodes.plan import Plan
 from tests.simulation.nodes.world import World
 
 LEAVES = Plan(faults=("leave",), seconds=4.0)
+FORGOTTEN = Plan(
+    faults=("long_split",), nodes=5, replicas=2, dead_after=20.0, seconds=0.0, producers=1, consumers=1
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +18,8 @@ LEAVES = Plan(faults=("leave",), seconds=4.0)
     [
         pytest.param(4, LEAVES, id="who does not hear that it has left leaves all the same"),
         pytest.param(22, LEAVES, id="who is about to leave keeps nothing for others"),
+        pytest.param(5, FORGOTTEN, id="a partition all of whose homes were forgotten gets new ones"),
+        pytest.param(4, FORGOTTEN, id="and not others for those who join later"),
     ],
 )
 def test_promises_hold(seed: int, plan: Plan) -> None:

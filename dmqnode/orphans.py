@@ -1,0 +1,118 @@
+"""Partitions all of whose homes were given up (M4): who is left knows of them by their queue's record only.
+
+    all known homes are gone ──AnyHomes──> every member ──HomesKnown: no, from all──> formed anew, claimed
+                                                        └─ HomesKnown: yes ──> there are others: they lead
+
+Who should be a home is computed from the list of members, and members that come later would compute others.
+So nobody claims before every member has said, at one and the same version of the list, that it knows of no
+homes; with a newer version this must be asked again, and who had such answers and has not claimed by then has
+said no itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dmqnode.clock import Now
+from dmqnode.homesets import HomeSet
+from dmqnode.ids import NodeId, PartitionId
+from dmqnode.messages import Message
+from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+
+AGAIN = 1.0
+"""Seconds after which those who have not answered are asked again."""
+AT_ONCE = 1000
+"""Partitions about which questions are under way."""
+
+
+class _Inquiry:
+    __slots__ = ("again_at", "missing", "version")
+
+    def __init__(self, version: int, missing: dict[NodeId, None]) -> None:
+        self.version = version
+        self.missing = missing
+        """Who has not said that it knows of no homes."""
+        self.again_at = -math.inf
+
+
+class Orphans:
+    """Finds out whether homes may be formed anew, and answers those who ask."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+        self._inquiries: dict[PartitionId, _Inquiry] = {}
+
+    def homes(self, partition: PartitionId, first: HomeSet) -> HomeSet:
+        """Return the first home set of a partition, or that which is to be formed if all homes are gone."""
+        clustering, roster = self._clustering, self._clustering.rosters.current
+        if not roster.destroyed:
+            return first
+        promise = clustering.cluster.grants.find(partition)
+        known = first if promise is None else promise.record
+        if any(node in roster.nodes for node in known.members):
+            return first
+        formed = clustering.cluster.grants.reform(partition, known)
+        if formed is known or (clustering.me in formed.members and not self._sure(partition)):
+            if formed is not known:
+                self._ask(partition)
+            return first
+        return formed
+
+    def may_claim(self, partition: PartitionId, first: HomeSet) -> bool:
+        """Tell whether this node may claim; of homes formed anew, whether nobody knows of others."""
+        if self._clustering.walls.silent:
+            return False
+        promise = self._clustering.cluster.grants.find(partition)
+        if first.version == 1 or (promise is not None and not first.newer_than(promise.record)):
+            return True
+        return self._sure(partition)
+
+    def _sure(self, partition: PartitionId) -> bool:
+        inquiry = self._inquiries.get(partition)
+        version = self._clustering.rosters.current.version
+        return inquiry is not None and inquiry.version == version and not inquiry.missing
+
+    def _ask(self, partition: PartitionId) -> None:
+        clustering, roster = self._clustering, self._clustering.rosters.current
+        inquiry = self._inquiries.get(partition)
+        if inquiry is None or inquiry.version != roster.version:
+            if len(self._inquiries) >= AT_ONCE:
+                self._inquiries = {p: i for p, i in self._inquiries.items() if i.version == roster.version}
+            if len(self._inquiries) >= AT_ONCE:
+                return
+            missing = {node: None for node in roster.nodes if node != clustering.me}
+            inquiry = self._inquiries[partition] = _Inquiry(roster.version, missing)
+        if inquiry.again_at <= self._broker.now.run:
+            inquiry.again_at = self._broker.now.run + AGAIN
+            for node in inquiry.missing:
+                clustering.send(node, AnyHomes(partition, roster.version))
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a question or an answer; tell whether it was one.  Errors: ProtocolError."""
+        match message:
+            case AnyHomes():
+                self._answer(sender, message)
+            case HomesKnown():
+                inquiry = self._inquiries.get(message.partition)
+                if inquiry is not None and inquiry.version == message.version and not message.known:
+                    inquiry.missing.pop(sender, None)
+            case _:
+                return False
+        return True
+
+    def _answer(self, sender: NodeId, question: AnyHomes) -> None:
+        """Say what this node knows, if it goes by the same list of members."""
+        clustering, roster = self._clustering, self._clustering.rosters.current
+        if question.version != roster.version:
+            return  # one of the two hears of the newer in a moment
+        promise = clustering.cluster.grants.find(question.partition)
+        known = promise is not None and any(node in roster.nodes for node in promise.record.members)
+        if promise is not None and known and promise.record.committed:
+            clustering.send(sender, Committed(question.partition, 0, promise.record.fields()))
+        clustering.send(sender, HomesKnown(question.partition, question.version, known))

@@ -1,0 +1,104 @@
+"""Homes are formed anew only once every member has said that it knows of none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from dmqnode.clock import Now
+from dmqnode.homesets import HomeSet
+from dmqnode.ids import NodeId, PartitionId
+from dmqnode.messages import Message
+from dmqnode.orphans import Orphans
+from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
+from dmqnode.roster import Member, Roster, reform
+
+A, B, C, D, E = (NodeId(bytes([n] * 8)) for n in range(1, 6))
+PARTITION = PartitionId(bytes(9) + b"\x07")
+NOW = Now(10.0, 1_700_000_000_000)
+FIRST = HomeSet.first((D, E))
+ANEW = (A, B)
+
+
+class Clustered:
+    """Node A of A, B and C; D and E were destroyed.  Placement wants A and B."""
+
+    def __init__(self) -> None:
+        self.me = A
+        self.sent: list[tuple[NodeId, Message]] = []
+        self.record: HomeSet | None = None
+        self.rosters = SimpleNamespace(current=roster(7))
+        self.walls = SimpleNamespace(silent=False)
+        find = lambda partition: None if self.record is None else SimpleNamespace(record=self.record)
+        self.cluster = SimpleNamespace(grants=SimpleNamespace(find=find, reform=self.reform))
+        broker: Any = SimpleNamespace(now=NOW)
+        clustering: Any = self
+        self.orphans = Orphans(broker, clustering)
+
+    def reform(self, partition: PartitionId, record: HomeSet) -> HomeSet:
+        return reform(self.rosters.current, record, ANEW)
+
+    def send(self, node: NodeId, message: Message) -> None:
+        self.sent.append((node, message))
+
+    def homes(self) -> tuple[NodeId, ...]:
+        return self.orphans.homes(PARTITION, FIRST).members
+
+    def hear(self, sender: NodeId, *, known: bool = False, version: int = 7) -> None:
+        assert self.orphans.receive(NOW, sender, HomesKnown(PARTITION, version, known))
+
+
+def roster(version: int, destroyed: tuple[NodeId, ...] = (D, E)) -> Roster:
+    members = tuple(Member(node, f"n{node[0]}", f"h{node[0]}:1") for node in (A, B, C))
+    return Roster(version, members, (A,), destroyed)
+
+
+def test_every_member_is_asked_before() -> None:
+    node = Clustered()
+    assert node.homes() == FIRST.members
+    assert node.sent == [(n, AnyHomes(PARTITION, 7)) for n in (B, C)]
+    node.hear(B)
+    assert node.homes() == FIRST.members
+    node.hear(C)
+    assert node.homes() == ANEW
+    assert node.orphans.may_claim(PARTITION, node.orphans.homes(PARTITION, FIRST))
+
+
+def test_who_knows_of_others_stands_in_the_way() -> None:
+    node = Clustered()
+    node.homes()
+    node.hear(B)
+    node.hear(C, known=True)
+    assert node.homes() == FIRST.members
+
+
+def test_with_another_list_of_members_all_are_asked_again() -> None:
+    node = Clustered()
+    node.homes()
+    node.hear(B)
+    node.hear(C)
+    formed = node.orphans.homes(PARTITION, FIRST)
+    node.rosters.current = roster(8)
+    assert not node.orphans.may_claim(PARTITION, formed)
+    assert node.homes() == FIRST.members
+    node.hear(B, version=7)
+    node.hear(C, version=7)
+    assert node.homes() == FIRST.members
+
+
+def test_homes_that_are_not_given_up_stay() -> None:
+    node = Clustered()
+    node.rosters.current = roster(7, destroyed=())
+    assert node.homes() == FIRST.members
+    assert not node.sent
+
+
+def test_what_is_known_is_told_under_the_same_list_only() -> None:
+    node = Clustered()
+    node.record = HomeSet.first((B, C))
+    for version in (6, 7):
+        assert node.orphans.receive(NOW, C, AnyHomes(PARTITION, version))
+    assert node.sent == [
+        (C, Committed(PARTITION, 0, node.record.fields())),
+        (C, HomesKnown(PARTITION, 7, True)),
+    ]
