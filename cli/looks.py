@@ -99,7 +99,16 @@ def explain(ctx: typer.Context, name: Name) -> None:
         write_text("")
         rows(shared, report["partitions"], _PARTITIONS)
         write_text("")
-        rows(shared, [{**c, "index": p["index"]} for p in report["partitions"] for c in p["copies"]], _COPIES)
+        rows(shared, _each(report["partitions"], "copies"), _COPIES)
+        missing = _each(report["partitions"], "missing")
+        if missing:
+            write_text("")
+            rows(shared, missing, _MISSING)
+
+
+def _each(partitions: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return what partitions have of something, each with the index of its partition."""
+    return [{**one, "index": partition["index"]} for partition in partitions for one in partition[name]]
 
 
 def _until(holder: dict[str, Any]) -> str:
@@ -124,6 +133,11 @@ _PARTITIONS = (
     ("IN-FLIGHT", lambda p: p["in_flight"]),
     ("HINTS", lambda p: p["hints"]),
     ("MISSING", lambda p: sum(m["count"] for m in p["missing"])),
+)
+_MISSING = (
+    ("PARTITION", lambda m: m["index"]),
+    ("NO-HOME-HAS", lambda m: m["first"]),
+    ("AND-FOLLOWING", lambda m: m["count"] - 1),
 )
 _COPIES = (
     ("PARTITION", lambda c: c["index"]),

@@ -162,7 +162,7 @@ class Peers:
                 why = await self._dial(peer)
                 if why is None:
                     pause = BACK_OFF[0]
-                else:
+                elif why:
                     self._complain(peer, why)
                 peer.kicked = trio.Event()
                 with trio.move_on_after(self._rng.uniform(pause / 2, pause)):
@@ -179,7 +179,7 @@ class Peers:
             say("a peer is not reachable", peer=peer.member.name, at=peer.address, why=why)
 
     async def _dial(self, peer: Peer) -> str | None:
-        """Dial, and tell the peer what there is until that ends; return why it never began, or None."""
+        """Tell the peer what there is until that ends; return None, or why it never began, "" if said."""
         try:
             host, port = host_port(peer.address)
             with trio.fail_after(DIAL_TIMEOUT):
@@ -209,6 +209,7 @@ class Peers:
             self._break(peer, outgoing.why)
         if outgoing.refused is not None:
             self._refused(peer, outgoing.refused, outgoing.refused_by_member)
+            return ""
         return None if opened else outgoing.why
 
     async def _listen(self, peer: Peer, outgoing: Outgoing, stream: Stream) -> None:
@@ -265,10 +266,8 @@ class Peers:
     def _refused(self, peer: Peer, refused: Failed, by_member: bool) -> None:
         """A peer sent this node away: for some reasons of a member, not a stranger, it may not go on."""
         say_rarely("a peer sent this node away", peer=peer.member.name, why=refused.message)
-        if not by_member:
-            return
-        node, members = peer.member.node, len(self._known) + 1
-        if self._rebuffs.sent_away(trio.current_time(), node, refused.code, members):
+        node, members, code = peer.member.node, len(self._known) + 1, refused.code if by_member else ""
+        if self._rebuffs.sent_away(trio.current_time(), node, code, members):
             why = f"{peer.member.name} at {peer.address} says: {refused.message}"
             self._belonging.expel(why, anew=refused.code in (AMNESIA, UNKNOWN))
 

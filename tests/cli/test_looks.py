@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from cli import looks, options
 from tests.cli.program import Counts, Dmq
 
 
@@ -43,3 +48,47 @@ def test_explain(dmq: Dmq, queue: str) -> None:
     assert report["holders"][0]["count"] == 1
     dmq("queue", "pause", queue)
     assert "the queue is paused" in dmq("queue", "explain", queue).out
+
+
+def test_explain_names_what_no_home_has(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    counts = dict.fromkeys(("ready", "delayed", "in_flight", "bytes", "waiting_receivers", "hints"), 0)
+    partition = {
+        **counts,
+        "index": 3,
+        "leader": "n1",
+        "homes": ["n1", "n2"],
+        "lease": 7,
+        "lease_seconds": 1.5,
+        "copies": [{"home": "n2", "state": "follows", "lacking": 12}],
+        "missing": [{"first": "abc-40", "count": 12}],
+    }
+    told = {**counts, "oldest_seconds": None, "reasons": ["why"], "holders": [], "partitions": [partition]}
+    monkeypatch.setattr(options, "shared", lambda ctx: Shared(told))
+    looks.explain(None, "q")  # type: ignore[arg-type]
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert ["3", "n1", "n1,n2", "7", "1.5s", "0", "0", "0", "0", "12"] in lines
+    assert ["3", "n2", "follows", "12"] in lines
+    assert ["3", "abc-40", "11"] in lines
+
+
+class Shared:
+    """Options before a command, and a client that explains a queue as it is told to."""
+
+    json = quiet = False
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._told = told
+
+    def client(self, queue: str) -> Shared:
+        return self
+
+    def __enter__(self) -> Shared:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def explain(self, name: str) -> dict[str, Any]:
+        return self._told
