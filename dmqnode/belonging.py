@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cbor2
 import trio
 
+from dmqnode import wire
 from dmqnode.acquaintances import Acquaintances
 from dmqnode.amnesia import BeginAnew
 from dmqnode.clustering import Clustering
@@ -119,8 +120,12 @@ class Belonging:
         clustering = self._broker.clustering
         if clustering is None or self._ended:
             return
+        last: Message | None = None
+        frame = b""
         for node, message in clustering.take_sent():
-            self.peers.send(node, message)
+            if message is not last:
+                last, frame = message, b"".join(wire.encode(0, message))
+            self.peers.send(node, message, frame)
         self.peers.flush()
         roster = clustering.rosters.current
         if self.peers.follow(roster, services):

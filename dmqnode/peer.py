@@ -33,7 +33,7 @@ class Peer:
         """Set when it is worth dialling at once."""
         self.wake = trio.Event()
         """Set when there may be something to write."""
-        self.rest = b""
+        self.rest: bytes | memoryview = b""
         self.leaving = 0
         self.release = ""
         self.complaint = ("", 0.0)

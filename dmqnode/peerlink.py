@@ -132,9 +132,17 @@ class Outgoing(_Side):
         self._challenge_of_peer = b""
         self._outbox.append(PEER_MAGIC)
 
-    def send(self, message: Message) -> None:
-        """Tell the peer something; the connection is open."""
-        self._write(message)
+    def send(self, message: Message, frame: bytes = b"") -> None:
+        """Tell the peer something; the connection is open.
+
+        Arguments:
+            frame: the message as it travels, if that is known already.
+        """
+        if frame:
+            self._outbox.append(frame)
+            self.pending += len(frame)
+        else:
+            self._write(message)
 
     def receive_data(self, now: float, data: bytes) -> None:
         """Take bytes from the peer.  Errors: ProtocolError; then hang up."""

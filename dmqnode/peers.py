@@ -109,12 +109,12 @@ class Peers:
 
     # --- telling -------------------------------------------------------------------------------------
 
-    def send(self, node: NodeId, message: Message) -> None:
+    def send(self, node: NodeId, message: Message, frame: bytes = b"") -> None:
         """Queue a message for a peer; without a link it is lost, as anything that is under way may be."""
         peer = self._known.get(node)
         if peer is None or not peer.up or peer.outgoing is None or peer.outgoing.closed:
             return
-        peer.outgoing.send(message)
+        peer.outgoing.send(message, frame)
         self._written[peer] = None
 
     def flush(self) -> None:
@@ -142,7 +142,7 @@ class Peers:
         except OSError:
             written = 0  # it would block, or is broken: the writer will see
         if written < len(data):
-            peer.rest = data[written:]
+            peer.rest = memoryview(data)[written:]
             peer.leaving = len(peer.rest)
             peer.wake.set()
 

@@ -167,8 +167,11 @@ class Streams:
         """Send what has gathered: one frame for each home."""
         outbox, self._outbox = self._outbox, {}
         # Of one home the order of entries counts: what is not synced waits for what came before it.
+        ship: Ship | None = None
         for (node, sync), entries in outbox.items():
-            self._port.send(node, Ship(sync, entries))
+            if ship is None or ship.sync != sync or ship.entries != entries:
+                ship = Ship(sync, entries)
+            self._port.send(node, ship)  # the same for all homes, as a rule: it is encoded once
 
     def written(
         self,

@@ -125,3 +125,19 @@ def test_the_answer_to_an_alignment_that_was_given_up_does_not_count(streams: St
     then(NOW, {})
     streams.on_aligned(NOW, B, Aligned(PARTITION, 1, 0, encode_gaps({})))
     assert stream.followers[B].stage is Stage.ALIGNING
+
+
+def test_what_all_homes_are_told_is_one_message_which_is_encoded_once(streams: Streams, port: Quiet) -> None:
+    align(streams, port, B)
+    align(streams, port, C)
+    port.sent.clear()
+    ship(streams)
+    streams.flush()
+    (first, to_b), (second, to_c) = port.sent
+    assert {first, second} == {B, C}
+    assert to_b is to_c
+    (stream,) = streams
+    stream.followers[C].begin_again()
+    ship(streams)
+    streams.flush()
+    assert [node for node, _ in port.sent[2:]] == [B]
