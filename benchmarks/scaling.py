@@ -12,6 +12,7 @@ One machine's cores are shared by all nodes here: look at the processor time, no
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -20,19 +21,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trio
-from brokers import QUEUE, cpu_seconds
+from brokers import QUEUE, cpu_seconds, free_ports
 from trio_broker import ROOT, Dmq
 
 import dmqnode
 
 BODY = os.urandom(100)
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+}
 
 
 @contextmanager
@@ -67,20 +77,36 @@ def nodes(args: argparse.Namespace) -> None:
 
 def backlog(args: argparse.Namespace) -> None:
     """Throughput by what waits."""
-    print(f"\n{'waiting':>12}{'stream/s':>12}{'drain/s':>12}{'one by one, p50 ms':>20}")
+    print(
+        f"\n{'waiting':>12}{'stream/s':>12}{'drain/s':>12}"
+        f"{'CPU µs per message':>20}{'one by one, p50 ms':>20}"
+    )
     with running() as broker:
         there = 0
         for wanted in (0, args.backlog // 10, args.backlog):
             broker.stream(wanted - there, BODY)
             there = wanted
-            rates = [
-                (broker.stream(args.messages, BODY), broker.drain(args.messages)) for _ in range(args.rounds)
-            ]
+            come_to_rest(broker)
+            rates, used = [], []
+            for _ in range(args.rounds):
+                begun = cpu_seconds(broker.pids)
+                rates.append((broker.stream(args.messages, BODY), broker.drain(args.messages)))
+                used.append((cpu_seconds(broker.pids) - begun) / args.messages * 1e6)
             stream, drain = (statistics.median(rate) for rate in zip(*rates))
+            cpu = statistics.median(used)
             _, taken = broker.singles(1, 1.0, BODY)
             there += len(taken) + 1
             one = statistics.median(taken) * 1e3
-            print(f"{wanted:>12,}{stream:>12,.0f}{drain:>12,.0f}{one:>20.2f}", flush=True)
+            print(f"{wanted:>12,}{stream:>12,.0f}{drain:>12,.0f}{cpu:>20.2f}{one:>20.2f}", flush=True)
+
+
+def come_to_rest(broker: Dmq) -> None:
+    """Wait until the nodes have put in order on disk what was sent, a minute at most."""
+    for _ in range(60):
+        begun = cpu_seconds(broker.pids)
+        time.sleep(1)
+        if cpu_seconds(broker.pids) - begun < 0.15:
+            return
 
 
 def queues(args: argparse.Namespace) -> None:
@@ -134,18 +160,66 @@ def processes(args: argparse.Namespace) -> None:
             "dmq send": [*dmq, "send", QUEUE, "hello"],
             "dmq receive": [*dmq, "receive", QUEUE],
         }
-        if shutil.which("redis-cli"):
-            commands["redis-cli (no server)"] = ["redis-cli", "--version"]
-        if shutil.which("aws"):
-            commands["aws --version"] = ["aws", "--version"]
-        print(f"\n{'process':<24}{'median ms':>12}")
-        for name, command in commands.items():
-            taken = []
+        with ExitStack() as others:
+            if shutil.which("redis-cli") and shutil.which("redis-server"):
+                port = others.enter_context(redis())
+                commands["redis-cli XADD"] = ["redis-cli", "-p", port, "XADD", QUEUE, "*", "b", "hello"]
+            if shutil.which("aws"):
+                where = ["--endpoint-url", others.enter_context(sqs()), "--queue-url", f"http://sqs/{QUEUE}"]
+                commands["aws sqs send-message"] = [
+                    *("aws", "sqs", "send-message", "--message-body", "hello", *where)
+                ]
+            taken: dict[str, list[float]] = {name: [] for name in commands}
             for _ in range(4 * args.rounds):
-                begun = time.perf_counter()
-                subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                taken.append(time.perf_counter() - begun)
-            print(f"{name:<24}{statistics.median(taken) * 1e3:>12.1f}", flush=True)
+                for name, command in commands.items():
+                    begun = time.perf_counter()
+                    subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=True)
+                    taken[name].append(time.perf_counter() - begun)
+        print(f"\n{'process':<24}{'median ms':>12}")
+        for name, times in taken.items():
+            print(f"{name:<24}{statistics.median(times) * 1e3:>12.1f}", flush=True)
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """Run a Redis server that keeps nothing; return its port."""
+    (port,) = map(str, free_ports(1))
+    server = subprocess.Popen(
+        ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""], stdout=subprocess.DEVNULL
+    )
+    try:
+        while subprocess.run(["redis-cli", "-p", port, "PING"], capture_output=True, check=False).returncode:
+            time.sleep(0.05)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+class Stub(BaseHTTPRequestHandler):
+    """Answers `aws sqs send-message` at once."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["MessageBody"]
+        digest = md5(body.encode(), usedforsecurity=False).hexdigest()
+        answer = json.dumps({"MessageId": "1", "MD5OfMessageBody": digest}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.0")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def sqs() -> Iterator[str]:
+    """Run what answers `aws sqs` in the place of the service, which would take longer; return its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stub) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def lines(args: argparse.Namespace) -> None:
