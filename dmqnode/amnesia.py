@@ -14,9 +14,9 @@ from typing import NamedTuple
 from dmqnode import roster as rosters
 from dmqnode.errors import DMQError, ProtocolError
 from dmqnode.grants import GRANTS, GRANTS_END
-from dmqnode.keys import IDENTITY
+from dmqnode.keys import IDENTITY, PartitionKeys
 from dmqnode.membership import ACQUAINTANCES, CLUSTER
-from dmqnode.roster import ROSTER_KEY, Roster
+from dmqnode.roster import RECORD, ROSTER, ROSTER_KEY, Roster
 from storage.errors import Corrupt
 from storage.store import Store
 
@@ -84,8 +84,17 @@ def lost_memory(store: Store, *, incomplete: bool) -> Lost | None:
     ]
     if not damaged and not incomplete:
         return None
+    roster = roster or _copy_of_roster(store)
     seeds = () if roster is None else tuple(m.address for m in roster.members)
     return Lost(", ".join(damaged) or "a part of its store", seeds)
+
+
+def _copy_of_roster(store: Store) -> Roster | None:
+    """Return the list of members as this node has it for being a home of it: old, perhaps, but an address."""
+    try:
+        return _roster(store.get(PartitionKeys.of(ROSTER).prefix + RECORD))
+    except Corrupt:
+        return None
 
 
 def _roster(record: bytes | None) -> Roster | None:

@@ -9,7 +9,7 @@ import pytest
 from dmqnode.amnesia import lost_memory
 from dmqnode.grants import GRANTS
 from dmqnode.ids import NodeId
-from dmqnode.keys import IDENTITY
+from dmqnode.keys import IDENTITY, PartitionKeys
 from dmqnode.membership import (
     ACQUAINTANCES,
     CLUSTER,
@@ -18,7 +18,7 @@ from dmqnode.membership import (
     join,
     read_membership,
 )
-from dmqnode.roster import ROSTER_KEY, Member, Roster
+from dmqnode.roster import RECORD, ROSTER, ROSTER_KEY, Member, Roster, encode
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 
@@ -60,6 +60,22 @@ def test_what_is_missing_was_lost_too(key: bytes) -> None:
     batch.delete(key)
     store.write(batch, sync=True)
     assert lost_memory(store, incomplete=False) is not None
+
+
+def test_a_home_of_the_list_of_members_knows_from_its_copy_where_they_are() -> None:
+    store = one_of_two()
+    copy = PartitionKeys.of(ROSTER).prefix + RECORD
+    batch = WriteBatch()
+    batch.put(copy, encode(Roster(3, (OTHER,))))
+    store.write(batch, sync=True)
+    store.damage(ROSTER_KEY, random.Random(1))
+    lost = lost_memory(store, incomplete=False)
+    assert lost is not None
+    assert lost.seeds == ("h:1",)
+    store.damage(copy, random.Random(1))
+    lost = lost_memory(store, incomplete=False)
+    assert lost is not None
+    assert lost.seeds == ()
 
 
 def test_a_part_of_a_store_is_not_the_memory_of_one_of_several() -> None:
