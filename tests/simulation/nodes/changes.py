@@ -263,6 +263,8 @@ class Changes(Trouble):
         node = read_membership(box.snapshot()).identity.node
         box.store.damage(key, self._rng)
         await trio.sleep(1.0)
+        # Without seeds one that has lost the list would not start, and say so; the operator gives them.
+        box.join = box.join or self._others(box)
         box.start()
         await self._world.until(lambda: not self._world.strange(), OPERATOR, "I2", "not replaced")
         if box.me == node:

@@ -45,7 +45,9 @@ SHORT = (
 LONG = ("long_pause", "long_split", "absent")
 """Longer than `dead_after`."""
 CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions", "damage")
-FAULTS = SHORT + LONG + CHANGES
+UNDRAWN = ("clients",)
+"""Not drawn yet: each drawing changes what all seeds mean."""
+FAULTS = SHORT + LONG + CHANGES + UNDRAWN
 
 
 def draw_plan(rng: random.Random) -> Plan:

@@ -183,6 +183,15 @@ class Trouble:
     async def _tcp(self) -> None:
         await self._cut("tcp", self._between(self._hosts()[:1]), self._rng.choice((3.0, 15.0)), "tcp")
 
+    async def _clients(self) -> None:
+        """Clients reach all nodes but one, which the other nodes reach."""
+        plan, (host, *_) = self._world.plan, self._hosts()
+        names = [f"producer{n}" for n in range(plan.producers)] + [
+            f"consumer{n}" for n in range(plan.consumers)
+        ]
+        links = [link for name in names for link in ((name, host), (host, name))]
+        await self._cut("clients", links, self._rng.choice((3.0, 15.0)), "tcp")
+
     async def _flap(self) -> None:
         links = self._between(self._hosts()[:1])
         for _ in range(self._rng.randint(2, 5)):
