@@ -1,7 +1,8 @@
 # make demo      run the example pipeline on three nodes of its own
 # make test      format, lint, types and tests, in an environment made here (.venv)
 # make torture   the same random tests with many more seeds: make torture SEEDS=10000
-# make torture-real  real nodes, killed, cut off, without power, …: DURATION=12 RUNS=3 NODES=3 CLASSES=kill,power SEED=1
+# make torture-real  real nodes, killed, cut off, without power, …: DURATION=12 RUNS=3 NODES=3 CLASSES=kill-one,pause
+#                    SEED=1 RATE=200 NETWORK=proxy ROUND=12 (so many classes in one cluster, one after the other)
 # make soak      an hour of faults; how memory, files, disk and threads grow meanwhile: make soak DURATION=1200
 # make bench     throughput and latency on this machine
 # make dist      wheel and source archive in dist/
@@ -39,7 +40,8 @@ torture: $(READY)
 
 torture-real: $(READY)
 	$(BIN)/python -m tests.chaos $(if $(DURATION),--duration $(DURATION)) $(if $(RUNS),--runs $(RUNS)) \
-		$(if $(NODES),--nodes $(NODES)) $(if $(CLASSES),--classes $(CLASSES)) $(if $(SEED),--seed $(SEED))
+		$(if $(NODES),--nodes $(NODES)) $(if $(CLASSES),--classes $(CLASSES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ROUND),--round $(ROUND)) $(if $(RATE),--rate $(RATE)) $(if $(NETWORK),--network $(NETWORK))
 
 soak: $(READY)
 	$(BIN)/python -m tests.chaos.soak $(if $(DURATION),--duration $(DURATION))
