@@ -106,6 +106,10 @@ def _kill(partition: Partition, log: Log, dead: RangeSet | None) -> RangeSet:
         for a, b in log.dead.ranges.gaps(low, high):
             died.add(a, b)
     for low, high in died:
+        if log.delayed:
+            # What dies before it is due will never come due.
+            undue = sum(b - a for a, b in log.open_pieces(low, high))
+            partition.undue = max(0, partition.undue - undue)
         log.dead.add(low, high)
         log.gaps.remove(low, high)
     if died.size:

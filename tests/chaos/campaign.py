@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -109,6 +110,7 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
                 outcome.parts = {kind: {} for kind in plan.round}
             if outcome.broken and kept is not None:
                 site.keep(kept)
+                (kept / "ledger.json").write_text(json.dumps(asdict(site.load.ledger)))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     outcome.seconds = time.monotonic() - began
