@@ -20,7 +20,7 @@ from tests.chaos.offline import differences
 from tests.chaos.shim import compiler
 from tests.chaos.site import Site
 from tests.chaos.timeline import Timeline, draw_up
-from tests.chaos.workload import Workload
+from tests.chaos.workload import QUEUES, Workload
 from tests.processes import ROOT
 
 QUIET = 1.0
@@ -70,6 +70,8 @@ class Outcome:
     parts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of a round: per class what came of the sends that began meanwhile."""
     timeline: Timeline | None = None
+    told: dict[str, Any] = field(default_factory=dict)
+    """What nodes said of their queues when something was stuck."""
 
     def line(self) -> str:
         """Return it in one line."""
@@ -81,7 +83,7 @@ class Outcome:
 
     def fields(self) -> dict[str, Any]:
         """Return it without the timeline."""
-        return {k: v for k, v in asdict(self).items() if k != "timeline"}
+        return {k: v for k, v in asdict(self).items() if k not in ("timeline", "told")}
 
 
 def possible(kind: str) -> bool:
@@ -107,10 +109,12 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
                 _run(plan, site, outcome)
             except (AssertionError, subprocess.TimeoutExpired) as error:
                 outcome.broken["stuck"] = [str(error)]
+                outcome.told = site.explain(QUEUES)
                 outcome.parts = {kind: {} for kind in plan.round}
             if outcome.broken and kept is not None:
                 site.keep(kept)
                 (kept / "ledger.json").write_text(json.dumps(asdict(site.load.ledger)))
+                (kept / "told.json").write_text(json.dumps(outcome.told, indent=1, default=str))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     outcome.seconds = time.monotonic() - began
@@ -128,6 +132,8 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
         unwell = site.heal()
         with site.long_after():
             stuck = load.end(plan.patience)
+    if stuck or unwell:
+        outcome.told = site.explain(QUEUES)
     verdict = judge(ledger, clocks=site.clocks)
     verdict.stuck += stuck
     verdict.counters += unwell or site.heal()

@@ -12,15 +12,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dmqnode.blocking import connect_sync
+from dmqnode.errors import DMQError
 from tests.chaos import shim
 from tests.chaos.network import Links, Network
-from tests.chaos.nodes import ChaosNode, until_healthy, well
+from tests.chaos.nodes import ChaosNode, overview, until_healthy, well
 from tests.processes import ROOT
 
 SPARES = 6
@@ -241,6 +243,19 @@ class Site:
         found = until_healthy(self.nodes, self.patience)
         self.set_aside = max(self.set_aside, found.get("set_aside", 0))
         return [] if well(found, len(self.nodes)) else [str(found or "nobody answers")]
+
+    def explain(self, queues: Iterable[str]) -> dict[str, Any]:
+        """Return what each node that is up says of the cluster and of some queues."""
+        told: dict[str, Any] = {}
+        for node in self.nodes:
+            told[node.name] = found = {"overview": overview([node])}
+            for queue in queues if node.up else ():
+                try:
+                    with connect_sync(node.address, timeout=8) as client:
+                        found[queue] = client.explain(queue)
+                except DMQError as error:
+                    found[queue] = {"error": str(error)}
+        return told
 
     def keep(self, target: Path) -> None:
         """Copy logs and stores to where they outlive the run."""
