@@ -43,6 +43,8 @@ class NodeProcess:
         options: of `subprocess.Popen`.
     """
 
+    deadline = DEADLINE
+
     def __init__(
         self, directory: Path, settings: dict[str, Any], options: dict[str, Any] | None = None
     ) -> None:
@@ -66,7 +68,7 @@ class NodeProcess:
         """Wait for the line that says where the node serves."""
         if self.process.stdout is None:
             return
-        line = _read_line(self.process.stdout.fileno(), DEADLINE)
+        line = _read_line(self.process.stdout.fileno(), self.deadline)
         if not line.startswith("ready "):
             self.kill()
             raise AssertionError(f"the node did not start; stdout: {line!r}, log: {self.log}")
@@ -112,7 +114,7 @@ class NodeProcess:
 
     def _reap(self) -> int:
         try:
-            return self.process.wait(DEADLINE)
+            return self.process.wait(self.deadline)
         finally:
             if self.process.poll() is None:
                 self.process.kill()

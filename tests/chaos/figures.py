@@ -27,7 +27,8 @@ def row(kind: str, total: Sum) -> str:
 
 def table(outcomes: list[Outcome]) -> str:
     """Return the table: the classes that there are, in their order."""
-    found = sums(outcomes)
+    # Rounds that ended early do not say which classes had their turn.
+    found = sums([o for o in outcomes if not o.parts or any(o.parts.values())])
     return "\n".join(row(kind, found[kind]) for kind in CLASSES if kind in found) + "\n"
 
 
