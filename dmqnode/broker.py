@@ -186,10 +186,10 @@ class Broker:
         """Answer a request now."""
         self._replies.append(Reply(session, number, message, size))
 
-    def take_replies(self) -> list[Reply]:
-        """Return, once, the answers that are to go out."""
+    def take_replies(self, now: Now | None = None) -> list[Reply]:
+        """Return, once, the answers that are to go out; with `now` leases are looked at as of then (L4)."""
         replies = self.more_replies()
-        return replies if self.clustering is None else self.clustering.requests.own_replies(replies)
+        return replies if self.clustering is None else self.clustering.requests.own_replies(replies, now)
 
     def more_replies(self) -> list[Reply]:
         """Return what dealing with replies brought."""

@@ -90,6 +90,8 @@ class Catalog:
         self._least = least
         self._changed = changed
         self.clock = HybridClock(me)
+        self.trusted: Callable[[], bool] = lambda: True
+        """Whether this node's wall clock is right, as far as it can tell (T1)."""
         self._known: dict[QueueId, _Known] = {}
         self._named: dict[str, dict[QueueId, None]] = {}
         self._digest = 0
@@ -173,9 +175,13 @@ class Catalog:
             del self._spreading[nonce]
             spreading.done(now, True)
 
-    def _merge(self, now: Now, records: Iterable[tuple[bytes, bytes]], then: Then) -> None:
-        """Keep what is newer than what is known.  Errors: ProtocolError."""
+    def _merge(self, now: Now, sender: NodeId, records: Iterable[tuple[bytes, bytes]], then: Then) -> None:
+        """Keep what is newer than what is known; what is older is answered with that, and not confirmed.
+
+        Errors: ProtocolError.
+        """
         fresh: list[tuple[QueueId, bytes]] = []
+        late: list[QueueId] = []
         refused = False
         for raw, record in records:
             queue, known = QueueId(raw), _read(record)
@@ -183,7 +189,9 @@ class Catalog:
                 raise ProtocolError("a definition has an id of the wrong length")
             old = self._known.get(queue)
             if old is not None:
-                known = _join(old, known)
+                stamp, known = known.stamp, _join(old, known)
+                if known.stamp != stamp:
+                    late.append(queue)
                 if known.hash == old.hash:
                     continue
             if not self.clock.observe(known.stamp, now.wall):
@@ -194,7 +202,8 @@ class Catalog:
             fresh.append((queue, known.record))
         for queue, record in fresh:
             self._changed(now, queue, record)
-        self._write(fresh, (lambda now: None) if refused else then)
+        self._give(sender, late)
+        self._write(fresh, (lambda now: None) if refused or late else then)
 
     def _stamp_again(self, now: Now) -> None:
         """This node's clock was ahead, and was set right: nobody takes what it wrote then, as it is (T2)."""
@@ -258,6 +267,7 @@ class Catalog:
                 asked = bool(nonce & ASKED)
                 self._merge(
                     now,
+                    sender,
                     message.records,
                     lambda now: None if asked or not nonce else self._port.send(sender, CatalogStored(nonce)),
                 )
@@ -293,7 +303,7 @@ class Catalog:
 
     def tick(self, now: Now) -> None:
         """Do what is due."""
-        if self.clock.set_back(now.wall):
+        if self.trusted() and self.clock.set_back(now.wall):
             self._stamp_again(now)
         for nonce in [n for n, s in self._spreading.items() if s.deadline <= now.run]:
             self._spreading.pop(nonce).done(now, False)

@@ -123,6 +123,7 @@ class Clustering:
         self.mender = Mender(broker, self)
         self.walls = Walls(self, lambda: self.linked)
         self.cluster.may_claim = self.mender.orphans.may_claim
+        self.catalog.trusted = lambda: not self.walls.silent
         self.debts.load(now)
 
     # --- what is known -------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class Clustering:
 
     def delivers(self, shard: Queue) -> bool:
         """Tell whether this node may hand out messages of a shard at this moment (L4, P6)."""
-        self._let_time_pass(self._broker.now)
+        self.let_time_pass(self._broker.now)
         return not self.walls.silent and all(
             self.cluster.leads(p.id) and self.hosted.serves(p.id) for p in shard.partitions
         )
@@ -344,11 +345,12 @@ class Clustering:
 
     def advance(self, now: Now) -> None:
         """Let the lease clocks go on, and see whether this node's clock is right."""
-        self._let_time_pass(now)
+        self.let_time_pass(now)
         if self.walls.judge(now):
             self.hosted.judged(now)
 
-    def _let_time_pass(self, now: Now) -> None:
+    def let_time_pass(self, now: Now) -> None:
+        """Let the lease clocks go on."""
         self._broker.now = now
         self._clock.advance(Reading(now.run, now.run + now.asleep, now.wall / 1000))
 

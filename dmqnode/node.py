@@ -268,7 +268,7 @@ class Node:
             return
         broker = self.broker
         answered: dict[ConnectionSession | Own, None] = {}
-        for reply in broker.take_replies():
+        for reply in broker.take_replies(self.now()):
             self.doors.answered(reply.session, reply.number)
             session = self._sessions.get(reply.session)
             if session is not None:

@@ -284,9 +284,15 @@ class Requests:
             fields["cluster_id"], fields["key"] = around.cluster, around.cluster_key
         return fields
 
-    def own_replies(self, replies: Iterable[Reply]) -> list[Reply]:
-        """Return the replies for this node's clients; the others are parts of requests, or for peers."""
+    def own_replies(self, replies: Iterable[Reply], leaving: Now | None = None) -> list[Reply]:
+        """Return the replies for this node's clients; the others are parts of requests, or for peers.
+
+        Arguments:
+            leaving: when they leave, if that is not when they were decided.
+        """
         mine: list[Reply] = []
+        if leaving is not None:
+            self._clustering.let_time_pass(leaving)
         now = self._broker.now
         waiting = list(replies)
         while waiting:

@@ -159,6 +159,23 @@ def test_of_two_changes_the_later_holds_with_the_most_partitions() -> None:
     assert len({c.digest for c in net.catalogs.values()}) == 1
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_change_that_loses_is_not_confirmed_and_who_made_it_learns_what_holds(deleted: bool) -> None:
+    net = Net()
+    net.define(NODES[0], QUEUES[0])
+    net.deliver()
+    net.run += 1.0
+    net.define(NODES[0], QUEUES[0], **({"deleted_at": 1} if deleted else {"settings": {}}))
+    net.messages = [m for m in net.messages if m[1] != NODES[2]]  # which is cut off
+    net.deliver()
+    net.run += 0.5 if deleted else -0.5
+    told = net.define(NODES[2], QUEUES[0])
+    net.deliver()
+    net.pass_time(SPREAD_TIMEOUT + 1.0)
+    assert told == [False]
+    assert net.learnt[NODES[2]][QUEUES[0]] == net.catalogs[NODES[0]]._known[QUEUES[0]].record
+
+
 def test_whoever_knows_a_name_says_so() -> None:
     net = Net()
     net.define(NODES[0], QUEUES[0])
@@ -191,6 +208,21 @@ def test_a_node_whose_clock_was_set_back_stamps_what_it_changed_again() -> None:
     net.pass_time(1.0)
     net.deliver()
     assert QUEUES[0] in net.learnt[NODES[1]]
+
+
+def test_a_node_whose_clock_is_wrong_goes_on_from_the_latest_time_that_it_knows() -> None:
+    net = Net()
+    net.define(NODES[0], QUEUES[0], settings={"paused": True})
+    net.deliver()
+    catalog = net.catalogs[NODES[0]]
+    catalog.trusted = lambda: False
+    net.run -= 600.0
+    catalog.tick(net.now())
+    told = net.define(NODES[0], QUEUES[0], settings={"paused": False})
+    net.run += 600.0
+    net.deliver()
+    assert told == [True]
+    assert len({c.digest for c in net.catalogs.values()}) == 1
 
 
 @given(st.binary(max_size=30))
