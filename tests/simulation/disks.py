@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dmqnode.batch import parse
 from dmqnode.debts import DEBTS
 from dmqnode.ids import PARTITION_ID_SIZE, LogId, PartitionId, QueueId
 from dmqnode.keys import PartitionKeys
@@ -36,8 +37,6 @@ class Disks:
     def answered(self, host: Host, collected: Collected, stored: Stored) -> str | None:
         """A leader answers a send: tell what is wrong with that."""
         partition = collected.partition
-        if any(h.clustering.catalog.deleted(QueueId(partition.id[:8])) for h in self._world.hosts.values()):
-            return None  # where that is known nothing of the queue is kept any more
         for log_id, first, count in stored.runs:
             log = partition.logs.get(LogId(log_id))
             if log is None or log.dead.ranges.overlap(first, first + count):
@@ -46,16 +45,23 @@ class Disks:
                 return wrong
         return None
 
-    def kept(self, host: Host, partition: PartitionId, stored: Stored) -> str | None:
-        """A stand-in answers a send: tell what is wrong with that."""
+    def kept(self, host: Host, partition: PartitionId, stored: Stored, batch: bytes) -> str | None:
+        """A stand-in answers a send: tell what is wrong with that.
+
+        Its copies may have been handed over meanwhile, and have died if the send was repeated: others count.
+        """
         for log_id, first, _ in stored.runs:
-            if wrong := self._too_few(host, partition, LogId(log_id), first):
+            wrong = self._too_few(host, partition, LogId(log_id), first)
+            numbers = [int(body[:6]) for body in parse(batch).bodies()]
+            if wrong and self._few_have(partition, numbers, debts=True):
                 return wrong
         return None
 
     def _too_few(self, host: Host, partition: PartitionId, log: LogId, first: int) -> str | None:
         if "rot" in self._world.plan.faults:
             return None  # what was damaged and set aside since is not there any more
+        if any(h.clustering.catalog.deleted(QueueId(partition[:8])) for h in self._world.hosts.values()):
+            return None  # where that is known nothing of the queue is kept any more
         on = [h.name for h in self._world.hosts.values() if holds(h.store, partition, log, first)]
         if len(on) >= self._least():
             return None
@@ -76,13 +82,20 @@ class Disks:
     def dropped(self, host: Host, partition: PartitionId, numbers: list[int]) -> tuple[str, int] | None:
         """They are dropped: tell what is wrong with that, and of which of them."""
         awaited = [n for n in numbers if self._awaited(n)]
-        if not awaited or self._lossy:
-            return None
-        on = [(h.name, _in_place(h.store, partition)) for h in self._world.hosts.values()]
-        for number in awaited:
+        if found := None if self._lossy else self._few_have(partition, awaited):
+            return f"{host.name} drops a debt that only {found[0]} have in its place", found[1]
+        return None
+
+    def _few_have(
+        self, partition: PartitionId, numbers: list[int], *, debts: bool = False
+    ) -> tuple[list[str], int] | None:
+        """Return who has one of these messages, and which, if that are too few."""
+        prefixes = [PartitionKeys.of(partition).batches()[0], *([DEBTS + partition] if debts else ())]
+        on = [(h.name, _on_disk(h.store, prefixes)) for h in self._world.hosts.values()] if numbers else []
+        for number in numbers:
             having = [name for name, there in on if number in there]
-            if len(having) < self._least():
-                return f"{host.name} drops a debt that only {having} have in its place", number
+            if len(having) < self._least() and self._world.ledger.messages[number].acking_at < 0:
+                return having, number
         return None
 
     def _awaited(self, number: int) -> bool:
@@ -93,12 +106,12 @@ class Disks:
         return message.outcome == "stored" and not over and "max_attempts" not in message.queue.settings
 
 
-def _in_place(store: MemoryStore, partition: PartitionId) -> set[int]:
-    """Return the numbers of the messages of a partition that would survive a power cut on this disk."""
-    prefix = PartitionKeys.of(partition).batches()[0]
+def _on_disk(store: MemoryStore, prefixes: list[bytes]) -> set[int]:
+    """Return the numbers of the messages under these prefixes that would survive a power cut."""
     unsure = {key for undo in store._undo for key in undo}
     found: set[int] = set()
     for key, raw in store._records.items():
-        if key.startswith(prefix) and key not in unsure and (value := unseal(key, raw)) is not None:
+        wanted = key.startswith(tuple(prefixes)) and key not in unsure
+        if wanted and (value := unseal(key, raw)) is not None:
             found.update(numbers_in(value))
     return found

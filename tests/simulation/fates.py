@@ -98,6 +98,10 @@ class Fates:
         """Tell whether a queue was deleted since: the next does not know what the first was sent."""
         return any(s.kind == "delete" and s.done > message.at for s in self._sweeps_of(message))
 
+    def doubled(self, message: Sent) -> bool:
+        """Tell whether a repeated send may have gone to two queues, made on two sides of a split."""
+        return message.tries > 1 and bool(message.moved_at) and self.made_again(message)
+
     def _sweeps_of(self, message: Sent) -> list[Sweep]:
         names = (message.queue.name, message.queue.settings.get("dead_letter", ""))
         return [s for name in names for s in self._sweeps.get(name, ())]

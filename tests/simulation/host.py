@@ -19,7 +19,7 @@ from dmqnode.disk import look, perform_read, read_ranges
 from dmqnode.grants import GRANTS, GRANTS_END, LEASE
 from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId, QueueId
 from dmqnode.keys import QUEUES, QUEUES_END
-from dmqnode.messages import Message
+from dmqnode.messages import Delivered, Message
 from dmqnode.pending import Pending
 from dmqnode.reads import Read
 from dmqnode.records import Identity
@@ -61,6 +61,9 @@ class Host:
         """Counts starts; what was under way in an earlier life does not happen."""
         self.boundary = 0.0
         """Chance of dying between two effects."""
+        self.stall = 0.0
+        """Chance of standing still beyond a lease, as a delivery leaves or what it needs is read."""
+        self._reading = 0
         self.stopping = False
         self._boot = 0
         self._run_offset = world.rng.uniform(0, 1e5)
@@ -98,6 +101,7 @@ class Host:
         self.life += 1
         self._boot += 1
         self._missed, self._committing, self._wake_at = [], False, float("inf")
+        self._reading = 0
         try:
             self._load(now)
         except StorageError:
@@ -233,12 +237,25 @@ class Host:
         life = self.life
         try:
             act()
+            if self.stall and self._stalls():
+                return
             self._perform(life)
         except Died:
             self.die(self.world.rng.choice(("kill", "power")))
         except StorageError as error:
             self.world.note("disk", self.me, error)
             self.die("eio")
+
+    def _stalls(self) -> bool:
+        delivers = any(isinstance(r.message, Delivered) and r.message.parts for r in self.broker._replies)
+        if not (delivers or self._reading) or self.world.rng.random() >= self.stall:
+            return False
+        seconds = self.world.rng.uniform(LEASE + 0.2, 2 * LEASE)
+        self.world.ledger.disturbed("pause", self.me, seconds)
+        self.pause()
+        self._missed.append(lambda: None)
+        self.world.after(seconds, self.resume)
+        return True
 
     # --- what happens --------------------------------------------------------------------------------
 
@@ -270,7 +287,7 @@ class Host:
         more = True
         while more:
             more = False
-            for reply in broker.take_replies():
+            for reply in broker.take_replies(self.now()):
                 self._between()
                 more = True
                 world.clients.answered(self, reply.session, reply.number, reply.message)
@@ -280,6 +297,7 @@ class Host:
                 world.net.send(self.me, node, message)
             for number, read in broker.reads.take_wanted():
                 more = True
+                self._reading += 1
                 self.later(self._disk_time() / 2, lambda n=number, r=read: self._read(n, r))
         broker.compactions.clear()
         if life == self.life:
@@ -292,6 +310,7 @@ class Host:
             raise Died
 
     def _read(self, number: int, read: Read) -> None:
+        self._reading -= 1
         self.broker.read_done(self.now(), number, perform_read(self.store, read))
 
     def _disk_time(self) -> float:

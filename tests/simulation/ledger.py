@@ -7,7 +7,7 @@ by its body, a delivery where its leader decides it, so that what was lost on th
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dmqnode.batch import parse
 from dmqnode.ids import LogId, NodeId, PartitionId
@@ -17,6 +17,7 @@ from tests.simulation.again import Notes
 from tests.simulation.damage import Damage
 from tests.simulation.disks import Disks
 from tests.simulation.fates import Fates
+from tests.simulation.leaving import watch_leaving
 from tests.simulation.plan import QueuePlan
 from tests.simulation.sent import AROUND, MARGIN, Broken, Hold, Sent
 from tests.simulation.summary import sum_up
@@ -131,11 +132,9 @@ class Ledger:
 
     def watch(self, host: Host) -> None:
         """See what the broker of a new life decides."""
-        deliveries: Any = host.broker.deliveries
-        broker: Any = host.broker
-        answer, take_back, make_known = deliveries._answer, deliveries.take_back, broker.make_known
-        debts: Any = host.clustering.debts
-        keep = debts.keep
+        broker, debts = cast(Any, host.broker), cast(Any, host.clustering.debts)
+        deliveries, make_known, keep = broker.deliveries, broker.make_known, debts.keep
+        answer, take_back = deliveries._answer, deliveries.take_back
 
         def _answer(now: Any, waiter: Any, delivered: Delivered) -> None:
             if delivered.parts and waiter.session:  # what is taken to be redriven goes to nobody
@@ -158,13 +157,14 @@ class Ledger:
         def kept(now: Any, partition: PartitionId, request: Any, then: Any) -> bool:
             def told(now: Any, answer: Any) -> None:
                 if isinstance(answer, Stored):
-                    self._undurable(self.disks.kept(host, partition, answer))
+                    self._undurable(self.disks.kept(host, partition, answer, request.batch))
                 then(now, answer)
 
             return bool(keep(now, partition, request, told))
 
         deliveries._answer, deliveries.take_back, broker.make_known = _answer, taken_back, made_known
         debts.keep = kept
+        watch_leaving(host, lambda wrong: self._break("P6", "unfenced", wrong, None))
 
     def _undurable(self, wrong: str | None) -> None:
         if wrong:
@@ -215,7 +215,7 @@ class Ledger:
             self._break("P3", "wrong", f"attributes {batch.attributes(n)}", message)
         if message.outcome == "not stored":
             self._break("P10", "unexpected", "delivered, and not stored", message)
-        if message.acked_at >= 0:
+        if message.acked_at >= 0 and not self.fates.doubled(message):
             self._break("P5", "resurrected", f"of {queue}, acked at {message.acked_at:.4f}", message)
         if over := self.fates.wrong(message):
             self._break(*over, message)
@@ -365,8 +365,8 @@ class Ledger:
         left = self._left()
         if left:
             kind = "stuck" if any(self._queue_counts()) else "lost"
-            numbers = [m.number for m in left[:8]]
-            self._break("P2", kind, f"{len(left)} messages never came out: {numbers}", left[0])
+            text = f"{len(left)} messages never came out: {[m.number for m in left[:8]]}"
+            self._break("P2", kind, text, left[0])
         if any(self._queue_counts()) and not self.fates.clocks:
             self._break("P7", "counters", f"not zero: {self._queue_counts()}", None)
         if unlike:

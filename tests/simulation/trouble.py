@@ -28,6 +28,9 @@ class Trouble:
         if "boundary" in plan.faults:
             for host in self._world.hosts.values():
                 host.boundary = 0.0004
+        if "stall" in plan.faults:
+            for host in self._world.hosts.values():
+                host.stall = 0.05
         if "eio" in plan.faults:
             for host in self._world.hosts.values():
                 host.faults.write_error = host.faults.sync_error = host.faults.read_error = 0.0004
@@ -60,7 +63,7 @@ class Trouble:
         world = self._world
         world.net.heal()
         for host in world.hosts.values():
-            host.boundary = 0.0
+            host.boundary = host.stall = 0.0
             faults = host.faults
             faults.write_error = faults.sync_error = faults.read_error = faults.flip = 0.0
             host.disk_delay = (0.0002, 0.002)

@@ -1,0 +1,118 @@
+"""Bugs of one line against rules that only rare schedules need: their plans let few faults meet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dmqnode import hosted, mending, queues, taking
+from dmqnode.catalog import Catalog
+from dmqnode.clock import Now
+from dmqnode.clustering import Clustering
+from dmqnode.debts import Debts
+from dmqnode.frontend import Ask
+from dmqnode.holds import Holds
+from dmqnode.hybridclock import HybridClock
+from dmqnode.ids import QueueId
+from dmqnode.peer_messages import Keep, Kept, Taken
+from dmqnode.requests import Requests
+from dmqnode.taking import Taking
+
+Patch = pytest.MonkeyPatch
+
+
+def q2_what_was_under_way_is_called_not_stored(patch: Patch) -> None:
+    patch.setattr(Ask, "risky", property(lambda self: False, lambda self, value: None))
+
+
+def c1_taken_is_told_before_it_is_safe(patch: Patch) -> None:
+    original = Taking._take
+
+    def take(self: Taking, now: Now, sender: Any, shard: Any, ops: Any, debts: Any) -> None:
+        self._clustering.send(sender, Taken(shard.partitions[0].id, [(d.log, d.first) for d in debts]))
+        original(self, now, sender, shard, ops, debts)
+
+    patch.setattr(Taking, "_take", take)
+
+
+def c1_stand_ins_confirm_before_they_write(patch: Patch) -> None:
+    original = Debts.receive
+
+    def receive(self: Debts, now: Now, sender: Any, message: Any) -> bool:
+        if isinstance(message, Keep):
+            self._clustering.send(sender, Kept(message.nonce))
+        return original(self, now, sender, message)
+
+    patch.setattr(Debts, "receive", receive)
+
+
+def c2_debts_of_deleted_queues_stay(patch: Patch) -> None:
+    original = Debts._offer
+
+    def offer(self: Debts, now: Now, partition: Any) -> None:
+        if self._broker.registry.definition_of(QueueId(partition[:8])) is not None:
+            original(self, now, partition)
+
+    patch.setattr(Debts, "_offer", offer)
+
+
+def c3_the_dead_are_taken_in_again(patch: Patch) -> None:
+    original = taking.take_debt
+
+    def take_debt(now: Now, partition: Any, debt: Any) -> Any:
+        log = partition.logs.get(debt.log)
+        if log is not None and log.dead.ranges.overlap(debt.first, debt.first + 1):
+            log.dead.ranges.remove(debt.first, debt.first + 1)
+            log.gaps.add(debt.first, debt.first + 1)
+        return original(now, partition, debt)
+
+    patch.setattr(taking, "take_debt", take_debt)
+
+
+def f2_what_lies_beyond_the_end_is_adopted(patch: Patch) -> None:
+    original = mending.adopt
+
+    def adopt(partition: Any, described: Any) -> Any:
+        settings = partition.settings
+        partition.settings = replace(settings, ordering="standard")
+        try:
+            return original(partition, described)
+        finally:
+            partition.settings = settings
+
+    patch.setattr(hosted, "adopt", adopt)
+
+
+def f3_fifo_queues_grow(patch: Patch) -> None:
+    patch.setattr(queues, "_check_growth", lambda old, count: None)
+
+
+def n3_nobody_hears_of_the_intent(patch: Patch) -> None:
+    patch.setattr(Holds, "give_up", lambda self, reason, to, segments: None)
+
+
+def t2_nobody_stamps_again(patch: Patch) -> None:
+    patch.setattr(HybridClock, "set_back", lambda self, wall: False)
+
+
+def t3_deletions_are_forgotten(patch: Patch) -> None:
+    original = Catalog._keep
+
+    def keep(self: Catalog, queue: Any, known: Any) -> None:
+        original(self, queue, known)
+        if known.deleted:
+            self.forget(queue)
+
+    patch.setattr(Catalog, "_keep", keep)
+
+
+def l4_nobody_looks_at_the_lease(patch: Patch) -> None:
+    patch.setattr(
+        Clustering, "delivers", lambda self, shard: all(self.hosted.serves(p.id) for p in shard.partitions)
+    )
+
+
+def l4_nobody_looks_as_it_leaves(patch: Patch) -> None:
+    patch.setattr(Requests, "_fenced", lambda self, reply: reply)

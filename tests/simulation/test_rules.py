@@ -1,0 +1,128 @@
+"""For each rule of dmq-internals(7) a bug is planted that breaks it, and a test sees it.
+
+Not seen in worlds of whole brokers, but one level lower only:
+  - L6: what an old leader still sends meets a copy that follows another lease, and links that stall break
+    before a lease is over; in the world of leases, where messages come late and doubled, it is seen.
+  - H1 to H4: the swarm's members do not change, so its homes do not either; seen in the world of leases, too.
+Not seen within hundreds of seeds, and left to tests of the cores:
+  - C2, that a node forgets the debts of a queue that it does not know yet: whoever meets says first which
+    queues it knows, so a debt comes before its queue for a few milliseconds only;
+  - F2, that the farthest end counts at a takeover: what lies beyond is a gap of the new leader, and a later
+    repetition of that send is recognised (C5);
+  - T2, that clocks far ahead are believed: everybody then goes on from their time, and nobody disagrees.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.gossip import test_swim_planted as gossip
+from tests.simulation import (
+    planted,
+    planted_ops,
+    planted_rules,
+    test_planted,
+    test_planted_ops,
+    test_planted_rules,
+)
+from tests.simulation import test_lease_world as leases
+from tests.simulation.nodes import planted_nodes as nodes
+from tests.simulation.nodes import test_planted_nodes
+
+ROOT = Path(__file__).parents[2]
+RULES: dict[str, tuple[Any, ...]] = {
+    "I1": (planted.i1_logs_are_named_alike_in_every_run,),
+    "I2": (
+        nodes.an_old_backup_is_welcome,
+        nodes.two_with_one_id_are_welcome,
+        nodes.a_damaged_memory_is_not_noticed,
+        nodes.a_new_disk_does_not_retire_the_old,
+    ),
+    "I3": (
+        nodes.each_seed_founds,
+        nodes.data_of_another_cluster_is_no_hindrance,
+        nodes.a_stranger_ends_who_dials_it,
+    ),
+    "L2": (leases.an_earlier_answer_counts,),
+    "L3": (leases.renewals_name_nothing,),
+    "L4": (
+        leases.the_holder_counts_from_the_answer,
+        leases.only_the_monotonic_clock,
+        planted_rules.l4_nobody_looks_at_the_lease,
+        planted_rules.l4_nobody_looks_as_it_leaves,
+    ),
+    "L5": (leases.a_running_lease_is_no_obstacle,),
+    "L6": (leases.late_writes_are_taken,),
+    "Q1": (planted.q1_no_majority_is_needed, planted.answers_before_the_quorum),
+    "Q2": (planted_rules.q2_what_was_under_way_is_called_not_stored,),
+    "H1": (leases.the_new_set_is_enough,),
+    "H2": (leases.a_newer_record_is_not_adopted, leases.an_unfinished_change_is_taken_as_finished),
+    "H3": (leases.what_an_earlier_proposal_brought_is_enough, leases.agreeing_grants_nothing),
+    "H4": (leases.former_homes_forget,),
+    "H5": (planted.h5_everybody_makes_up_the_first_homes,),
+    "M1": (nodes.who_stops_has_left,),
+    "M2": (nodes.nobody_is_forgotten, nodes.too_few_may_remain, nodes.the_forgotten_are_not_told),
+    "M3": (nodes.the_cut_off_go_on_granting,),
+    "M4": (nodes.homes_without_majority_stay, nodes.a_minority_forms_homes_again),
+    "M5": (nodes.one_of_two_cannot_decide,),
+    "C1": (
+        planted.debts_are_forgotten_at_once,
+        planted_rules.c1_taken_is_told_before_it_is_safe,
+        planted_rules.c1_stand_ins_confirm_before_they_write,
+    ),
+    "C2": (planted_rules.c2_debts_of_deleted_queues_stay,),
+    "C3": (planted_rules.c3_the_dead_are_taken_in_again,),
+    "C4": (planted.c4_whoever_keeps_a_debt_says_what_else_is_owed,),
+    "C5": (planted.c5_repeated_debts_are_taken_in, planted.recent_sends_are_not_merged),
+    "F1": (planted.f1_what_is_lacking_does_not_hold_up_a_fifo_queue,),
+    "F2": (planted_rules.f2_what_lies_beyond_the_end_is_adopted,),
+    "F3": (planted_rules.f3_fifo_queues_grow,),
+    "N1": (planted.notes_are_not_written, planted_ops.no_notes_outlive_a_stop),
+    "N2": (planted_ops.who_hands_over_does_not_wait_for_notes,),
+    "N3": (
+        planted_ops.what_moves_dies_first,
+        planted_ops.moves_are_not_recognised,
+        planted_rules.n3_nobody_hears_of_the_intent,
+    ),
+    "T1": (planted_ops.wrong_clocks_lead,),
+    "T2": (planted_rules.t2_nobody_stamps_again,),
+    "T3": (
+        planted_ops.a_purge_forgets_debts,
+        planted_ops.a_purge_kills_what_is_read_only,
+        planted_rules.t3_deletions_are_forgotten,
+    ),
+}
+"""L1 has its own way: the world of leases leaves the silence out; see `NOTHING`."""
+NOTHING = {"L1", "H3"}
+BESIDES = (
+    planted.answers_before_the_disk,
+    planted.a_restart_forgets_debts,
+    planted.a_range_of_a_dead_set_is_dropped,
+    planted.dead_sets_are_not_united,
+)
+"""Of no rule alone: an answer before its sync, a forgotten hint, what is dead and comes back."""
+
+
+def named() -> list[str]:
+    """Return the rules that the manual names."""
+    page = (ROOT / "man" / "dmq-internals.7").read_text()
+    section = page[page.index(".Sh RULES") : page.index(".Ss Order after an unknown outcome")]
+    return re.findall(r"^\.It Sy ([A-Z]\d)$", section, re.MULTILINE)
+
+
+def test_each_rule_of_the_manual_has_a_planted_bug_that_is_seen() -> None:
+    tested = {
+        bug.plant
+        for table in (test_planted, test_planted_ops, test_planted_rules, test_planted_nodes, leases)
+        for bug in table.PLANTED
+    }
+    left_out = {bug.rule for bug in leases.PLANTED if bug.plant is leases.nothing}
+    assert left_out == NOTHING
+    assert sorted(named()) == sorted({*RULES, *NOTHING})
+    assert {plant for plants in (*RULES.values(), BESIDES) for plant in plants} <= tested
+
+
+def test_news_that_are_never_sent_again_are_missed() -> None:
+    assert gossip.send_news_once_only in [bug for bug, *_ in gossip.PLANTED]
