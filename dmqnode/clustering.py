@@ -109,9 +109,7 @@ class Clustering:
             least=self.least,
             changed=broker.registry.learn,
         )
-        self.cluster.grants.reform = lambda id_, record: reform(
-            self.rosters.current, record, self.wanted(id_)
-        )
+        self.cluster.grants.reform = lambda id_, old: reform(self.rosters.current, old, self.wanted(id_))
         self.cluster.copies.deleted = lambda partition: self.catalog.deleted(QueueId(partition[:8]))
         self.cluster.may_lead = self._settled
         self.front = FrontEnd(broker, self)

@@ -42,6 +42,12 @@ def cut_up(seed: int) -> Plan:
     return Plan(queues=(PLAIN, WIDE), faults=faults, rate=1.2, seconds=14.0, producers=3)
 
 
+def owed(seed: int) -> Plan:
+    """Many sends that nobody leads, and stand-ins that die."""
+    shape = {"queues": (PLAIN,), "nodes": 5, "replicas": 3, "write_quorum": 2}
+    return Plan(**shape, faults=("isolate", "halves", "kill"), rate=1.5, seconds=10.0, producers=3)
+
+
 PLANTED = [
     Planted(planted.answers_before_the_quorum, 10, "P1"),
     Planted(planted.answers_before_the_disk, 10, "P1"),
@@ -55,7 +61,7 @@ PLANTED = [
     Planted(planted.notes_are_not_written, 60, "P4", kills),
     Planted(planted.debts_are_forgotten_at_once, 30, "P2"),
     Planted(planted.q1_no_majority_is_needed, 40, "P6 P9", draw_harsh),
-    Planted(planted.c4_whoever_keeps_a_debt_says_what_else_is_owed, 40, "P2", cut_up),
+    Planted(planted.c4_whoever_keeps_a_debt_says_what_else_is_owed, 40, "P2 C1", owed),
     Planted(planted.c5_repeated_debts_are_taken_in, 40, "P10", draw_harsh),
     Planted(planted.f1_what_is_lacking_does_not_hold_up_a_fifo_queue, 40, "P9", fifo),
     Planted(planted.h5_everybody_makes_up_the_first_homes, 40, "P1", draw_harsh),

@@ -38,7 +38,10 @@ PLANTED = [
     Planted(planted.messages_never_expire, Plan(queues=(BRIEF,)), (0,), "P2"),
     Planted(planted.no_notes_outlive_a_stop, Plan(faults=("standstill",), rate=0.5), (2, 3, 4, 6), "P4"),
     Planted(
-        planted.who_hands_over_does_not_wait_for_notes, Plan(faults=("rolling",), rate=0.5), (7, 39, 78), "P4"
+        planted.who_hands_over_does_not_wait_for_notes,
+        Plan(faults=("rolling",), rate=0.5),
+        (18, 35, 42),
+        "P4",
     ),
     Planted(planted.paused_queues_deliver, Plan(queues=(BROOM,)), (0,), "P2"),
 ]

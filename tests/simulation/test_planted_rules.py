@@ -47,7 +47,7 @@ PLANTED = [
     ),
     Planted(planted.c2_debts_of_deleted_queues_stay, draw(REBORN, faults="isolate kill"), (1, 6, 7), "P7"),
     Planted(planted.c3_the_dead_are_taken_in_again, draw(PLAIN, faults="isolate kill"), (0, 2, 3), "P5"),
-    Planted(planted.f2_what_lies_beyond_the_end_is_adopted, PARTED, (7, 13, 18), "P9"),
+    Planted(planted.f2_what_lies_beyond_the_end_is_adopted, PARTED, (71, 124, 141), "P9"),
     Planted(planted.f3_fifo_queues_grow, draw(FIFO._replace(grows=(4, 7))), (1, 2), "P9"),
     Planted(
         planted.n3_nobody_hears_of_the_intent,

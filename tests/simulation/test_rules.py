@@ -4,7 +4,7 @@ Not seen in worlds of whole brokers, but one level lower only:
   - L6: what an old leader still sends meets a copy that follows another lease, and links that stall break
     before a lease is over; in the world of leases, where messages come late and doubled, it is seen.
   - H1 to H4: the swarm's members do not change, so its homes do not either; seen in the world of leases, too.
-Not seen within hundreds of seeds, and left to tests of the cores:
+Not seen, or in one run of a hundred, and left to tests of the cores:
   - C2, that a node forgets the debts of a queue that it does not know yet: whoever meets says first which
     queues it knows, so a debt comes before its queue for a few milliseconds only;
   - F2, that the farthest end counts at a takeover: what lies beyond is a gap of the new leader, and a later
