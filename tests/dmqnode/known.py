@@ -21,6 +21,9 @@ class Known:
         """Ready from here on: later than `hidden_until` if a crash lost or did not lose its note."""
         self.exact = True
         """Whether the attempts are known: an unwritten note may have been lost in a crash."""
+        self.longest = due
+        """The farthest that it was ever hidden until: what shortened that may be lost in a crash."""
 
     def hide(self, until: float) -> None:
         self.hidden_until = self.free_from = until
+        self.longest = max(self.longest, until)

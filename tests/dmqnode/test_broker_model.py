@@ -303,6 +303,7 @@ class QueueMachine(RuleBasedStateMachine):
     def _crashed(self) -> None:
         for known in self.known.values():
             known.exact = False
+            known.free_from = known.longest
             if known.held is not None:
                 known.hidden_until = max(known.due, min(known.hidden_until, self.world.time))
                 known.held = None
