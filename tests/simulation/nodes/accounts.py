@@ -39,6 +39,8 @@ class Sent:
         self.outcome = ""
         """Empty while it is under way, then stored, unknown or not stored."""
         self.deliveries: list[float] = []
+        self.ids: set[tuple[bytes, int]] = set()
+        """Under which it was delivered: more than one if a repeated send was not recognised (P10)."""
         self.held_until = 0.0
         self.held_since = 0.0
         self.acking_at = self.acked_at = -1.0
@@ -151,13 +153,17 @@ class Accounts:
             numbers = [m.number for m in of]
             self._world.note("delivers", box.name, delivered.queue, part.log.hex(), part.first, numbers)
             for n, message in enumerate(of):
-                self._by_id[part.log, part.first + n] = message
+                id_ = part.log, part.first + n
+                doubled = bool(message.ids) and id_ not in message.ids and self.counts["leaps"] > 0
+                self.counts["doubled"] += doubled
+                message.ids.add(id_)
+                self._by_id[id_] = message
                 self.counts["delivered"] += 1
                 if message.queue != delivered.queue:
                     self._break("P3", "astray", f"delivered of {delivered.queue}", message)
                 if message.outcome == "not stored":
                     self._break("P10", "unexpected", "delivered, and not stored", message)
-                if message.acked_at >= 0 and not self._forgiven(message.acked_at):
+                if message.acked_at >= 0 and not (doubled or self._forgiven(message.acked_at)):
                     self._break("P5", "resurrected", f"{box.name} delivers it again", message)
                 if now < message.due - MARGIN and not self.counts["fault clock"]:
                     self._break("P3", "early", "delivered before its time", message)

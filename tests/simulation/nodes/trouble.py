@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dmqnode.dedup import WINDOW_MINUTES
+
 if TYPE_CHECKING:
     from tests.simulation.nodes.box import Box
     from tests.simulation.nodes.world import World
@@ -120,6 +122,8 @@ class Trouble:
         step = self._rng.choice((100, 4000, 60_000, 86_400_000)) * self._rng.choice((-1, 1))
         self._disturbed("clock", 0.0)
         self._world.note("clock", box.name, step)
+        if abs(step) >= WINDOW_MINUTES * 60_000:  # repeated sends are not recognised over such a step
+            self._world.accounts.counts["leaps"] += 1
         box.wall_offset += step
         await trio.sleep(self._long())
         box.wall_offset -= step
