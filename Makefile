@@ -33,7 +33,8 @@ test: $(READY)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n $(JOBS) tests/simulation
+	$(BIN)/pytest -q --ignore=tests/simulation
 
 torture: $(READY)
 	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -n $(JOBS) -m "torture or hypothesis"
