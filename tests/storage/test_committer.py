@@ -319,16 +319,20 @@ async def test_what_came_while_a_quick_disk_was_written_joins_the_next_group() -
     shell = Busy([1])
     committer: Committer[Group] = Committer(store, shell, stopwatch=lambda: store.clock)
 
-    async def other() -> None:
-        while not shell.groups:
-            await trio.lowlevel.checkpoint()
-        shell.wanted.append(3)
+    class Arriving(trio.abc.Instrument):
+        """What arrives once the loop turns: which of two tasks goes first in a turn is left to chance."""
 
+        def before_io_wait(self, timeout: float) -> None:
+            if len(shell.groups) == 1 and shell.wanted == [2]:
+                shell.wanted.append(3)
+
+    arriving = Arriving()
+    trio.lowlevel.add_instrument(arriving)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(other)
         nursery.start_soon(committer.run)
         committer.kick()
         while len(shell.groups) < 2:
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
+    trio.lowlevel.remove_instrument(arriving)
     assert shell.groups == [[1], [2, 3]]
