@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ASK_AT_ONCE = 50
 """Partitions asked about, and looked for on disk, in one step."""
+MOST_LOOKED = 100_000
+"""Partitions remembered as looked for, deleted ones among them; beyond it all are looked for anew."""
 
 
 class Strays:
@@ -56,6 +58,8 @@ class Strays:
             return True
         if partition not in self._looked and self._left > 0:
             self._left -= 1
+            if len(self._looked) >= MOST_LOOKED:
+                self._looked.clear()
             self._looked[partition] = None
             self._look_on_disk(now, partition)
         return False

@@ -5,6 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from dmqnode import strays
 from dmqnode.clock import Now
 from dmqnode.homesets import NO_LEASE, HomeSet, LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
@@ -89,6 +92,14 @@ def test_what_is_on_disk_is_found_once() -> None:
     node.copies.clear()
     assert not node.strays.holds(NOW, PARTITION)
     assert not node.copies, "it was looked for a second time"
+
+
+def test_so_many_partitions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strays, "MOST_LOOKED", 3)
+    here = Clustered()
+    for n in range(10):
+        here.strays.holds(NOW, PartitionId(bytes(9) + bytes([n])))
+        assert len(here.strays._looked) <= 3
 
 
 def test_so_many_questions_are_asked_in_one_step() -> None:
