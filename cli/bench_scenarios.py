@@ -223,18 +223,22 @@ SCENARIOS: dict[str, Callable[[Plan], Awaitable[Measured]]] = {
 
 
 class _Quota:
-    """How much is still to be sent, by number or by time."""
+    """How much is still to be sent, by number or by time; the time begins when the first piece is taken."""
 
     def __init__(self, plan: Plan) -> None:
         self._most = plan.messages
-        self._until = time.perf_counter() + plan.duration
+        self._duration = plan.duration
+        self._until: float | None = None
         self.taken = 0
 
     def pieces(self, most: int) -> Iterator[int]:
         """Take `most` or what is left of it, until nothing is."""
+        if self._until is None:
+            self._until = time.perf_counter() + self._duration
+        until = self._until
         while True:
             if self._most is None:
-                count = most if time.perf_counter() < self._until else 0
+                count = most if time.perf_counter() < until else 0
             else:
                 count = min(most, self._most - self.taken)
             if count <= 0:
