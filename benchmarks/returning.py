@@ -128,8 +128,12 @@ def measure(messages: int, rounds: int) -> dict[str, object]:
                     rows.append(one_round(nodes, nodes[number % COUNT], how, network))
                     print(how, rows[-1], file=sys.stderr, flush=True)
         load.drain(60)
+        for (
+            node
+        ) in nodes:  # at once: one after the other they would hand over what they lead, again and again
+            node.process.terminate()
         for node in nodes:
-            node.stop()
+            node.process.wait()
         differ = differences({node.name: node.data for node in nodes})
     return {
         "messages": messages,

@@ -7,6 +7,7 @@ under its id was written before, by the run that it does not know of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from dmqnode.greetings import PeerHello
@@ -23,7 +24,8 @@ UNKNOWN = "not-a-member"
 
 PATIENCE = {AMNESIA: 0.0, TWICE: 5.0, UNKNOWN: 10.0}
 """Seconds for which peers must say one of these before this node believes them.  What a stranger says that
-sits where a member was does not count."""
+sits where a member was does not count.  Who has a later list of members than this node is believed at once:
+an id that a list has and a later one has not never comes back, so it is no peer that is only behind."""
 
 
 class Rebuffs:
@@ -37,16 +39,19 @@ class Rebuffs:
         self._said.pop(TWICE, None)
         self._said.get(UNKNOWN, {}).pop(peer, None)
 
-    def sent_away(self, now: float, peer: NodeId, code: str, members: int) -> bool:
+    def sent_away(self, now: float, peer: NodeId, code: str, members: int, *, later: bool = False) -> bool:
         """A peer has sent this node away; tell whether it must go on no longer.
 
         Arguments:
             members: how many there are; half of them must have forgotten this node, for one may be behind.
+            later: whether the peer's list of members is a later one than this node's.
         """
         if code not in PATIENCE:
             return False
         said = self._said.setdefault(code, {})
         said.setdefault(peer, now)
+        if later:
+            said[peer] = -math.inf
         convinced = sum(now - since >= PATIENCE[code] for since in said.values())
         return 2 * convinced >= members if code == UNKNOWN else convinced > 0
 
@@ -64,6 +69,11 @@ class Acquaintances:
         self._me = me
         self._roster = roster
         self.met = dict(met)
+
+    @property
+    def version(self) -> int:
+        """The version of the list of members that is judged by."""
+        return self._roster().version
 
     def judge(self, hello: PeerHello, live: tuple[int, int] | None) -> Failed | None:
         """Return why a peer is sent away, None if it is welcome.

@@ -116,3 +116,5 @@ class PeerRefusal(Message, tag=123):
     message: str
     node: bytes
     proof: bytes
+    version: int = 0
+    """Of its list of members, if that is why."""

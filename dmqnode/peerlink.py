@@ -125,6 +125,8 @@ class Outgoing(_Side):
         """What the peer said instead of welcome."""
         self.refused_by_member = False
         """Whether the wanted member has said so, and proved that."""
+        self.refused_by_version = 0
+        """The version of its list of members, if it has told that."""
         self.release = ""
         """What the peer runs."""
         self._wanted = wanted
@@ -197,7 +199,8 @@ class Outgoing(_Side):
         self._opened()
 
     def _sent_away(self, refusal: PeerRefusal) -> None:
-        self._verify(refusing(refusal.code), refusal.node, refusal.proof)
+        self._verify(refusing(refusal.code, refusal.version), refusal.node, refusal.proof)
+        self.refused_by_version = refusal.version
         self.refused = Failed(refusal.code, refusal.message, False)
         self.refused_by_member = True
         self.close(refusal.message)
@@ -227,14 +230,21 @@ class Incoming(_Side):
         me: who this node is.
         judge: decides about a peer that has proved to know the key; Failed sends it away.
         challenge: random bytes.
+        version: returns the version of the list of members by which that is decided.
     """
 
     def __init__(
-        self, me: Self, judge: Callable[[PeerHello], Failed | None], challenge: bytes, now: float
+        self,
+        me: Self,
+        judge: Callable[[PeerHello], Failed | None],
+        challenge: bytes,
+        now: float,
+        version: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(me, challenge, now)
         self.hello: PeerHello | None = None
         self._judge = judge
+        self._version = version
         self._write(PeerChallenge(me.lowest, me.highest, challenge))
 
     def receive_data(self, now: float, data: bytes) -> list[Message]:
@@ -262,9 +272,10 @@ class Incoming(_Side):
         me = self.me
         failed = self._judge(hello)
         if failed is not None:
-            role = refusing(failed.code)
+            version = self._version()
+            role = refusing(failed.code, version)
             proof = prove(me.key, role, hello.challenge, self._challenge, me.node)
-            self._write(PeerRefusal(failed.code, failed.message, me.node, proof))
+            self._write(PeerRefusal(failed.code, failed.message, me.node, proof, version))
             self.close(failed.message)
             return
         self.hello = hello
@@ -303,9 +314,9 @@ OTHER_CLUSTER = "other-cluster"
 OTHER_NODE = "other-node"
 
 
-def refusing(code: str) -> bytes:
-    """Return as what a member proves itself that sends another away, for one reason and no other."""
-    return b"refused " + code.encode()
+def refusing(code: str, version: int) -> bytes:
+    """Return as what a member proves itself that sends another away, for one reason and by one list."""
+    return b"refused " + code.encode() + (b" %d" % version if version else b"")
 
 
 def prove(key: bytes, role: bytes, theirs: bytes, ours: bytes, node: NodeId) -> bytes:

@@ -208,7 +208,8 @@ class Peers:
                 peer.outgoing = peer.write_now = peer.out_scope = None
             self._break(peer, outgoing.why)
         if outgoing.refused is not None:
-            self._refused(peer, outgoing.refused, outgoing.refused_by_member)
+            later = outgoing.refused_by_version > self._acquaintances.version
+            self._refused(peer, outgoing.refused, outgoing.refused_by_member, later)
             return ""
         return None if opened else outgoing.why
 
@@ -263,11 +264,11 @@ class Peers:
                 return
             peer.leaving = 0
 
-    def _refused(self, peer: Peer, refused: Failed, by_member: bool) -> None:
+    def _refused(self, peer: Peer, refused: Failed, by_member: bool, later: bool) -> None:
         """A peer sent this node away: for some reasons of a member, not a stranger, it may not go on."""
         say_rarely("a peer sent this node away", peer=peer.member.name, why=refused.message)
         node, members, code = peer.member.node, len(self._known) + 1, refused.code if by_member else ""
-        if self._rebuffs.sent_away(trio.current_time(), node, code, members):
+        if self._rebuffs.sent_away(trio.current_time(), node, code, members, later=later):
             why = f"{peer.member.name} at {peer.address} says: {refused.message}"
             self._belonging.expel(why, anew=refused.code in (AMNESIA, UNKNOWN))
 
@@ -275,7 +276,8 @@ class Peers:
 
     async def accept(self, stream: Stream, head: bytes) -> None:
         """Listen to a peer that has dialled, and written the magic, until that ends."""
-        incoming = Incoming(self._me, self._judge, self._machine.chance(CHALLENGE_SIZE), trio.current_time())
+        challenge, now = self._machine.chance(CHALLENGE_SIZE), trio.current_time()
+        incoming = Incoming(self._me, self._judge, challenge, now, lambda: self._acquaintances.version)
         peer: Peer | None = None
         with trio.CancelScope() as scope:
             try:

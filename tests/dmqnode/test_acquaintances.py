@@ -88,3 +88,10 @@ def test_a_node_believes_that_it_was_forgotten_when_half_say_so() -> None:
     rebuffs.welcomed(STRANGER)
     assert not rebuffs.sent_away(110.0, OTHER, UNKNOWN, 3)
     assert rebuffs.sent_away(110.0, OTHER, UNKNOWN, 2)
+
+
+def test_a_later_list_of_members_is_believed_at_once() -> None:
+    rebuffs = Rebuffs()
+    assert not rebuffs.sent_away(1.0, OTHER, UNKNOWN, 3)
+    assert not rebuffs.sent_away(1.1, OTHER, UNKNOWN, 3, later=True)  # one of three is not half of them
+    assert rebuffs.sent_away(1.2, STRANGER, UNKNOWN, 3, later=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,17 +130,20 @@ def test_a_stranger_that_sends_members_away_is_not_believed(code: str) -> None:
         dial().receive_data(0.0, b"".join(wire.encode(0, PeerRefusal(code, "go", B.node, b"\x00" * 32))))
 
 
-def test_a_refusal_for_one_reason_cannot_be_made_one_for_another() -> None:
+@pytest.mark.parametrize("forged", [{"code": "amnesia"}, {"version": 8}])
+def test_a_refusal_for_one_reason_cannot_be_made_one_for_another(forged: dict[str, Any]) -> None:
     pair = Pair()
-    pair.into = Incoming(B, lambda hello: Failed("twice", "stop", True), b"2" * 16, 0.0)
+    pair.into = Incoming(B, lambda hello: Failed("not-a-member", "no", True), b"2" * 16, 0.0, lambda: 7)
     pair.out.receive_data(0.0, pair.into.data_to_send())
     pair.into.receive_data(0.0, pair.out.data_to_send())
     (frame,) = wire.FrameReader(1 << 16).feed(pair.into.data_to_send())
     said = wire.decode(frame)[1]
     assert isinstance(said, PeerRefusal)
-    other = PeerRefusal("amnesia", said.message, said.node, said.proof)
+    fields = {name: getattr(said, name) for name in PeerRefusal.FIELDS}
     with pytest.raises(ProtocolError, match="not the member"):
-        pair.out.receive_data(0.0, b"".join(wire.encode(0, other)))
+        pair.out.receive_data(0.0, b"".join(wire.encode(0, PeerRefusal(**{**fields, **forged}))))
+    pair.out.receive_data(0.0, b"".join(wire.encode(0, said)))
+    assert (pair.out.refused_by_member, pair.out.refused_by_version) == (True, 7)
 
 
 def test_a_proof_is_of_no_use_the_next_time() -> None:

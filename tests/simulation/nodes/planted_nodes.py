@@ -60,11 +60,13 @@ def a_new_disk_does_not_retire_the_old(patch: Patch) -> None:
 def a_stranger_ends_who_dials_it(patch: Patch) -> None:
     original, refused = Rebuffs.sent_away, Peers._refused
 
-    def sent_away(self: Rebuffs, now: float, peer: Any, code: str, members: int) -> bool:
-        return code == "other-cluster" or original(self, now, peer, code, members)
+    def sent_away(self: Rebuffs, now: float, peer: Any, code: str, members: int, **by: bool) -> bool:
+        return code == "other-cluster" or original(self, now, peer, code, members, **by)
 
     patch.setattr(Rebuffs, "sent_away", sent_away)
-    patch.setattr(Peers, "_refused", lambda self, peer, failed, by_member: refused(self, peer, failed, True))
+    patch.setattr(
+        Peers, "_refused", lambda self, peer, failed, _, later: refused(self, peer, failed, True, later)
+    )
 
 
 def each_seed_founds(patch: Patch) -> None:
@@ -107,7 +109,7 @@ def the_cut_off_go_on_granting(patch: Patch) -> None:
 
 
 def the_forgotten_are_not_told(patch: Patch) -> None:
-    patch.setattr(Rebuffs, "sent_away", lambda self, now, peer, code, members: False)
+    patch.setattr(Rebuffs, "sent_away", lambda *_, **by: False)
 
 
 def _reform_by(patch: Patch, how: Callable[[Clustering, HomeSet], HomeSet]) -> None:
