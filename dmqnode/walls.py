@@ -5,7 +5,9 @@
     some far, others not heard yet         ──> in doubt: for a moment nothing is delivered, nothing expires
     two nodes, or one, or as many as against each other ──> nobody knows who is wrong: go on, and say so
 
-Their clocks are kept beside the running time of this node, so that a step of its own is seen at once.
+Their clocks are kept beside the running time of this node, so that a step of its own is seen at once, and
+tell for half a minute also while the link is down: one of two that come back to each other may be wrong, and
+the third is still away.
 """
 
 from __future__ import annotations
@@ -117,7 +119,7 @@ class Walls:
         linked = self._linked()
         for node in [n for n, c in self._clocks.items() if now.run - c.heard_at > STALE]:
             del self._clocks[node]
-        apart = sorted(self._apart(clock, own) for node, clock in self._clocks.items() if node in linked)
+        apart = sorted(self._apart(clock, own) for clock in self._clocks.values())
         far = [a for a in apart if abs(a) > FAR]
         self.unlike = -max(far, key=abs) if far else 0.0
         waiting = any(n not in self._clocks and now.run - at < PATIENCE for n, at in linked.items())

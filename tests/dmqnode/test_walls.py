@@ -99,6 +99,18 @@ def test_who_was_outvoted_stays_aside_when_one_of_the_others_is_gone() -> None:
     assert clocks.off == [B]
 
 
+def test_a_clock_that_was_heard_a_moment_ago_tells_while_its_node_is_away_but_not_for_long() -> None:
+    for away, off in ((5.0, [B]), (40.0, [])):
+        clocks = Clocks(a=0, b=30, c=-20)
+        clocks.turn()
+        for linked in clocks.linked.values():
+            linked.pop(C, None)
+        clocks.turn(away)
+        clocks.offsets[B] += 86_400_000
+        clocks.turn(0.5)
+        assert clocks.off == off
+
+
 def test_until_the_third_has_answered_there_is_doubt_but_not_for_long() -> None:
     clocks = Clocks(a=0, b=60_000, c=0)
     clocks.ports[C].send = lambda node, message: None  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.simulation.plan import FAULTS, REBORN, draw_harsh, draw_plan
+from tests.simulation.plan import BROOM, FAULTS, REBORN, Plan, draw_harsh, draw_plan
 from tests.simulation.test_swarm import run
 from tests.simulation.world import World
 
@@ -81,6 +81,17 @@ REBORN_SEEDS = {
 @pytest.mark.parametrize("seed", REBORN_SEEDS)
 def test_queues_that_are_deleted_and_made_again(seed: int) -> None:
     World(seed, draw_plan(random.Random(seed))._replace(queues=(REBORN,))).run()
+
+
+APART = {
+    3: "a node whose clock was a day ahead took in sends as a stand-in while the third was away",
+    4: "a node whose clock was a day ahead led while the third was away",
+}
+
+
+@pytest.mark.parametrize("seed", APART)
+def test_clocks_that_are_wrong_while_a_node_is_cut_off(seed: int) -> None:
+    World(seed, Plan(queues=(BROOM,), faults=("leap", "isolate"), rate=1.5, seconds=8.0)).run()
 
 
 MISJUDGED = {
