@@ -12,11 +12,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dmqnode import roster as rosters
+from dmqnode.copying import split_own
+from dmqnode.disk import read_ranges
 from dmqnode.errors import DMQError, ProtocolError
 from dmqnode.grants import GRANTS, GRANTS_END
-from dmqnode.keys import IDENTITY, PartitionKeys
+from dmqnode.ids import QueueId, partition_id
+from dmqnode.keys import IDENTITY, QUEUES, QUEUES_END, PartitionKeys
 from dmqnode.membership import ACQUAINTANCES, CLUSTER
+from dmqnode.queues import decode_definition
+from dmqnode.ranges import RangeSet
 from dmqnode.roster import RECORD, ROSTER, ROSTER_KEY, Roster
+from dmqnode.smallrows import describe, own_ranges
 from storage.errors import Corrupt
 from storage.store import Store
 
@@ -102,3 +108,33 @@ def _roster(record: bytes | None) -> Roster | None:
         return None if record is None else rosters.decode(record)
     except ProtocolError:
         return None
+
+
+def left_behind(store: Store) -> int:
+    """Return how many messages live in the copies of a node, as far as it knows: these stay behind.
+
+    Reads the small records only, never the messages.
+
+    Errors: StorageError when the disk fails.
+    """
+    living = 0
+    for key, record in read_ranges(store, ((QUEUES, QUEUES_END),)).items():
+        queue = QueueId(key[len(QUEUES) :])
+        definition = decode_definition(queue, record)
+        partitions = 0 if definition is None else definition.settings.partitions
+        living += sum(_living(store, PartitionKeys.of(partition_id(queue, i))) for i in range(partitions))
+    return living
+
+
+def _living(store: Store, keys: PartitionKeys) -> int:
+    own = split_own(keys, read_ranges(store, own_ranges(keys)))
+    try:
+        described = describe(own.rows)
+    except ProtocolError:
+        return 0
+    living = 0
+    for log in described.logs:
+        end, dead, gaps = described.end(log), described.dead.get(log, RangeSet()), own.gaps.get(log)
+        held = end if gaps is None else end - gaps.overlap(0, end)
+        living += max(0, held - dead.overlap(0, end))
+    return living

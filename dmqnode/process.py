@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import trio
 
-from dmqnode.amnesia import BeginAnew, lost_memory
+from dmqnode.amnesia import BeginAnew, left_behind, lost_memory
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.debts import DEBTS, DEBTS_END
 from dmqnode.errors import DMQError, UsageError
@@ -53,18 +53,34 @@ def serve(config: NodeConfig) -> int:
     config = replace(config, name=name, max_connections=raise_file_limit(config.max_connections))
     keep_memory_together()
     switch_threads_soon()
+    notices: list[str] = []
     while True:
         try:
-            trio.run(_serve, config, restrict_keyboard_interrupt_to_checkpoints=True)
+            trio.run(_serve, config, notices, restrict_keyboard_interrupt_to_checkpoints=True)
             return 0
         except BaseExceptionGroup as group:
             cause = _single(group)
             if not isinstance(cause, BeginAnew):
                 raise cause from None
         # What it has accepted for others while it was cut off is all that they still want of it (C1).
+        living = _count(config)
         renamed = begin_anew(config.data, DEBTS, DEBTS_END)
         say("this node begins anew, as a new node", level=logging.ERROR, why=cause, store=renamed)
+        if living:
+            notices.append(
+                f"this node began anew, as a new node; its copies were left in {renamed}, with "
+                f"{living:,} living message{'s' * (living != 1)}: where most homes of a "
+                "queue were lost or forgotten at the same time, some of these may be the last"
+            )
         config = replace(config, join=config.join or cause.seeds)
+
+
+def _count(config: NodeConfig) -> int:
+    store = LevelStore.open(config.data)
+    try:
+        return left_behind(store)
+    finally:
+        store.close()
 
 
 def _name_of_host() -> str:
@@ -73,7 +89,7 @@ def _name_of_host() -> str:
     return kept[:63] or "node"
 
 
-async def _serve(config: NodeConfig) -> None:
+async def _serve(config: NodeConfig, notices: list[str]) -> None:
     tokens = Tokens.read(config.tokens) if config.tokens is not None else None
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -96,7 +112,7 @@ async def _serve(config: NodeConfig) -> None:
                 advertise=advertise,
                 tokens=tokens,
             )
-            for notice in store.notices:
+            for notice in (*notices, *store.notices):
                 node.broker.surroundings.notices.append(notice)
                 say(notice, level=logging.ERROR)
             async with trio.open_nursery() as running:

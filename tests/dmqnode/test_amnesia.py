@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from dmqnode.amnesia import lost_memory
+from dmqnode.amnesia import left_behind, lost_memory
 from dmqnode.grants import GRANTS
-from dmqnode.ids import NodeId
-from dmqnode.keys import IDENTITY, PartitionKeys
+from dmqnode.ids import LOG_ID_SIZE, LogId, NodeId, QueueId, partition_id
+from dmqnode.keys import IDENTITY, PartitionKeys, queue_key
 from dmqnode.membership import (
     ACQUAINTANCES,
     CLUSTER,
@@ -18,7 +18,11 @@ from dmqnode.membership import (
     join,
     read_membership,
 )
+from dmqnode.queues import Definition, Settings, encode_definition, encode_deleted
+from dmqnode.ranges import RangeSet
+from dmqnode.records import State, encode_log, encode_state
 from dmqnode.roster import RECORD, ROSTER, ROSTER_KEY, Member, Roster, encode
+from dmqnode.smallrows import encode_gaps, gaps_key
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 
@@ -91,3 +95,22 @@ def test_a_lone_node_keeps_what_it_has() -> None:
     assert lost_memory(store, incomplete=True) is None
     store.damage(IDENTITY, random.Random(1))
     assert lost_memory(store, incomplete=False) is None
+
+
+def test_what_stays_behind_is_counted_without_reading_it() -> None:
+    queue = QueueId(b"queue123")
+    definition = Definition(
+        id=queue, name="q", owner="", created_at=0, settings=Settings(partitions=2), homes=()
+    )
+    store, batch = MemoryStore(), WriteBatch()
+    batch.put(queue_key(queue), encode_definition(definition))
+    batch.put(queue_key(QueueId(b"deleted!")), encode_deleted("old", 7))
+    for index, dead in enumerate(([(0, 3)], [(0, 10)])):
+        keys, log = PartitionKeys.of(partition_id(queue, index)), LogId(b"l" * LOG_ID_SIZE)
+        batch.put(keys.log(log), encode_log(7, delayed=False))
+        batch.put(keys.dead(log, 0), RangeSet(dead).encode())
+        batch.put(keys.state(), encode_state(State(ends={log: 10})))
+        batch.put(gaps_key(keys), encode_gaps({log: RangeSet([(8, 10 - index)])}))
+    store.write(batch, sync=True)
+    assert left_behind(store) == 5
+    assert left_behind(MemoryStore()) == 0

@@ -85,6 +85,7 @@ def test_an_old_backup_begins_anew(start_node: Callable[..., NodeProcess], tmp_p
     why = [line for line in second.log.splitlines() if "is an old backup or a copy" in line]
     assert not any("not reachable" in line for line in why), "who sends it away was reached"
     with connect_sync(second.address) as client:
+        assert any("with 1 living message:" in notice for notice in client.status()["notices"])
         assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
 
 

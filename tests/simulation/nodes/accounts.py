@@ -188,12 +188,18 @@ class Accounts:
         return message
 
     def forgets(self, box: Box, old: MemoryStore) -> None:
-        """A node begins anew without what was in its old store; of some messages that was the last copy."""
+        """A node begins anew without what was in its old store; of some messages that was the last copy.
+
+        Of what was answered that is so only where several were forgotten at once (C1).
+        """
         stores = [peek(b.store) for b in self._world.boxes]
         others = b"".join(value for store in stores for value in store._records.values())
         own = b"".join(peek(old)._records.values())
         for message in self.messages:
             if message.acked_at < 0 and message.body in own and message.body not in others:
+                answered = message.outcome == "stored" and message.acking_at < 0
+                if answered and not self.counts["fault long_split"]:
+                    self._break("C1", "discarded", f"{box.name} had the last copy", message)
                 message.destroyed = True
                 self.counts["destroyed"] += 1
 
