@@ -2,7 +2,7 @@
 
     client ──request──> front end ──┬── this node leads: its broker
                                     ├── another leads: Forward ──> its broker ──> Answer
-                                    └── nobody is known to: ask the first home that answers, which claims
+                                    └── nobody is known to: ask a home that answers, which claims, or others
 
 A request that finds nobody to do it waits a little, for a leader to be found, and is then refused as
 unavailable, or unknown if it was under way.  What is repeated to another leader is recognised: sends by
@@ -51,6 +51,8 @@ STAND_IN_AFTER = 0.6
 """Seconds without a leader after which a send is taken in by a stand-in."""
 RETRY = 0.05
 """Seconds between two looks for a leader."""
+ELSEWHERE = 4
+"""Of so many looks for a leader one goes beyond what this node knows of the homes and has heard."""
 FIRST_TICKET = 1 << 40
 """Sub-requests are numbered from here, above every number that a client gives."""
 MAX_PARKED = 100_000
@@ -76,7 +78,10 @@ class Ask:
     deadline: float
     asked_at: float
     where: NodeId | None = None
-    tries: int = 0
+    looks: int = 0
+    homes: int = 0
+    others: int = 0
+    """How often its leader was looked for, and at whom it was asked in turn."""
     risky: bool = False
     """It may have been done already: it, or what it repeats, was under way when a connection broke."""
     cancelled: bool = False
@@ -145,27 +150,37 @@ class FrontEnd:
             self._park(now, ask)
             return
         ask.where = target
-        ask.tries += 1
         session = self._broker.sessions.get(ask.session)
         user, client = (session.user, session.client) if session is not None else ("", "")
         payload = Blob(encode_payload(0, ask.message))
         clustering.send(target, Forward(ask.ticket, user, client, payload))
 
     def _target(self, now: Now, ask: Ask) -> NodeId | None:
-        """Return the node to ask: the leader as far as known, else a home that answers; None: wait."""
+        """Return the node to ask: the leader as far as known, else a home that answers; None: wait.
+
+        A node that is no home may know only the homes with which a queue began; when all of those are gone,
+        or have forgotten, and when hearsay leads in a circle, the others are asked in turn.
+        """
         cluster, clustering = self._clustering.cluster, self._clustering
         leader = cluster.leaders.get(ask.partition)
-        if leader is not None and leader != cluster.me and clustering.reachable(leader):
-            return leader
+        heard = leader is not None and leader != cluster.me and clustering.reachable(leader)
         members = cluster.homes(ask.partition, ask.first).members
         answering = [n for n in members if n == cluster.me or clustering.reachable(n)]
-        if not answering:
-            return None
-        chosen = answering[ask.tries % len(answering)]
+        ask.looks += 1
+        if cluster.me not in members and (ask.looks % ELSEWHERE == 0 or not (heard or answering)):
+            asked = dict.fromkeys((*clustering.wanted(ask.partition), *clustering.linked))
+            others = [n for n in asked if n not in members and n != cluster.me and clustering.reachable(n)]
+            if others:
+                ask.others += 1
+                return others[ask.others % len(others) - 1]
+        if heard or not answering:
+            return leader if heard else None
+        chosen = answering[ask.homes % len(answering)]
         if chosen == cluster.me:
             cluster.want(now, ask.partition, ask.first)
-            ask.tries += not cluster.leases.claiming(ask.partition)
+            ask.homes += not cluster.leases.claiming(ask.partition)
             return None
+        ask.homes += 1
         return chosen
 
     def _park(self, now: Now, ask: Ask) -> None:

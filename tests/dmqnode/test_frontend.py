@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dmqnode.clock import Now
-from dmqnode.frontend import LONGEST, FrontEnd
+from dmqnode.frontend import FIRST_TICKET, LONGEST, NOT_LEADER, FrontEnd
 from dmqnode.homesets import HomeSet
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.messages import Ack, Extend, Failed, Message, Nack, Receive
@@ -87,3 +87,53 @@ def test_what_repeats_a_request_without_an_answer_may_be_done_by_that_one(messag
 def test_what_never_left_was_not_done(message: Message) -> None:
     answer = outcome(message, under_way=False)
     assert (answer.code, answer.stored) == ("unavailable", "no")
+
+
+class Outside(Around):
+    """A front end that is no home: the homes that it knows are gone, and what it hears leads in a circle."""
+
+    def __init__(self, *others: NodeId) -> None:
+        super().__init__()
+        self.asked: list[NodeId] = []
+        self.linked = dict.fromkeys(others)
+        self.wanted = lambda partition: others[:1]
+        gone = HomeSet.first((NodeId(b"x" * 16), NodeId(b"y" * 16)))
+        self.cluster.homes = lambda partition, first: gone
+        self.cluster.leaders = {}
+
+    def reachable(self, node: NodeId) -> bool:
+        return node in self.linked
+
+    def send(self, node: NodeId, message: Message) -> None:
+        assert isinstance(message, Forward)
+        self.asked.append(node)
+
+    def ask_until(self, end: float, answer: dict[NodeId, str]) -> None:
+        """Ask for so long, while each node names who leads."""
+        broker: Any = SimpleNamespace(sessions={})
+        around: Any = self
+        front = FrontEnd(broker, around)
+        front.ask(Now(0.0, 0), 1, 1, PARTITION, HomeSet.first((ME,)), Ack(HELD), lambda now, answer: None)
+        at, answered = 0.0, 0
+        while at < end:
+            while answered < len(self.asked):
+                told = Failed(NOT_LEADER, answer.get(self.asked[answered], ""), True)
+                answered += 1
+                front.answered(Now(at, 0), FIRST_TICKET + 1, told)
+            at += 0.05
+            front.tick(Now(at, round(1000 * at)))
+
+
+def test_who_knows_only_homes_that_are_gone_asks_everybody() -> None:
+    others = [NodeId(bytes([n] * 16)) for n in range(1, 5)]
+    around = Outside(*others)
+    around.ask_until(1.0, {})
+    assert around.asked[0] == others[0], "whom placement wants is asked first"
+    assert set(around.asked) == set(others)
+
+
+def test_hearsay_that_leads_in_a_circle_is_left() -> None:
+    others = [NodeId(bytes([n] * 16)) for n in range(1, 5)]
+    around = Outside(*others)
+    around.ask_until(2.0, {others[0]: others[1].hex(), others[1]: others[0].hex()})
+    assert set(around.asked) == set(others)
