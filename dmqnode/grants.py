@@ -87,8 +87,23 @@ class Grants:
         found = self._promises.get(partition)
         if found is None:
             found = self._promises[partition] = Promise(record)
+        return found
+
+    def form(self, partition: PartitionId, record: HomeSet) -> Promise:
+        """Return the promise with which this node claims, of homes formed anew if they were given up (M4).
+
+        Only who claims forms homes anew, after all members have said that they know no later ones
+        (`orphans`): who only grants may have missed many changes, and goes by what it is shown.
+        """
+        found = self.promise(partition, record)
         found.record = self.reform(partition, found.record)
         return found
+
+    def learn(self, partition: PartitionId, record: HomeSet) -> None:
+        """Somebody shows a home set; one that is in force replaces an older one."""
+        promise = self._promises.get(partition)
+        if promise is not None and record.committed and record.newer_than(promise.record):
+            promise.record = record
 
     def find(self, partition: PartitionId) -> Promise | None:
         """Return the promise about a partition, None if this node knows nothing of it."""
@@ -159,6 +174,7 @@ class Grants:
             or promise.runs_for_other(sender, slow)
         ):
             return ToPeer(sender, self._denial(claim.partition, promise, claim.n, claim.nonce, slow))
+        self.learn(claim.partition, shown)
         promise.highest = number
         promise.until = slow + LEASE
         promise.reserved = (NOBODY, -math.inf)

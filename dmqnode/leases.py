@@ -122,7 +122,7 @@ class Leases:
             return
         if fast < self._not_before.get(partition, -math.inf):
             return
-        promise = self._grants.promise(partition, record)
+        promise = self._grants.form(partition, record)
         number = max(promise.highest, self._seen.get(partition, NO_LEASE)).above(self._me)
         claim = Attempt(number, self._rng.getrandbits(48), fast, promise.record)
         self._claims[partition] = claim
@@ -151,6 +151,7 @@ class Leases:
         claim.granted[sender] = None
         if record.newer_than(claim.record):
             claim.record = record
+            self._grants.learn(granted.partition, record)
         self._ask(granted.partition, claim, claim.record.members)
         if not claim.record.has_majority(claim.granted):
             return

@@ -1,12 +1,13 @@
-"""Partitions all of whose homes were given up (M4): who is left knows of them by their queue's record only.
+"""Partitions whose homes were given up (M4), a majority of them or all: formed anew, if nobody knows better.
 
-    all known homes are gone ──AnyHomes──> every member ──HomesKnown: no, from all──> formed anew, claimed
-                                                        └─ HomesKnown: yes ──> there are others: they lead
+    known homes are gone ──AnyHomes──> every member ──HomesKnown: no later ones, all──> formed anew, claimed
+                                                  └─ HomesKnown: yes ──> there are others: they lead
 
-Who should be a home is computed from the list of members, and members that come later would compute others.
+Who should be a home is computed from the list of members, and members that come later would compute others;
+and what a node knows of the homes may be old: it was away while they changed, perhaps more than once.
 So nobody claims before every member has said, at one and the same version of the list, that it knows of no
-homes; with a newer version this must be asked again, and who had such answers and has not claimed by then has
-said no itself.
+later homes; with a newer version this must be asked again, and who had such answers and has not claimed by
+then has said no itself.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import math
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
-from dmqnode.homesets import HomeSet
+from dmqnode.homesets import HomeSet, read_home_set
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Message
 from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
+from dmqnode.roster import ROSTER
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -31,12 +33,14 @@ AT_ONCE = 1000
 
 
 class _Inquiry:
-    __slots__ = ("again_at", "missing", "version")
+    __slots__ = ("again_at", "missing", "record", "version")
 
-    def __init__(self, version: int, missing: dict[NodeId, None]) -> None:
+    def __init__(self, version: int, record: HomeSet, missing: dict[NodeId, None]) -> None:
         self.version = version
+        self.record = record
+        """The latest homes that this node knows."""
         self.missing = missing
-        """Who has not said that it knows of no homes."""
+        """Who has not said that it knows of no later ones."""
         self.again_at = -math.inf
 
 
@@ -58,40 +62,50 @@ class Orphans:
         if any(node in roster.nodes for node in known.members):
             return first
         formed = clustering.cluster.grants.reform(partition, known)
-        if formed is known or (clustering.me in formed.members and not self._sure(partition)):
-            if formed is not known:
-                self._ask(partition)
+        if formed is known:
+            return first
+        if clustering.me in formed.members and not self._sure(partition, known):
             return first
         return formed
 
     def may_claim(self, partition: PartitionId, first: HomeSet) -> bool:
-        """Tell whether this node may claim; of homes formed anew, whether nobody knows of others."""
-        if self._clustering.walls.silent:
+        """Tell whether this node may claim; of homes formed anew, whether nobody knows of later ones."""
+        clustering = self._clustering
+        if clustering.walls.silent:
             return False
-        promise = self._clustering.cluster.grants.find(partition)
-        if first.version == 1 or (promise is not None and not first.newer_than(promise.record)):
+        promise = clustering.cluster.grants.find(partition)
+        if promise is None or first.newer_than(promise.record):
+            if first.version > 1:
+                return self._is_sure(partition)
+            known = first
+        else:
+            known = promise.record
+        if clustering.cluster.grants.reform(partition, known) is known:
             return True
-        return self._sure(partition)
+        # The list itself is on all members, or on seven: of those that are left most know its homes.
+        return partition == ROSTER or self._sure(partition, known)
 
-    def _sure(self, partition: PartitionId) -> bool:
+    def _is_sure(self, partition: PartitionId) -> bool:
         inquiry = self._inquiries.get(partition)
         version = self._clustering.rosters.current.version
         return inquiry is not None and inquiry.version == version and not inquiry.missing
 
-    def _ask(self, partition: PartitionId) -> None:
+    def _sure(self, partition: PartitionId, known: HomeSet) -> bool:
+        """Tell whether all members have said that they know of no homes later than `known`; if not, ask."""
         clustering, roster = self._clustering, self._clustering.rosters.current
         inquiry = self._inquiries.get(partition)
-        if inquiry is None or inquiry.version != roster.version:
+        if inquiry is None or inquiry.version != roster.version or inquiry.record != known:
             if len(self._inquiries) >= AT_ONCE:
                 self._inquiries = {p: i for p, i in self._inquiries.items() if i.version == roster.version}
             if len(self._inquiries) >= AT_ONCE:
-                return
+                return False
             missing = {node: None for node in roster.nodes if node != clustering.me}
-            inquiry = self._inquiries[partition] = _Inquiry(roster.version, missing)
-        if inquiry.again_at <= self._broker.now.run:
+            inquiry = self._inquiries[partition] = _Inquiry(roster.version, known, missing)
+        if inquiry.missing and inquiry.again_at <= self._broker.now.run:
             inquiry.again_at = self._broker.now.run + AGAIN
             for node in inquiry.missing:
-                clustering.send(node, AnyHomes(partition, roster.version))
+                clustering.send(node, AnyHomes(partition, roster.version, known.fields()))
+        return not inquiry.missing
 
     def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in a question or an answer; tell whether it was one.  Errors: ProtocolError."""
@@ -100,8 +114,12 @@ class Orphans:
                 self._answer(sender, message)
             case HomesKnown():
                 inquiry = self._inquiries.get(message.partition)
-                if inquiry is not None and inquiry.version == message.version and not message.known:
-                    inquiry.missing.pop(sender, None)
+                if inquiry is None or inquiry.version != message.version or message.known:
+                    return True
+                if sender in inquiry.missing:
+                    del inquiry.missing[sender]
+                    if not inquiry.missing:
+                        self._clustering.mender.changed()  # which claims
             case _:
                 return False
         return True
@@ -113,6 +131,10 @@ class Orphans:
             return  # one of the two hears of the newer in a moment
         promise = clustering.cluster.grants.find(question.partition)
         known = promise is not None and any(node in roster.nodes for node in promise.record.members)
+        if promise is not None and question.record is not None:
+            newer = promise.record.newer_than(read_home_set(question.record))
+            # Of later ones that are gone, too, the sender hears, and asks anew.
+            known = newer and (known or promise.record.committed)
         if promise is not None and known and promise.record.committed:
             clustering.send(sender, Committed(question.partition, 0, promise.record.fields()))
         clustering.send(sender, HomesKnown(question.partition, question.version, known))

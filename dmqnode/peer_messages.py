@@ -259,11 +259,12 @@ class LedBy(Message, tag=94):
 
 
 class AnyHomes(Message, tag=110):
-    """Asks whether the receiver knows of homes of a partition that are left, as all that the sender knows of
-    are gone (M4).  `version` is that of the sender's list of members."""
+    """Asks whether the receiver knows of homes of a partition later than `record`, as of those, the latest
+    that the sender knows, too many are gone (M4).  `version` is that of the sender's list of members."""
 
     partition: PartitionId
     version: int
+    record: HomeSetFields | None = None
 
 
 class HomesKnown(Message, tag=111):

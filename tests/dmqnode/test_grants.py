@@ -8,7 +8,7 @@ import pytest
 
 from dmqnode.errors import ProtocolError
 from dmqnode.grants import GRANTS, LEASE, NOBODY, RESERVED, Grants
-from dmqnode.homesets import HomeSet, LeaseNumber
+from dmqnode.homesets import NO_LEASE, HomeSet, LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.lease_effects import Persist, ToPeer
 from dmqnode.peer_messages import Agreed, Claim, Committed, Denied, Granted, Propose, Release, Renew, Renewed
@@ -119,6 +119,20 @@ def test_agreeing_waits_for_the_copy_and_is_a_grant() -> None:
     assert (promise.record, promise.holder, promise.until) == (proposed, B, 1.0 + LEASE)
     assert isinstance(grants.on_claim(2.0, C, claim(4)), ToPeer)
     assert isinstance(grants.on_propose(2.0, C, Propose(P, 2, proposed.fields(), 8)), ToPeer)
+
+
+def test_who_grants_forms_no_homes_but_keeps_those_that_it_is_shown() -> None:
+    grants = granting()
+    grants.promise(P, ABC)
+    grants.reform = lambda partition, record: HomeSet(record.version + 1, NO_LEASE, (A, D), (A, D), True)
+    shown = HomeSet(2, NO_LEASE, (A, B), (A, B), True)
+    effect = grants.on_claim(1.0, B, Claim(P, 1, 5, shown.fields()))
+    assert isinstance(effect, Persist)
+    assert effect.then == (ToPeer(B, Granted(P, 1, 5, shown.fields())),)
+    unfinished = ABC.change(LeaseNumber(9, B), (B, D))
+    grants.on_claim(1.0, B, Claim(P, 2, 5, unfinished.fields()))
+    assert grants.promise(P, ABC).record == shown, "a change needs the copy (H3)"
+    assert grants.form(P, ABC).record == HomeSet(3, NO_LEASE, (A, D), (A, D), True)
 
 
 def test_a_former_home_keeps_the_record() -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dmqnode.clock import Now
-from dmqnode.homesets import HomeSet
+from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Message
 from dmqnode.orphans import Orphans
@@ -31,6 +31,7 @@ class Clustered:
         self.walls = SimpleNamespace(silent=False)
         find = lambda partition: None if self.record is None else SimpleNamespace(record=self.record)
         self.cluster = SimpleNamespace(grants=SimpleNamespace(find=find, reform=self.reform))
+        self.mender = SimpleNamespace(changed=lambda: None)
         broker: Any = SimpleNamespace(now=NOW)
         clustering: Any = self
         self.orphans = Orphans(broker, clustering)
@@ -56,7 +57,7 @@ def roster(version: int, destroyed: tuple[NodeId, ...] = (D, E)) -> Roster:
 def test_every_member_is_asked_before() -> None:
     node = Clustered()
     assert node.homes() == FIRST.members
-    assert node.sent == [(n, AnyHomes(PARTITION, 7)) for n in (B, C)]
+    assert node.sent == [(n, AnyHomes(PARTITION, 7, FIRST.fields())) for n in (B, C)]
     node.hear(B)
     assert node.homes() == FIRST.members
     node.hear(C)
@@ -102,3 +103,26 @@ def test_what_is_known_is_told_under_the_same_list_only() -> None:
         (C, Committed(PARTITION, 0, node.record.fields())),
         (C, HomesKnown(PARTITION, 7, True)),
     ]
+
+
+def test_what_is_left_of_homes_asks_too_for_it_may_have_missed_many_changes() -> None:
+    node = Clustered()
+    node.record = HomeSet.first((A, D, E))
+    assert not node.orphans.may_claim(PARTITION, FIRST)
+    assert node.sent == [(n, AnyHomes(PARTITION, 7, node.record.fields())) for n in (B, C)]
+    node.hear(B)
+    assert not node.orphans.may_claim(PARTITION, FIRST)
+    node.hear(C)
+    assert node.orphans.may_claim(PARTITION, FIRST)
+    node.record = HomeSet.first((A, B, E))
+    assert node.orphans.may_claim(PARTITION, FIRST), "a majority of these is left"
+
+
+def test_later_homes_are_told_those_of_before_are_not() -> None:
+    node = Clustered()
+    node.record = HomeSet.first((A, B)).change(LeaseNumber(3, B), (A, C)).commit()
+    for record, known in ((HomeSet.first((A, D, E)), True), (node.record, False)):
+        node.sent.clear()
+        assert node.orphans.receive(NOW, C, AnyHomes(PARTITION, 7, record.fields()))
+        told = [(C, Committed(PARTITION, 0, node.record.fields()))] if known else []
+        assert node.sent == [*told, (C, HomesKnown(PARTITION, 7, known))]

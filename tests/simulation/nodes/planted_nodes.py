@@ -14,6 +14,7 @@ from dmqnode.clustering import Clustering
 from dmqnode.homesets import HomeSet
 from dmqnode.joining import Joining
 from dmqnode.messages import Failed, Step
+from dmqnode.orphans import Orphans
 from dmqnode.peers import Peers
 from dmqnode.roster import Rosters
 from tests.simulation.nodes import box
@@ -134,6 +135,7 @@ def a_minority_forms_homes_again(patch: Patch) -> None:
         return HomeSet(record.version + 1, record.lease, there, there, True)
 
     _reform_by(patch, reform)
+    patch.setattr(Orphans, "_sure", lambda self, partition, known: True)
 
 
 def one_of_two_cannot_decide(patch: Patch) -> None:
