@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from dmqnode.ids import LogId
+from dmqnode.counters import Counters
+from dmqnode.ids import LogId, PartitionId
 from dmqnode.log import Log
-from dmqnode.mending import adopt
+from dmqnode.mending import adopt, gaps_of
+from dmqnode.partition import Partition
+from dmqnode.queues import Settings
 from dmqnode.ranges import RangeSet
 from dmqnode.records import State
 from dmqnode.smallrows import Described
@@ -32,3 +35,14 @@ def test_what_died_elsewhere_before_it_was_due_is_not_delayed_any_more() -> None
     shown = Described({}, {LOG: (1, True)}, {}, {LOG: RangeSet([(0, 4)])}, State(ends={LOG: 5}))
     assert list(adopt(partition, shown)[LOG]) == [(0, 4)]
     assert partition.undue == log.live == 1
+
+
+def test_what_any_home_that_comes_late_knows_of_is_lacking_too() -> None:
+    new = LogId(b"N" * 20)
+    partition = Partition(PartitionId(b"p" * 10), Settings(), lambda: LOG, Counters())
+    log = Log(LOG, 1, delayed=False, end=5)
+    partition.add_log(log)
+    for ends in ({LOG: 9}, {LOG: 7, new: 2}):
+        logs = dict.fromkeys(ends, (1, False))
+        adopt(partition, Described({}, logs, {}, {new: RangeSet([(0, 1)])}, State(ends=ends)))
+    assert gaps_of(partition) == {LOG: RangeSet([(5, 9)]), new: RangeSet([(1, 2)])}
