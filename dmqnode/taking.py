@@ -63,10 +63,10 @@ class Taking:
             await_more(hosted, log, end)
             if acceptor_of(log) == sender:
                 give_up(hosted, log, end, RangeSet.decode(owed))
-        self._take(now, sender, shard, ops, debts)
+        self._take(now, hosted, sender, shard, ops, debts)
         if repeats:
             # What they repeat must be safe for certain; then they die, and that is told.
-            safe = partial(self._repeats, sender=sender, shard=shard, debts=repeats)
+            safe = partial(self._repeats, hosted=hosted, sender=sender, shard=shard, debts=repeats)
             self._clustering.replicate(now, partition, WriteBatch(), safe, relied=tuple(relied))
 
     def _whole(self, now: Now, partition: PartitionId) -> bool:
@@ -88,27 +88,26 @@ class Taking:
             return ()
         return ranges
 
-    def _repeats(self, now: Now, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
+    def _repeats(self, now: Now, hosted: Partition, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
         """What some debts repeat is on enough homes: they die."""
-        (hosted,) = shard.partitions
-        if hosted.gone:
+        if hosted.gone:  # led no more, perhaps again: they are offered again
             return
         ops = WriteBatch()
         for debt in debts:
             ops.extend(take_debt(now, hosted, debt))
-        self._take(now, sender, shard, ops, debts)
+        self._take(now, hosted, sender, shard, ops, debts)
 
-    def _take(self, now: Now, sender: NodeId, shard: Queue, ops: WriteBatch, debts: list[Debt]) -> None:
-        (hosted,) = shard.partitions
+    def _take(
+        self, now: Now, hosted: Partition, sender: NodeId, shard: Queue, ops: WriteBatch, debts: list[Debt]
+    ) -> None:
         self._clustering.hosted.keep_gaps(hosted)
         self._broker.touched(now, hosted)
         brought = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in debts)
-        taken = partial(self._taken, sender=sender, shard=shard, debts=debts)
+        taken = partial(self._taken, hosted=hosted, sender=sender, shard=shard, debts=debts)
         self._clustering.replicate(now, hosted.id, ops, taken, brought)
 
-    def _taken(self, now: Now, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
+    def _taken(self, now: Now, hosted: Partition, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
         """Enough homes have what debts brought: their keeper may forget them."""
-        (hosted,) = shard.partitions
         if not hosted.gone:
             for debt in debts:
                 hosted.elsewhere.coming.pop((debt.log, debt.first), None)
