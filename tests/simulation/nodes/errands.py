@@ -52,7 +52,7 @@ class Errands:
         self._world = world
         self._rng = random.Random(world.rng.getrandbits(64))
         self.done = False
-        self.consuming = 0
+        self.consuming = self.producing = 0
 
     def client(self, host: str) -> Client:
         """Return a client that dials the nodes in any order."""
@@ -79,6 +79,7 @@ class Errands:
 
     async def produce(self, number: int) -> None:
         """Send until it is calm."""
+        self.producing += 1
         while not self._world.calm:
             async with self.client(f"producer{number}") as client:
                 until = trio.current_time() + self._rng.uniform(2, 12)
@@ -86,6 +87,7 @@ class Errands:
                     await self._send(client)
                     await self._rest()
                     await trio.sleep(self._rng.choice((0.05, 0.2, 0.4, 1.0)))
+        self.producing -= 1
 
     async def _send(self, client: Client) -> None:
         accounts = self._world.accounts

@@ -249,6 +249,8 @@ class World:
         await self.until(lambda: not self.strange(), SETTLED, "P7", "views")
         self.views_in = trio.current_time() - began
         self.note("views are equal")
+        # A send may be under way still, and be stored behind the rest: it has to come, too.
+        await self.until(lambda: not errands.producing, SETTLED, "P2", "stuck")
         self.note("to come", *map(str, self.accounts.left()[:3]))
         await self.until(lambda: not self.accounts.left(), SETTLED, "P2", "stuck")
         self.note("all came")
