@@ -25,6 +25,9 @@ AROUND = 4.0
 MARGIN = 0.2
 """Seconds by which clocks differ."""
 
+LOSSES = ("long_split", "replace", "destroy", "damage")
+"""Faults that take more copies away than those of the node that was forgotten."""
+
 
 class Broken(Exception):
     """A promise was broken."""
@@ -190,7 +193,7 @@ class Accounts:
     def forgets(self, box: Box, old: MemoryStore) -> None:
         """A node begins anew without what was in its old store; of some messages that was the last copy.
 
-        Of what was answered that is so only where several were forgotten at once (C1).
+        Of what was answered that is so only where several were forgotten, or others lost, at once (C1).
         """
         stores = [peek(b.store) for b in self._world.boxes]
         others = b"".join(value for store in stores for value in store._records.values())
@@ -198,7 +201,7 @@ class Accounts:
         for message in self.messages:
             if message.acked_at < 0 and message.body in own and message.body not in others:
                 answered = message.outcome == "stored" and message.acking_at < 0
-                if answered and not self.counts["fault long_split"]:
+                if answered and not any(self.counts[f"fault {kind}"] for kind in LOSSES):
                     self._break("C1", "discarded", f"{box.name} had the last copy", message)
                 message.destroyed = True
                 self.counts["destroyed"] += 1
@@ -220,6 +223,10 @@ class Accounts:
             # An ack whose answer was lost may have settled it.
             and not (m.acking_at >= 0 and now > max(m.held_until, m.acking_at) + 5.0)
         ]
+
+    def coming(self) -> bool:
+        """Tell whether something is still to come out, or being sent."""
+        return bool(self.left()) or any(not m.outcome for m in self.messages)
 
     def final(self) -> None:
         """Check what must hold in the end.  Errors: Broken."""

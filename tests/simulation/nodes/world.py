@@ -252,7 +252,7 @@ class World:
         # A send may be under way still, and be stored behind the rest: it has to come, too.
         await self.until(lambda: not errands.producing, SETTLED, "P2", "stuck")
         self.note("to come", *map(str, self.accounts.left()[:3]))
-        await self.until(lambda: not self.accounts.left(), SETTLED, "P2", "stuck")
+        await self.until(lambda: not self.accounts.coming(), SETTLED, "P2", "stuck")
         self.note("all came")
         await self.settle_copies()
         self.settled_in = trio.current_time() - began
