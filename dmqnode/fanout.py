@@ -49,6 +49,9 @@ Answered = Callable[[Now, list[Message]], None]
 class Fanout:
     """Requests of clients that concern partitions, wherever these are led."""
 
+    GAVE_WAY = frozenset((MERGED, NO_PARTITION))
+    """The codes of refusals of sends that another queue of the name may take."""
+
     def __init__(self, broker: Broker, clustering: Clustering) -> None:
         self._broker = broker
         self._clustering = clustering
@@ -143,7 +146,7 @@ class Fanout:
 
         def stored(now: Now, answer: Message) -> None:
             refused = answer.code if isinstance(answer, Failed) else ""
-            if len(queues) > 1 and refused in (MERGED, NO_PARTITION):
+            if len(queues) > 1 and refused in self.GAVE_WAY:
                 self._send_to(now, session, number, request, queues[1:])
             elif refused == MERGED:
                 self._clustering.catalog.find(now, request.queue, again)

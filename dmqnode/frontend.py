@@ -124,6 +124,22 @@ class FrontEnd:
             first: the home set with which the partition began.
             patience: seconds to look for a leader.
         """
+        ask = self.remember(now, session, number, partition, first, message, then, patience)
+        if ask is not None:
+            self._dispatch(now, ask)
+
+    def remember(
+        self,
+        now: Now,
+        session: int,
+        number: int,
+        partition: PartitionId,
+        first: HomeSet,
+        message: Message,
+        then: Then,
+        patience: float = PATIENCE,
+    ) -> Ask | None:
+        """Take in a request that the caller makes; None: it was refused."""
         self._tickets += 1
         ask = Ask(
             self._tickets, session, number, partition, first, message, then, now.run + patience, now.run
@@ -134,8 +150,8 @@ class FrontEnd:
         self._by_client.setdefault((session, number), {})[ask.ticket] = None
         if len(self._asks) > MAX_PARKED:
             self._end(now, ask, Failed("overloaded", "this node has too many requests under way", True))
-            return
-        self._dispatch(now, ask)
+            return None
+        return ask
 
     def _dispatch(self, now: Now, ask: Ask) -> None:
         """Send a request to who leads, or park it for a moment."""

@@ -68,6 +68,11 @@ class Merging:
             self._pending[partition] = None
             self._wake(now, EVERY)
 
+    @property
+    def under_way(self) -> bool:
+        """Whether some queue gave way since the start."""
+        return bool(self._since)
+
     def asked_first(self, now: Now, name: str) -> list[Definition]:
         """Return the queues that may know a send which is repeated, though they gave way."""
         if not self._since:

@@ -33,6 +33,7 @@ from dmqnode.messages import (
 from dmqnode.queues import check_name
 from dmqnode.roster import ROSTER, encode
 from dmqnode.shards import is_shard, read_shard
+from dmqnode.shortcut import send_here
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -60,6 +61,9 @@ class Requests:
         Errors: Refused and its kinds.
         """
         self._clustering.advance(now)
+        if type(message) is Send and send_here(self._broker, self._clustering, now, session, number, message):
+            self._clustering.settle(now)
+            return True
         if isinstance(message, Cancel):
             self._clustering.fanout.polls.cancelled(session.id, number)
             self._clustering.front.cancel(now, session.id, number)

@@ -67,8 +67,8 @@ MODULES = {
             answers catalog cluster clustering comparing copies copying crossings debts explaining fanout
             filling frontend grants growing homesets hosted hosting hybridclock lease_effects lease_states
             leaseclock leases leaving mender mending merging missing news orphans pacing peer_messages
-            placement polls port renewals requests roster shards smallrows standing strays streams takeover
-            taking whereabouts
+            placement polls port renewals requests roster shards shortcut smallrows standing strays streams
+            takeover taking whereabouts
         """,
         # Act: sockets, disks, signals, files.
         "shell": """
