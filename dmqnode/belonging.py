@@ -220,9 +220,10 @@ class Belonging:
         """A peer tells something.  Errors: ProtocolError."""
 
         def hear() -> None:
+            now = self._node.now()
             for message in messages:
                 if not self._gossip.hear(node, message):
-                    self._clustering.hear(self._node.now(), node, message)
+                    self._clustering.hear(now, node, message)
 
         self._do(hear)
 

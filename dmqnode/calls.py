@@ -315,7 +315,7 @@ class SendGroup(Group):
             self.spread = self.spreads[queue] = 0
         if self.spread is None:
             self.spread = self.spreads.get(queue, 0)
-        return Send(queue, producer, self.sequence, floor, delay, create, Blob(self.blob), spread=self.spread)
+        return Send(queue, producer, self.sequence, floor, delay, create, Blob(self.blob), False, self.spread)
 
     def results(self, answer: Message) -> list[Outcome]:
         assert isinstance(answer, Stored)

@@ -20,8 +20,6 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import cbor2
-
 from dmqnode.catalog import Catalog
 from dmqnode.clock import Now
 from dmqnode.cluster import Cluster
@@ -79,6 +77,7 @@ class Clustering:
         config = broker.config
         self._replicas, self._write_quorum = config.replicas, config.write_quorum
         self._clock = LeaseClock(Reading(now.run, now.run + now.asleep, now.wall / 1000))
+        self._passed = now
         self.linked: dict[NodeId, float] = {}
         """Nodes that this one can talk to, since when."""
         self._sent: list[tuple[NodeId, Message]] = []
@@ -320,8 +319,8 @@ class Clustering:
         for more in extra:
             ops.extend(more.ops)
         lacks, voids = ({}, {}) if collected is None else collected.partition.elsewhere.take()
-        brought = tuple(b for more in extra for b in more.brought)
-        relied = tuple(r for more in extra for r in more.relied)
+        brought = tuple([b for more in extra for b in more.brought])
+        relied = tuple([r for more in extra for r in more.relied])
         tell = self.cluster.streams.collected
         shipped = tell(id_, ops, sync=sync, lacks=lacks, brought=brought, voids=voids)
         if shipped is None:
@@ -350,7 +349,9 @@ class Clustering:
     def let_time_pass(self, now: Now) -> None:
         """Let the lease clocks go on."""
         self._broker.now = now
-        self._clock.advance(Reading(now.run, now.run + now.asleep, now.wall / 1000))
+        if now is not self._passed:
+            self._passed = now
+            self._clock.advance(Reading(now.run, now.run + now.asleep, now.wall / 1000))
 
     def tick(self, now: Now) -> None:
         """Do what is due."""
@@ -393,8 +394,3 @@ class Clustering:
             if successor is not None:
                 self.cluster.hand_over(now, partition, successor)
         self.settle(now)
-
-
-def member_record(fields: list[Any]) -> bytes:
-    """Return a member as it travels in a Step."""
-    return cbor2.dumps(fields)

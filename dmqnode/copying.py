@@ -37,6 +37,8 @@ LACK = b"a"
 """In an entry: what follows is a log, of which the record says what nobody who follows has."""
 VOID = b"v"
 """The same of what died and the leader does not hold: whoever does deletes it."""
+KINDS = b"abdlmnstuv"
+"""How the keys in an entry may begin."""
 
 
 class Own(NamedTuple):
@@ -251,12 +253,13 @@ def encode_ops(keys: PartitionKeys, ops: WriteBatch, lacks: Gaps, voids: Stale) 
 def decode_ops(data: bytes) -> list[tuple[bytes, bytes | None]]:
     """Read what `encode_ops` returned.  Errors: ProtocolError."""
     try:
-        found = cbor2.loads(data)
-        out = [(key, record) for key, record in found]
+        found: list[tuple[bytes, bytes | None]] = cbor2.loads(data)
+        sound = [
+            type(key) is bytes and key and key[0] in KINDS and (record is None or type(record) is bytes)
+            for key, record in found
+        ]
     except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
         raise ProtocolError(f"an entry is not CBOR: {error}") from error
-    if not all(
-        type(k) is bytes and k[:1] in b"abdlmnstuv" and k and (v is None or type(v) is bytes) for k, v in out
-    ):
+    if not all(sound):
         raise ProtocolError("an entry is not a list of keys and records")
-    return out
+    return found

@@ -130,7 +130,7 @@ class Follower:
         if self.confirmed < waiting.seq:
             return False
         about = waiting.about if waiting.seq <= self.aligned_at else waiting.relied
-        if self.holds(about):
+        if not about or self.holds(about):
             return True
         brought = [w for w in under_way if self.aligned_at < w.seq <= self.confirmed]
         return not any(_lacks(self.gaps.get(log), log, low, high, brought) for log, low, high in about)
@@ -182,9 +182,9 @@ class Stream:
 
     def has(self, waiting: Waiting) -> bool:
         """Tell whether an entry, and the messages that it is about, are on this node's disk."""
-        if self.durable < waiting.seq:
-            return False
-        brought = [w for w in self.waiting if w.seq <= self.durable] if waiting.relied else []
+        if self.durable < waiting.seq or not waiting.relied:
+            return self.durable >= waiting.seq
+        brought = [w for w in self.waiting if w.seq <= self.durable]
         logs = ((self.logs.get(log), low, high) for log, low, high in waiting.relied)
         return not any(g is not None and _lacks(g.gaps, g.id, low, high, brought) for g, low, high in logs)
 

@@ -75,10 +75,11 @@ class HomeSet(NamedTuple):
 
     def has_quorum(self, nodes: Collection[NodeId], least: int) -> bool:
         """Tell whether `nodes` hold a majority and no fewer than `least` of each set that counts (Q1)."""
-        return all(
-            sum(1 for n in homes if n in nodes) >= max(majority(homes), min(least, len(homes)))
-            for homes in self.sets
-        )
+        for homes in self.sets:
+            count = len(homes)
+            if len([n for n in homes if n in nodes]) < max(count // 2 + 1, min(least, count)):
+                return False
+        return True
 
     def commit(self) -> HomeSet:
         """Return this record as committed."""

@@ -37,8 +37,7 @@ class _RecordType(type):
         if tag:
             assert tag not in BY_TAG, f"tag {tag} is taken by {BY_TAG[tag].__name__}"
             BY_TAG[tag] = cls
-        made: _RecordType = cls
-        return made
+        return cls  # type: ignore[no-any-return]
 
 
 class Record(metaclass=_RecordType):
@@ -58,6 +57,8 @@ class Record(metaclass=_RecordType):
     @classmethod
     def _complete(cls, values: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         fields = cls.FIELDS
+        if not named and 0 < (absent := len(fields) - len(values)) <= len(cls.DEFAULTS):
+            return values + cls.DEFAULTS[-absent:]
         defaults = dict(zip(reversed(fields), reversed(cls.DEFAULTS)))
         given = {**dict(zip(fields, values)), **named}
         missing = [f for f in fields if f not in given and f not in defaults]
@@ -83,8 +84,7 @@ class Record(metaclass=_RecordType):
         return hash((type(self), *self.values()))
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{f}={getattr(self, f)!r}" for f in self.FIELDS)
-        return f"{type(self).__name__}({fields})"
+        return f"{type(self).__name__}({', '.join(f'{f}={getattr(self, f)!r}' for f in self.FIELDS)})"
 
 
 class Message(Record):

@@ -12,6 +12,8 @@ from itertools import accumulate, pairwise
 
 import cbor2
 
+_EMPTY = cbor2.dumps([])
+
 
 class RangeSet:
     """A set of non-negative integers kept as ranges."""
@@ -133,6 +135,8 @@ class RangeSet:
 
     def encode(self) -> bytes:
         """Return the set as bytes: CBOR, the differences between neighbouring bounds."""
+        if not self._lows:
+            return _EMPTY
         bounds = [n for pair in self for n in pair]
         return cbor2.dumps([b - a for a, b in zip((0, *bounds), bounds, strict=False)])
 

@@ -355,7 +355,7 @@ def quorum(roster: Roster, replicas: int, write_quorum: int) -> int:
 
     A member that is about to leave, whose weight is 0, is no home of anything.
     """
-    staying = sum(m.weight > 0 for m in roster.members)
+    staying = len([m for m in roster.members if m.weight > 0])
     return max(1, min(write_quorum, replicas, staying))
 
 

@@ -86,8 +86,10 @@ class Routes:
     @property
     def batch_bytes(self) -> int:
         """How many bytes of bodies a batch should have, so that every node would take it."""
-        there = [r for r in self.all() if r.open and r.link.connection is not None]
-        return min(route.link.batch_bytes for route in there or [self.home])
+        if not self.direct:
+            return self.home.link.batch_bytes
+        there = [r.link.batch_bytes for r in self.all() if r.open and r.link.connection is not None]
+        return min(there) if there else self.home.link.batch_bytes
 
     @property
     def parting(self) -> bool:

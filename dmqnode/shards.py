@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from dmqnode.errors import Refused
 from dmqnode.ids import QueueId
@@ -14,7 +15,12 @@ def shard_name(queue: Definition, index: int) -> str:
 
     It is made of the queue's id: for a while there may be several queues of one name.
     """
-    return f"{queue.id.hex()}#{index}"
+    return _name(queue.id, index)
+
+
+@lru_cache(maxsize=4096)
+def _name(queue: QueueId, index: int) -> str:
+    return f"{queue.hex()}#{index}"
 
 
 def is_shard(name: str) -> bool:
@@ -22,6 +28,7 @@ def is_shard(name: str) -> bool:
     return "#" in name
 
 
+@lru_cache(maxsize=4096)
 def read_shard(name: str) -> tuple[QueueId, int]:
     """Return the queue and the index that a shard's name is made of.  Errors: Refused."""
     queue, _, index = name.partition("#")

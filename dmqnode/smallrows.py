@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import cbor2
 
@@ -200,7 +201,17 @@ def decode_gaps(data: bytes) -> Gaps:
 
 def encode_stamp(stamp: Stamp) -> bytes:
     """Return a stamp's record."""
-    return cbor2.dumps([stamp[0].n, stamp[0].node, stamp[1]])
+    seq = stamp[1]
+    if seq < 24:
+        return _stamp_head(stamp[0]) + bytes((seq,))
+    size = 0 if seq < 1 << 8 else 1 if seq < 1 << 16 else 2 if seq < 1 << 32 else 3
+    return _stamp_head(stamp[0]) + bytes((24 + size,)) + seq.to_bytes(1 << size, "big")
+
+
+@lru_cache(maxsize=4096)
+def _stamp_head(number: LeaseNumber) -> bytes:
+    """Return a stamp in CBOR up to where its last number begins: one is written for every entry."""
+    return cbor2.dumps([number.n, number.node, 0])[:-1]
 
 
 def decode_stamp(record: bytes) -> Stamp:

@@ -195,9 +195,10 @@ class Streams:
     def _complete(self, now: Now, stream: Stream) -> None:
         while stream.waiting:
             waiting = stream.waiting[0]
-            have = [self._me] if stream.has(waiting) else []
-            have += [f.node for f in stream.followers.values() if f.has(waiting, stream.waiting)]
-            if not stream.record().has_quorum(have, self._least()):
+            have = [f.node for f in stream.followers.values() if f.has(waiting, stream.waiting)]
+            if stream.has(waiting):
+                have.append(self._me)
+            if not have or not stream.record().has_quorum(have, self._least()):
                 return
             stream.waiting.popleft()
             waiting.then(now)
@@ -310,14 +311,16 @@ class Streams:
         """Ask the homes that do not follow what they hold, again and again; go on filling gaps."""
         for stream in self._streams.values():
             for follower in stream.followers.values():
+                if follower.stage is Stage.FOLLOWING:
+                    if follower.gaps:
+                        self.filling.fill(now, stream, follower)
+                    continue
                 late = now.run - follower.asked_at >= ASK_AGAIN
                 if follower.stage is Stage.ASKED and late and reachable(follower.node):
                     follower.asked_at = now.run
                     self._port.send(follower.node, Inspect(stream.partition, stream.number.n))
                 elif follower.stage is Stage.ALIGNING and now.run - follower.asked_at > 20 * ASK_AGAIN:
                     follower.begin_again()
-                elif follower.gaps and follower.stage is Stage.FOLLOWING:
-                    self.filling.fill(now, stream, follower)
         self.comparing.tick(now)
 
     # --- filling the gaps of a home ------------------------------------------------------------------

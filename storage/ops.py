@@ -25,19 +25,26 @@ class WriteBatch:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Store `value` under `key`."""
-        self._set(key, value)
+        if key in self._operations:
+            self._forget(key)
+        self._operations[key] = value
+        self.size += len(key) + len(value)
 
     def delete(self, key: bytes) -> None:
         """Remove `key`; nothing happens if it does not exist."""
-        self._set(key, None)
+        if key in self._operations:
+            self._forget(key)
+        self._operations[key] = None
+        self.size += len(key)
 
     def extend(self, other: WriteBatch) -> None:
         """Append the operations of `other`."""
-        for key, value in other:
-            self._set(key, value)
+        mine, more = self._operations, other._operations
+        if not mine.keys().isdisjoint(more.keys()):
+            for key in [key for key in more if key in mine]:
+                self._forget(key)
+        mine.update(more)
+        self.size += other.size
 
-    def _set(self, key: bytes, value: bytes | None) -> None:
-        if key in self._operations:
-            self.size -= len(key) + len(self._operations.pop(key) or b"")
-        self._operations[key] = value
-        self.size += len(key) + len(value or b"")
+    def _forget(self, key: bytes) -> None:
+        self.size -= len(key) + len(self._operations.pop(key) or b"")

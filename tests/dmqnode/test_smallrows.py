@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import cbor2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId
 from dmqnode.ranges import RangeSet
 from dmqnode.records import State, decode_state, encode_log, encode_state
 from dmqnode.repeats import read_producer
-from dmqnode.smallrows import Rows, Shown, describe, merge
+from dmqnode.smallrows import Rows, Shown, decode_stamp, describe, encode_stamp, merge
 
 LOG = LogId(b"node0001" + bytes(11) + b"1")
 OTHER = LogId(b"node0001" + bytes(11) + b"2")
@@ -69,3 +71,10 @@ def test_who_repeats_a_send_finds_the_place_that_lives() -> None:
     rows, _ = merge([ahead, behind], ahead)
     assert describe(rows).dead == {LOG: RangeSet([(4, 5)])}
     assert read_producer(rows[PRODUCER])[1] == {1: [(OTHER, 0, 1)], 2: [(LOG, 3, 1)]}
+
+
+@given(st.integers(0, 2**32), st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 300)))
+def test_a_stamp_is_cbor_however_far_it_is(n: int, seq: int) -> None:
+    number = LeaseNumber(n, NodeId(b"node0001" * 2))
+    assert encode_stamp((number, seq)) == cbor2.dumps([n, number.node, seq])
+    assert decode_stamp(encode_stamp((number, seq))) == (number, seq)
