@@ -12,11 +12,10 @@ producer and sequence, acks because a dead message stays dead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dmqnode.asks import Ask, Then
 from dmqnode.clock import Now
 from dmqnode.deadlines import Deadlines
 from dmqnode.errors import DMQError
@@ -60,31 +59,6 @@ LONGEST = 15.0
 """Seconds after which a request is not repeated any more, however often its leader was lost."""
 REPEATED = frozenset((Send, Ack, Nack, Extend))
 """What is recognised when it comes again."""
-
-Then = Callable[[Now, Message], None]
-
-
-@dataclass(slots=True)
-class Ask:
-    """One request to one partition's leader, wherever that is."""
-
-    ticket: int
-    session: int
-    number: int
-    partition: PartitionId
-    first: HomeSet
-    message: Message
-    then: Then
-    deadline: float
-    asked_at: float
-    where: NodeId | None = None
-    looks: int = 0
-    homes: int = 0
-    others: int = 0
-    """How often its leader was looked for, and at whom it was asked in turn."""
-    risky: bool = False
-    """It may have been done already: it, or what it repeats, was under way when a connection broke."""
-    cancelled: bool = False
 
 
 class FrontEnd:

@@ -64,7 +64,7 @@ MODULES = {
             surroundings upkeep
 
             acquaintances repeats following greetings overview walls peerlink
-            answers catalog cluster clustering comparing copies copying crossings debts explaining fanout
+            answers asks catalog cluster clustering comparing copies copying crossings debts explaining fanout
             filling frontend grants growing homesets hosted hosting hybridclock lease_effects lease_states
             leaseclock leases leaving mender mending merging missing news orphans pacing peer_messages
             placement polls port renewals requests roster shards shortcut smallrows standing strays streams

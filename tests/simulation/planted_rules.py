@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dmqnode import hosted, mending, queues, taking
+from dmqnode.asks import Ask
 from dmqnode.catalog import Catalog
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.debts import Debts
-from dmqnode.frontend import Ask
 from dmqnode.holds import Holds
 from dmqnode.hybridclock import HybridClock
 from dmqnode.ids import QueueId
