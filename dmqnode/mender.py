@@ -1,9 +1,9 @@
 """Partitions that nobody uses are put in order, too: moved where they belong, compared when a home is back.
 
 A partition is led when somebody asks for it.  One that nobody asks for, but whose home set is not what the
-roster wants, or one of whose homes was away, is claimed by the first of its homes that answers; as its
-leader that one does the rest.  Where another is believed to lead, that one is asked first; and a copy that
-no home needs is given back (`strays`).
+roster wants, or one of whose homes was away, is claimed by the first of its homes that answers, the old ones
+before the new while a change is unfinished; as its leader that one does the rest.  Where another is believed
+to lead, that one is asked first; and a copy that no home needs is given back (`strays`).
 """
 
 from __future__ import annotations
@@ -150,9 +150,9 @@ class Mender:
     def _claim(self, now: Now, partition: PartitionId, record: HomeSet) -> bool:
         """Claim a partition if this is the first of its homes that answers, and nobody leads it."""
         clustering = self._clustering
-        answering = (
-            n for n in record.members if clustering.reachable(n) and not clustering.walls.far(now, n)
-        )
+        # Who is to become a home may not have heard of it, and would be waited for in vain.
+        order = record.members if record.committed else (*record.old, *record.new)
+        answering = (n for n in order if clustering.reachable(n) and not clustering.walls.far(now, n))
         if next(answering, None) != clustering.me:
             return False
         leader = clustering.leader_of(partition)

@@ -9,7 +9,7 @@ from dmqnode import mender
 from dmqnode.broker import Broker
 from dmqnode.clock import Now
 from dmqnode.clustering import LOOK_EVERY, Clustering
-from dmqnode.homesets import HomeSet
+from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.mender import Mender
 
@@ -90,3 +90,12 @@ def test_what_is_not_where_it_should_be_is_claimed_until_it_is() -> None:
     around.steps(mender.CALM_PAUSE + 5 * mender.PAUSE)
     assert all(around.claims.count(p) >= 4 for p in set(around.claims))
     assert len(set(around.claims)) == QUEUES + 1
+
+
+def test_an_unfinished_change_is_finished_by_an_old_home_for_a_new_one_may_not_have_heard_of_it() -> None:
+    around = Around()
+    around.homes = (OTHER, ME)
+    record = HomeSet.first((ME,)).change(LeaseNumber(1, ME), around.homes)
+    around.cluster.homes = lambda partition, first: record
+    around.steps(1.0)
+    assert around.claims
