@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from dmqnode.batch import parse
+from dmqnode.ids import message_id
 from dmqnode.messages import Delivered, Nack
 from dmqnode.node import Node
 from tests.simulation.likeness import peek
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from tests.simulation.nodes.box import Box
     from tests.simulation.nodes.world import World
 
+REPEATED = 12.0
+"""Seconds for which a client repeats a send."""
 AROUND = 4.0
 """Seconds around a fault in which deliveries may have been on their way."""
 MARGIN = 0.2
 """Seconds by which clocks differ."""
+WAITED_FOR = 60.0
+"""Seconds by which what is due may be late at most; what is a day late does not come out in a run."""
 
 LOSSES = ("long_split", "replace", "destroy", "damage")
 """Faults that take more copies away than those of the node that was forgotten."""
@@ -44,6 +49,7 @@ class Sent:
         self.deliveries: list[float] = []
         self.ids: set[tuple[bytes, int]] = set()
         """Under which it was delivered: more than one if a repeated send was not recognised (P10)."""
+        self.acked_ids: set[str] = set()
         self.held_until = 0.0
         self.held_since = 0.0
         self.acking_at = self.acked_at = -1.0
@@ -70,6 +76,8 @@ class Accounts:
         self.counts: Counter[str] = Counter()
         self._by_id: dict[tuple[bytes, int], Sent] = {}
         self._faults: list[tuple[float, float, str]] = []
+        self._ahead: list[tuple[float, float, float]] = []
+        """From when to when a clock that may lead was how many seconds ahead."""
 
     def disturbed(self, kind: str, seconds: float = 0.0) -> None:
         """Something goes wrong, for some time."""
@@ -77,6 +85,28 @@ class Accounts:
         self.counts["faults"] += 1
         self.counts[f"fault {kind}"] += 1
         self._faults.append((now, now + seconds, kind))
+
+    def believed_ahead(self, seconds: float, ahead: float) -> None:
+        """A wrong clock goes on to lead: what is delayed is due by it, also once it is right again."""
+        now = trio.current_time()
+        self._ahead.append((now, now + seconds, ahead))
+
+    def late(self, message: Sent) -> float:
+        """Return by how many seconds a message may be due too late."""
+        if message.due == message.at:
+            return 0.0
+        found = (by for begin, end, by in self._ahead if begin - REPEATED <= message.at <= end)
+        return max([0.0, *found])
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which to wait longer: something that is still to come may be due so late."""
+        late = [self.late(m) for m in self.messages if m.acked_at < 0]
+        return max((by for by in late if by <= WAITED_FOR), default=0.0)
+
+    def never_due(self, queue: str) -> bool:
+        """Tell whether something in a queue may be due only when the run is long over."""
+        return any(m.queue == queue and self.late(m) > WAITED_FOR for m in self.messages)
 
     def _excused(self, since: float, until: float) -> bool:
         return any(
@@ -166,7 +196,11 @@ class Accounts:
                     self._break("P3", "astray", f"delivered of {delivered.queue}", message)
                 if message.outcome == "not stored":
                     self._break("P10", "unexpected", "delivered, and not stored", message)
-                if message.acked_at >= 0 and not (doubled or self._forgiven(message.acked_at)):
+                # What was stored twice over a day's step of a clock comes twice, and each again until acked.
+                over = (
+                    message_id(*id_) in message.acked_ids if self.counts["leaps"] else message.acked_at >= 0
+                )
+                if over and not self._forgiven(message.acked_at):
                     self._break("P5", "resurrected", f"{box.name} delivers it again", message)
                 if now < message.due - MARGIN and not self.counts["fault clock"]:
                     self._break("P3", "early", "delivered before its time", message)
@@ -220,6 +254,7 @@ class Accounts:
             if m.outcome == "stored"
             and m.acked_at < 0
             and not m.destroyed
+            and self.late(m) <= WAITED_FOR
             # An ack whose answer was lost may have settled it.
             and not (m.acking_at >= 0 and now > max(m.held_until, m.acking_at) + 5.0)
         ]

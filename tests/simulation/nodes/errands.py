@@ -158,8 +158,9 @@ class Errands:
                 await client.ack([m for m, _ in held])
             except PartlyFailed as partly:
                 failed = {at for at, _ in partly.failures}
-            for n, (_, sent) in enumerate(held):
+            for n, (m, sent) in enumerate(held):
                 if n not in failed:
+                    sent.acked_ids.add(m.id)
                     sent.acked_at = trio.current_time()
                     accounts.counts["acked"] += 1
         except StaleReceipt:

@@ -11,6 +11,8 @@ LEAVES = Plan(faults=("leave",), seconds=4.0)
 FORGOTTEN = Plan(
     faults=("long_split",), nodes=5, replicas=2, dead_after=20.0, seconds=0.0, producers=1, consumers=1
 )
+BEHIND = Plan(faults=("join", "halves"), replicas=2, dead_after=20.0, seconds=4.0, producers=1, consumers=1)
+TWO_CLOCKS = Plan(faults=("clock",), nodes=2, replicas=2, dead_after=20.0, seconds=6.0)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,8 @@ FORGOTTEN = Plan(
         pytest.param(22, LEAVES, id="who is about to leave keeps nothing for others"),
         pytest.param(5, FORGOTTEN, id="a partition all of whose homes were forgotten gets new ones"),
         pytest.param(4, FORGOTTEN, id="and not others for those who join later"),
+        pytest.param(65, BEHIND, id="a change of homes is finished though a new one has not heard of it"),
+        pytest.param(11, TWO_CLOCKS, id="what is delayed by one of two clocks is due by that one"),
     ],
 )
 def test_promises_hold(seed: int, plan: Plan) -> None:

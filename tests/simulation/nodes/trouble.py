@@ -125,7 +125,10 @@ class Trouble:
         if abs(step) >= WINDOW_MINUTES * 60_000:  # repeated sends are not recognised over such a step
             self._world.accounts.counts["leaps"] += 1
         box.wall_offset += step
-        await trio.sleep(self._long())
+        seconds = self._long()
+        if len(self._world.wanted) < 3:  # of two clocks nobody can tell which is wrong (T1)
+            self._world.accounts.believed_ahead(seconds, step / 1000)
+        await trio.sleep(seconds)
         box.wall_offset -= step
 
     # --- wires ---------------------------------------------------------------------------------------

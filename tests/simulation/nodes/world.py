@@ -252,7 +252,7 @@ class World:
         # A send may be under way still, and be stored behind the rest: it has to come, too.
         await self.until(lambda: not errands.producing, SETTLED, "P2", "stuck")
         self.note("to come", *map(str, self.accounts.left()[:3]))
-        await self.until(lambda: not self.accounts.coming(), SETTLED, "P2", "stuck")
+        await self.until(lambda: not self.accounts.coming(), SETTLED + self.accounts.patience, "P2", "stuck")
         self.note("all came")
         await self.settle_copies()
         self.settled_in = trio.current_time() - began
@@ -263,7 +263,7 @@ class World:
 
     async def settle_copies(self) -> None:
         """Wait until all copies are there, and in the end also alike.  Errors: Broken."""
-        deadline = trio.current_time() + SETTLED
+        deadline = trio.current_time() + SETTLED + self.accounts.patience
         while True:
             wrong = [] if len(self.wanted) == 1 or not self.calm else unlike(self)  # type: ignore[arg-type]
             wrong = wrong or await self._unhealthy()
@@ -293,7 +293,7 @@ class World:
                     f"{q['name']}: {k} is {q[k]}"
                     for q in queues
                     for k in ("ready", "delayed", "in_flight")
-                    if q.get(k)
+                    if q.get(k) and not (k == "delayed" and self.accounts.never_due(q["name"]))
                 ]
             )
         return wrong
