@@ -1,7 +1,6 @@
 """The short way of most sends: to a queue of one partition that is led by the node which was asked.
 
-It comes to what `Fanout` and `FrontEnd` make of them, without the steps that bring nothing here: single
-sends over many queues would spend most of a node's time in those.
+It comes to what `Fanout` and `FrontEnd` make of them, without the steps that bring nothing here.
 """
 
 from __future__ import annotations
