@@ -57,6 +57,8 @@ class Appends:
         """By whether delayed, the log of this run before the partition was closed, and its end."""
         self.last_due = 0
         """The latest due time given out: what a fifo queue's next message may not undercut."""
+        self.purged_at = 0
+        """When the partition was purged last (ms): what is sent now counts as sent behind it (T3)."""
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -135,15 +137,16 @@ class Appends:
             self._logs[log.id] = log
             self._opened.append(log)
         last = self._waiting[-1] if self._waiting else None
+        sent_at = max(now.wall, self.purged_at + 1)
         if (
             last is None
             or last.log is not log
             or last.due != due
-            or not 0 <= now.wall - last.sent_at <= MERGE_TIME
+            or not self.purged_at < last.sent_at <= sent_at <= last.sent_at + MERGE_TIME
             or last.bytes + batch.bytes > MERGE_BYTES
             or last.count + batch.count > MERGE_MESSAGES
         ):
-            last = _Append(log, now.wall, due)
+            last = _Append(log, sent_at, due)
             self._waiting.append(last)
         first = log.end
         last.batches.append(batch)

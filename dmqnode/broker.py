@@ -319,7 +319,7 @@ class Broker:
         batch, self._meta = self._meta, WriteBatch()
         then, self._meta_then = self._meta_then, []
         looks, self._looks = self._looks, []
-        sync = bool(self._dirty or self._meta_synced)
+        sync = bool(self._dirty or self._meta_synced or self.stopping)  # who stops, syncs all
         self._meta_synced = False
         partitions = {**self._dirty, **self._noted}
         self._dirty.clear()

@@ -78,6 +78,8 @@ class Clustering:
         self._replicas, self._write_quorum = config.replicas, config.write_quorum
         self._clock = LeaseClock(Reading(now.run, now.run + now.asleep, now.wall / 1000))
         self._passed = now
+        self.leaving = False
+        """Whether this node stops: of what it delivered now its homes, which may stop, too, might not hear."""
         self.linked: dict[NodeId, float] = {}
         """Nodes that this one can talk to, since when."""
         self._sent: list[tuple[NodeId, Message]] = []
@@ -160,7 +162,7 @@ class Clustering:
     def delivers(self, shard: Queue) -> bool:
         """Tell whether this node may hand out messages of a shard at this moment (L4, P6)."""
         self.let_time_pass(self._broker.now)
-        return not self.walls.silent and all(
+        return not (self.walls.silent or self.leaving) and all(
             self.cluster.leads(p.id) and self.hosted.serves(p.id) for p in shard.partitions
         )
 
@@ -388,9 +390,9 @@ class Clustering:
         return min(self.cluster.next_deadline(now), due, later, self._look_at)
 
     def stop(self, now: Now) -> None:
-        """Hand over what is led here, as far as there is somebody to take it."""
+        """Hand over what is led here, as far as there is somebody to take it, and deliver no more."""
+        self.leaving = True
         for partition in list(self.cluster.leads_all()):
-            successor = self.cluster.successor(partition)
-            if successor is not None:
+            if (successor := self.cluster.successor(partition)) is not None:
                 self.cluster.hand_over(now, partition, successor)
         self.settle(now)

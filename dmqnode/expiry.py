@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def living(partition: Partition, now: Now, segment: Segment, batch: Batch) -> list[Segment]:
-    """Return the parts of a segment that live; what has outlived its time dies."""
+    """Return the parts of a segment that live; what has outlived its time dies.
+
+    So does what was accepted before the last purge (T3): another home had it, and who purged did not know.
+    """
+    if segment.stored.sent_at <= partition.state.purged_at:
+        partition.counters.purged += partition.kill([segment])
+        return []
     if not partition.tainted:
         return _unexpired(partition, now, segment, batch)
     pieces = segment.stored.log.dead.ranges.gaps(segment.low, segment.high)

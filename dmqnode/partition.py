@@ -92,9 +92,7 @@ class Partition:
         self.tainted = False
         """Whether something died that may be ready: what is given out must be looked at."""
         self.frozen = False  # whether nothing becomes due nor expires: this node's clock is not right (T1)
-        self.gone = (
-            False  # whether it was closed, or its queue deleted: nothing of it may be written any more
-        )
+        self.gone = False  # whether it was closed, or its queue deleted: nothing more is written
         self.purging = False  # whether purged batches are being deleted
         self.purged: tuple[LogId, int] | None = None  # how far
         self.deleted_bytes = 0  # since the partition's range was last compacted
@@ -116,6 +114,7 @@ class Partition:
         self, now: Now, batch: Batch, *, delay: float | None, producer: bytes, sequence: int, floor: int
     ) -> tuple[Runs, int]:
         """Take in a send; see `Appends.append`.  To be answered by `after_write` only."""
+        self.appends.purged_at = self.state.purged_at
         fifo = self.settings.ordering == "fifo"
         behind = fifo and any(g.delayed and g.unsettled for g in self.logs.values())
         return self.appends.append(

@@ -102,14 +102,21 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
         sealed: what the copy that followed furthest does not know was never answered "stored", and dies (F2):
             it would come out behind later messages of its group.
 
-    Deliveries (notes) are those of the copy that followed furthest (N1).
+    Deliveries (notes) are those of the copy that followed furthest (N1); of several that followed as far the
+    notes are the same, but for those that a disk has damaged, so that each makes up for the others.  That
+    copy says, too, when a purge was: one that it does not know was not answered, and its time may be wrong.
     """
     copies = sorted(shown, key=lambda c: c.stamp, reverse=True)
     best = copies[0].described
     rows = {k: v for k, v in best.rows.items() if k[:1] in (b"n", b"u")}
+    for copy in copies:
+        if copy.stamp == copies[0].stamp:
+            rows.update({k: v for k, v in copy.described.rows.items() if k[:1] == b"n"})
     # Without its state, which was damaged, that copy does not know where its logs end.
     sealed = sealed and b"s" in best.rows
     state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
+    known = [copy for copy in copies if b"s" in copy.described.rows]
+    state.purged_at = known[0].described.state.purged_at if known else 0
     logs: dict[LogId, tuple[int, bool]] = {}
     closed: dict[LogId, int] = {}
     repeats, ends, void = Repeats(), dict[LogId, int](), dict[LogId, RangeSet]()
@@ -131,7 +138,6 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
             void.setdefault(log, RangeSet()).add(low, high)
         state.due_low = min(state.due_low, described.state.due_low)
         state.sent_low = min(state.sent_low, described.state.sent_low)
-        state.purged_at = max(state.purged_at, described.state.purged_at)
         state.purges += [p for p in described.state.purges if p not in state.purges]
     if void:
         rows = without(rows, void)  # whoever repeats such a send is to find the place that lives

@@ -146,3 +146,13 @@ def test_what_is_abandoned_is_not_written() -> None:
     world.appends.abandon()
     assert world.collect() == []
     assert not len(world.ops)
+
+
+def test_what_is_sent_behind_a_purge_counts_as_sent_behind_it_whatever_the_clock_says() -> None:
+    world = World()
+    world.send(b"before")
+    world.appends.purged_at = WALL + 40
+    for wall in (WALL, WALL + 20, WALL + 45):
+        world.wall = wall
+        world.send(b"behind")
+    assert [(s.sent_at, s.count) for s in world.collect()] == [(WALL, 1), (WALL + 41, 3)]

@@ -10,6 +10,7 @@ from dmqnode.messages import (
     Delivered,
     Done,
     Failed,
+    PurgeQueue,
     Receive,
     Send,
     SetQueue,
@@ -138,3 +139,35 @@ def test_a_repeated_send_is_answered_as_the_first_was_by_whoever_leads() -> None
     again = cluster.ask(other_than(cluster, leader).name, request)
     assert isinstance(again, Stored)
     assert (again.runs, again.duplicates) == (first.runs, 1)
+
+
+def test_a_purge_kills_what_a_home_that_was_away_accepted_before() -> None:
+    cluster, partition, leader = led()
+    others = [node for node in cluster.nodes.values() if node is not leader]
+    for node in others:
+        leader.clustering.gone(cluster.now(), node.me)
+        node.clustering.gone(cluster.now(), leader.me)
+    leader.request(Send("q", b"w" * 16, 99, 0, None, False, encode([b"on one disk"]).blob))
+    cluster.run(5.0)
+    asked = others[0].name
+    assert isinstance(cluster.ask(asked, PurgeQueue("q")), Done)
+    cluster.stored(asked, b"behind")
+    assert cluster.leader(partition) is not leader
+    cluster.link(leader.name, *cluster.nodes)
+    for node in others:
+        cluster.link(node.name, leader.name)
+    cluster.run(5.0)
+    assert [m.body for m in cluster.receive(asked)] == [b"behind"]
+    assert not cluster.receive(asked)
+
+
+def test_a_node_that_stops_delivers_nothing_and_takes_acks() -> None:
+    cluster, partition, leader = led()
+    cluster.stored(leader.name, b"second")
+    (held,) = cluster.receive(leader.name, limit=1)
+    leader.clustering.cluster.may_lead = lambda node: False
+    leader.clustering.stop(cluster.now())
+    leader.crank()
+    assert leader.clustering.cluster.leads(partition), "nobody can take it"
+    assert not cluster.receive(leader.name, wait=0.0)
+    assert cluster.ask(leader.name, Ack([held.held])) == Settled([])  # type: ignore[list-item]

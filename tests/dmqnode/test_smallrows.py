@@ -78,3 +78,21 @@ def test_a_stamp_is_cbor_however_far_it_is(n: int, seq: int) -> None:
     number = LeaseNumber(n, NodeId(b"node0001" * 2))
     assert encode_stamp((number, seq)) == cbor2.dumps([n, number.node, seq])
     assert decode_stamp(encode_stamp((number, seq))) == (number, seq)
+
+
+def test_a_damaged_note_is_taken_of_another_copy_that_followed_as_far() -> None:
+    note, other, old = b"n" + bytes(4), b"n" + bytes(3) + b"1", b"n" + bytes(3) + b"2"
+    mine, whole = shown(7, {LOG: 5}, {other: b"B"}), shown(7, {LOG: 5}, {note: b"A", other: b"B"})
+    behind = shown(6, {LOG: 5}, {note: b"A", old: b"C"})
+    rows, _ = merge([behind, mine, whole], mine)
+    assert {k: v for k, v in rows.items() if k[:1] == b"n"} == {note: b"A", other: b"B"}
+
+
+def test_a_purge_counts_that_the_copy_which_followed_furthest_knows() -> None:
+    def purged(stamp: int, at: int) -> Shown:
+        return shown(stamp, {}, {b"s": encode_state(State(ends={LOG: 5}, purged_at=at))})
+
+    damaged = Shown((LeaseNumber(2, NodeId(b"node0001")), 1), describe({}), {})
+    for copies in ([purged(7, 1000), purged(3, 9000)], [purged(7, 1000), damaged, purged(3, 9000)]):
+        rows, _ = merge(copies, copies[0])
+        assert decode_state(rows[b"s"]).purged_at == 1000

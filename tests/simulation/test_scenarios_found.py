@@ -43,6 +43,7 @@ HARSH = {
     63: "of three debts that repeat one send, each was killed in favour of the next",
     92384: "a damaged record of a home was not noticed, for nobody read it",
     90086: "a batch died in two steps, at a leader that lacked it, and was left on a home",
+    4079: "a delivery was made again, for the note of it was damaged on the disk of the next leader",
     607: "the index entry of a dead batch that was damaged was left on a home",
 }
 
