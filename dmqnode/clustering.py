@@ -79,7 +79,7 @@ class Clustering:
         self._clock = LeaseClock(Reading(now.run, now.run + now.asleep, now.wall / 1000))
         self._passed = now
         self.leaving = False
-        """Whether this node stops: of what it delivered now its homes, which may stop, too, might not hear."""
+        """Whether this node stops: of what it delivered now its homes might not hear, if they stop, too."""
         self.linked: dict[NodeId, float] = {}
         """Nodes that this one can talk to, since when."""
         self._sent: list[tuple[NodeId, Message]] = []

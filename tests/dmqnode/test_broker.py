@@ -21,6 +21,7 @@ from dmqnode.messages import (
     SetQueue,
     Stored,
 )
+from storage.ops import WriteBatch
 from tests.dmqnode.world import World, got
 
 
@@ -303,3 +304,16 @@ def test_garbage_metadata_is_refused(world: World) -> None:
         broken = blob[:at] + b"\xc4" + blob[at + 1 :]
         world.sequence += 1
         assert world.ask(Send("q", b"p" * 16, world.sequence, 0, None, False, broken)) is not None  # type: ignore[arg-type]
+
+
+def test_what_a_node_writes_as_it_stops_is_synced(world: World) -> None:
+    broker = world.broker
+    for stopping in (False, True):
+        if stopping:
+            broker.stop(world.now())
+            world.run()
+        broker.write_meta(WriteBatch(), lambda now: None, sync=False)
+        pending = broker.collect(world.now())
+        assert pending is not None
+        assert pending.sync is stopping
+        broker.written(world.now(), pending)

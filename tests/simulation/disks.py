@@ -16,7 +16,7 @@ from storage.records import unseal
 from tests.simulation.damage import holds, numbers_in
 
 if TYPE_CHECKING:
-    from dmqnode.partition import Collected
+    from dmqnode.partition import Collected, Partition
     from tests.simulation.host import Host
     from tests.simulation.world import World
 
@@ -49,13 +49,23 @@ class Disks:
         """A stand-in answers a send: tell what is wrong with that.
 
         Its copies may have been handed over meanwhile, and have died if the send was repeated: others count.
+        They may have been purged, too, by the time at which the last who keeps them is heard.
         """
         for log_id, first, _ in stored.runs:
             wrong = self._too_few(host, partition, LogId(log_id), first)
             numbers = [int(body[:6]) for body in parse(batch).bodies()]
+            if wrong and self._swept(partition, LogId(log_id), first, numbers):
+                continue
             if wrong and self._few_have(partition, numbers, debts=True):
                 return wrong
         return None
+
+    def _swept(self, partition: PartitionId, log: LogId, seq: int, numbers: list[int]) -> bool:
+        """Whether messages were sent before a purge, and who leads has let them die by it."""
+        ledger = self._world.ledger
+        led = [h.clustering.hosted.served(partition) for h in self._world.hosts.values() if h.up]
+        died = any(_is_dead(p, log, seq) for shard in led if shard is not None for p in shard.partitions)
+        return died and all(ledger.fates.may_be_over(ledger.messages[n]) for n in numbers)
 
     def _too_few(self, host: Host, partition: PartitionId, log: LogId, first: int) -> str | None:
         if "rot" in self._world.plan.faults:
@@ -104,6 +114,12 @@ class Disks:
         message = ledger.messages[number]
         over = message.acking_at >= 0 or message.buried or ledger.fates.may_be_over(message)
         return message.outcome == "stored" and not over and "max_attempts" not in message.queue.settings
+
+
+def _is_dead(partition: Partition, log: LogId, seq: int) -> bool:
+    known = partition.logs.get(log)
+    dead = known is not None and known.dead.ranges.overlap(seq, seq + 1)
+    return bool(dead) or partition.closed.get(log, 0) > seq
 
 
 def _on_disk(store: MemoryStore, prefixes: list[bytes]) -> set[int]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.simulation.plan import BROOM, FAULTS, REBORN, Plan, draw_harsh, draw_plan
+from tests.simulation.plan import BROOM, FAULTS, REBORN, SWEPT, Plan, draw_harsh, draw_plan
 from tests.simulation.test_swarm import run
 from tests.simulation.world import World
 
@@ -95,10 +95,26 @@ def test_clocks_that_are_wrong_while_a_node_is_cut_off(seed: int) -> None:
     World(seed, Plan(queues=(BROOM,), faults=("leap", "isolate"), rate=1.5, seconds=8.0)).run()
 
 
+PURGED = {
+    108: "what a home had accepted that was cut off came out after a purge at another",
+}
+
+
+@pytest.mark.parametrize("seed", PURGED)
+def test_queues_that_are_purged_while_nodes_are_cut_off(seed: int) -> None:
+    plan = Plan(queues=(SWEPT,), producers=3, faults=("isolate", "oneway"), rate=1.2, seconds=10.0)
+    World(seed, plan).run()
+
+
 MISJUDGED = {
     456: "a nack was repeated when the visibility had ended, and its delay was taken for promised",
     986: "a message moved at the end of its hold by another clock than that of who delivered it twice",
 }
+
+
+def test_a_debt_that_was_purged_before_its_keeper_was_heard_is_no_broken_promise() -> None:
+    plan = Plan(queues=(SWEPT,), consumers=1, producers=3, faults=("slow", "flap"), rate=0.6, seconds=12.0)
+    World(85, plan).run()
 
 
 @pytest.mark.parametrize("seed", MISJUDGED)
