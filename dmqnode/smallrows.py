@@ -115,8 +115,8 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     # Without its state, which was damaged, that copy does not know where its logs end.
     sealed = sealed and b"s" in best.rows
     state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
-    known = [copy for copy in copies if b"s" in copy.described.rows]
-    state.purged_at = known[0].described.state.purged_at if known else 0
+    stated = [copy.described.state for copy in copies if b"s" in copy.described.rows]
+    state.purged_at = stated[0].purged_at if stated else 0
     logs: dict[LogId, tuple[int, bool]] = {}
     closed: dict[LogId, int] = {}
     repeats, ends, void = Repeats(), dict[LogId, int](), dict[LogId, RangeSet]()
