@@ -69,6 +69,13 @@ def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
         died = _kill(partition, log, described.dead.get(log_id))
         if died.size:
             stale[log_id] = died
+    for log_id, end in described.closed.items():
+        log = partition.logs.get(log_id)
+        if log is not None:  # a leader that had not told anybody so far knew all of it to be dead
+            log.end, log.durable = max(log.end, end), max(log.durable, end)
+            died = _kill(partition, log, RangeSet([(0, end)]))
+            if died.size:
+                stale[log_id] = died
     for log_id, low, high in _repeated(partition, described, extra):
         _void(partition, partition.logs[log_id], low, high)
     return stale

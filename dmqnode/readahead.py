@@ -182,7 +182,8 @@ class ReadAhead:
             return
         for segment in segments:
             stored.log.taken.remove(segment.low, segment.high)
-            stored.log.gaps.add(segment.low, segment.high)
+            for low, high in stored.log.dead.ranges.gaps(segment.low, segment.high):
+                stored.log.gaps.add(low, high)  # what died meanwhile is deleted, and lacking nowhere
             partition.holds.release(segment)
             if segment.group is not None:
                 partition.ready.groups.free(segment.group)

@@ -45,6 +45,7 @@ class Taking:
             return  # it is offered again, to whoever leads then
         (hosted,) = shard.partitions
         ops, debts, repeats, relied = WriteBatch(), list[Debt](), list[Debt](), list[tuple[LogId, int, int]]()
+        brought, held = list[tuple[LogId, int, int]](), list[tuple[LogId, int, int]]()
         claims = {log: RangeSet.decode(owed) for log, _, owed in offer.owed}
         self._clustering.hosted.absent.claimed(now, partition, sender, claims)
         for debt in offer.debts:
@@ -53,9 +54,12 @@ class Taking:
             if not ranges and settled(hosted, debt) and not self._whole(now, partition):
                 continue  # where its first went is not known any more: it may be lacking
             if not ranges:
-                ops.extend(take_debt(now, hosted, debt))
+                record = take_debt(now, hosted, debt)
+                ops.extend(record)
                 hosted.elsewhere.coming[debt.log, debt.first] = None
                 debts.append(debt)
+                # What this copy holds already, or is dead, the entry does not bring to the others.
+                (brought if len(record) else held).append(_range(debt))
             elif self._safe(hosted, ranges):
                 repeats.append(debt)
                 relied += ranges
@@ -63,7 +67,7 @@ class Taking:
             await_more(hosted, log, end)
             if acceptor_of(log) == sender:
                 give_up(hosted, log, end, RangeSet.decode(owed))
-        self._take(now, hosted, sender, shard, ops, debts)
+        self._take(now, hosted, sender, shard, ops, debts, (brought, held))
         if repeats:
             # What they repeat must be safe for certain; then they die, and that is told.
             safe = partial(self._repeats, hosted=hosted, sender=sender, shard=shard, debts=repeats)
@@ -95,16 +99,24 @@ class Taking:
         ops = WriteBatch()
         for debt in debts:
             ops.extend(take_debt(now, hosted, debt))
-        self._take(now, hosted, sender, shard, ops, debts)
+        self._take(now, hosted, sender, shard, ops, debts, ([_range(debt) for debt in debts], []))
 
     def _take(
-        self, now: Now, hosted: Partition, sender: NodeId, shard: Queue, ops: WriteBatch, debts: list[Debt]
+        self,
+        now: Now,
+        hosted: Partition,
+        sender: NodeId,
+        shard: Queue,
+        ops: WriteBatch,
+        debts: list[Debt],
+        messages: tuple[list[tuple[LogId, int, int]], list[tuple[LogId, int, int]]],
     ) -> None:
+        """Write what debts bring; `messages` are those that `ops` brings, and those that are here already."""
         self._clustering.hosted.keep_gaps(hosted)
         self._broker.touched(now, hosted)
-        brought = tuple((d.log, d.first, d.first + read_batch_head(d.record)[1]) for d in debts)
+        brought, held = map(tuple, messages)
         taken = partial(self._taken, hosted=hosted, sender=sender, shard=shard, debts=debts)
-        self._clustering.replicate(now, hosted.id, ops, taken, brought)
+        self._clustering.replicate(now, hosted.id, ops, taken, brought, held)
 
     def _taken(self, now: Now, hosted: Partition, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
         """Enough homes have what debts brought: their keeper may forget them."""
@@ -119,3 +131,7 @@ class Taking:
             self._clustering.cluster.streams.look_again(now, hosted.id)
             self._clustering.crossings.merging.look_again(now, hosted.id)
         self._clustering.send(sender, Taken(hosted.id, [(d.log, d.first) for d in debts]))
+
+
+def _range(debt: Debt) -> tuple[LogId, int, int]:
+    return debt.log, debt.first, debt.first + read_batch_head(debt.record)[1]

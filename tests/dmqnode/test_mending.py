@@ -46,3 +46,22 @@ def test_what_any_home_that_comes_late_knows_of_is_lacking_too() -> None:
         logs = dict.fromkeys(ends, (1, False))
         adopt(partition, Described({}, logs, {}, {new: RangeSet([(0, 1)])}, State(ends=ends)))
     assert gaps_of(partition) == {LOG: RangeSet([(5, 9)]), new: RangeSet([(1, 2)])}
+
+
+def test_what_a_home_knows_to_be_closed_is_dead_and_lacking_nowhere() -> None:
+    log = Log(LOG, 1, delayed=False)
+    log.end = log.durable = 2
+    log.gaps.add(0, 1)  # known by its position only, from a copy that was told of it and not given it
+    partition: Any = SimpleNamespace(
+        closed={},
+        logs={LOG: log},
+        settings=SimpleNamespace(ordering="none"),
+        dedup=None,
+        touch=lambda: None,
+        ready=SimpleNamespace(clear=lambda *, again: {}),
+    )
+    # It led for a moment, saw that all of the log was dead, closed it, and was cut off again.
+    shown = Described({}, {}, {LOG: 2}, {}, State())
+    assert list(adopt(partition, shown)[LOG]) == [(0, 2)]
+    assert not log.gaps.size
+    assert log.live == 0

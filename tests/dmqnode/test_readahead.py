@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import random
 
+from dmqnode.mending import adopt
 from dmqnode.messages import SetQueue
+from dmqnode.ranges import RangeSet
+from dmqnode.reads import Rows
+from dmqnode.records import State
+from dmqnode.smallrows import Described
+from storage.ops import WriteBatch
 from tests.dmqnode.world import World
 
 
@@ -113,3 +119,24 @@ def test_an_earlier_log_of_which_nothing_lives_does_not_stand_before_the_next() 
     world.ack(taken)
     world.send(b"1")
     assert [m.body for m in world.receive()] == [b"1"]
+
+
+def test_what_died_elsewhere_while_it_waited_to_be_read_again_is_lacking_nowhere() -> None:
+    world = sent(World(), ordering="fifo")
+    world.nack(world.receive(2))
+    partition = world.partition()
+    partition.replicated = True
+    (log,) = partition.logs.values()
+    (stored,) = {segment.stored for segment in partition.ready.waiting_again()}
+    # Another home shows that it is dead; its batch is deleted before it is read again.
+    shown = Described(
+        {}, {log.id: (1, False)}, {}, {log.id: RangeSet([(0, 2)])}, State(ends={log.id: log.end})
+    )
+    adopt(partition, shown)
+    ops = WriteBatch()
+    ops.delete(partition.keys.batch(log.id, 0))
+    world.store.write(ops, sync=True)
+    reader = world.broker.registry.queues["q"].readers[0]
+    reader._loaded(world.now(), ([stored], Rows([])))
+    assert not log.gaps.size
+    assert everything(world) == [b"1", b"1'", b"2", b"2'", b"3", b"3'"]
