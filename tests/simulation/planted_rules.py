@@ -30,9 +30,11 @@ def q2_what_was_under_way_is_called_not_stored(patch: Patch) -> None:
 def c1_taken_is_told_before_it_is_safe(patch: Patch) -> None:
     original = Taking._take
 
-    def take(self: Taking, now: Now, hosted: Any, sender: Any, shard: Any, ops: Any, debts: Any) -> None:
-        self._clustering.send(sender, Taken(shard.partitions[0].id, [(d.log, d.first) for d in debts]))
-        original(self, now, hosted, sender, shard, ops, debts)
+    def take(
+        self: Taking, now: Now, hosted: Any, sender: Any, shard: Any, ops: Any, debts: Any, messages: Any
+    ) -> None:
+        self._clustering.send(sender, Taken(hosted.id, [(d.log, d.first) for d in debts]))
+        original(self, now, hosted, sender, shard, ops, debts, messages)
 
     patch.setattr(Taking, "_take", take)
 
