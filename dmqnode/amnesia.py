@@ -77,11 +77,11 @@ def lost_memory(store: Store, *, incomplete: bool) -> Lost | None:
         if value is not None:
             read[key] = value
     roster = _roster(read.get(ROSTER_KEY))
-    promises = store.scan(GRANTS, GRANTS_END, limit=1)
-    if promises.damaged:
+    promised, forgotten = _promises(store)
+    if forgotten:
         damaged.append("what it has promised")
     alone = roster is not None and len(roster.members) == 1
-    if alone or not (roster or promises.rows or promises.damaged or NAMES[ACQUAINTANCES] in damaged):
+    if alone or not (roster or promised or forgotten or NAMES[ACQUAINTANCES] in damaged):
         return None
     damaged += [
         name
@@ -93,6 +93,17 @@ def lost_memory(store: Store, *, incomplete: bool) -> Lost | None:
     roster = roster or _copy_of_roster(store)
     seeds = () if roster is None else tuple(m.address for m in roster.members)
     return Lost(", ".join(damaged) or "a part of its store", seeds)
+
+
+def _promises(store: Store) -> tuple[bool, bool]:
+    """Return whether promises can be read, and whether some cannot."""
+    start, promised = GRANTS, False
+    while True:
+        page = store.scan(start, GRANTS_END, limit=4096)
+        promised = promised or bool(page.rows)
+        if page.damaged or not page.more:
+            return promised, bool(page.damaged)
+        start = page.rows[-1].key + b"\x00"
 
 
 def _copy_of_roster(store: Store) -> Roster | None:

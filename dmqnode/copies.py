@@ -219,18 +219,18 @@ class Copies:
         copy.aligned, copy.aligning, copy.comparing, copy.waiting = False, False, False, []
 
         def shown(now: Now, found: dict[bytes, bytes]) -> None:
-            stamp, gaps, _, rows = split_own(copy.keys, found)
-            copy.gaps = gaps
+            (n, node), seq = (own := split_own(copy.keys, found)).stamp
+            copy.gaps = own.gaps
             self._port.send(
                 sender,
                 Summary(
                     partition,
                     inspect.n,
-                    stamp[0].n,
-                    stamp[0].node,
-                    stamp[1],
-                    Blob(encode_gaps(gaps)),
-                    Blob(encode_rows(rows)),
+                    n,
+                    node,
+                    seq,
+                    Blob(encode_gaps(own.gaps)),
+                    Blob(encode_rows(own.rows)),
                 ),
             )
 

@@ -8,7 +8,7 @@ import cbor2
 
 from dmqnode.errors import ProtocolError
 from dmqnode.ids import LogId
-from dmqnode.keys import PartitionKeys
+from dmqnode.keys import HARM, PartitionKeys
 from dmqnode.messages import Blob
 from dmqnode.peer_messages import BatchRecord
 from dmqnode.port import Port
@@ -48,18 +48,28 @@ class Own(NamedTuple):
     gaps: Gaps
     stale: Stale
     rows: Rows
+    harmed: frozenset[bytes] = frozenset()
+    """Where it is noted which kinds of its records were damaged since it was last aligned."""
 
 
 def split_own(keys: PartitionKeys, found: dict[bytes, bytes]) -> Own:
-    """Split what `own_ranges` gave."""
+    """Split what `own_ranges` gave.
+
+    A copy that has lost small records to damage has followed nobody: what it lacks must not seem to be over.
+    """
     size = len(keys.prefix)
     stamp, gaps, stale = (found.get(key(keys)) for key in (stamp_key, gaps_key, stale_key))
     rows = {k[size:]: v for k, v in found.items() if k[size : size + 1] != b"a"}
+    mark = keys.prefix + HARM
+    harmed = frozenset(k for k in found if k.startswith(mark))
+    forgot = mark + b"a" in harmed
     return Own(
-        NO_STAMP if stamp is None else decode_stamp(stamp),
+        NO_STAMP if stamp is None or harmed - {mark + b"a"} else decode_stamp(stamp),
         {} if gaps is None else decode_gaps(gaps),
-        {} if stale is None else decode_gaps(stale),
+        # Where it is not known what was still to be deleted all that is dead is.
+        describe(rows).dead if forgot else {} if stale is None else decode_gaps(stale),
         rows,
+        harmed,
     )
 
 
@@ -108,6 +118,8 @@ def align_rows(keys: PartitionKeys, own: Own, rows: Rows) -> Change:
     for log, low, high in (*before.state.purges, *after.state.purges):
         if log in before.logs:  # known to be dead, perhaps, and not deleted yet
             stale.setdefault(log, RangeSet()).add(low, high)
+    for key in own.harmed:
+        ops.delete(key)
     ops.put(gaps_key(keys), encode_gaps(gaps))
     if stale:
         # Deleting takes long, and this node may stop before it is done.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dmqnode.keys import harm_key
 from dmqnode.pending import Pending
 from dmqnode.reads import Get, Read, Rows, Scan
-from storage.errors import Corrupt
+from storage.errors import Corrupt, DiskFull
+from storage.ops import WriteBatch
 from storage.store import Damaged, Row, Store
 
 
@@ -27,7 +29,7 @@ def look(store: Store, pending: Pending) -> None:
 
 
 def read_ranges(store: Store, ranges: tuple[tuple[bytes, bytes], ...]) -> dict[bytes, bytes]:
-    """Return all rows of some ranges; damaged ones are set aside and left out.
+    """Return all rows of some ranges; damaged ones are set aside and left out, but for the note of that.
 
     For what is small by its nature: there is no limit.  Errors: StorageError when the disk fails.
     """
@@ -36,6 +38,7 @@ def read_ranges(store: Store, ranges: tuple[tuple[bytes, bytes], ...]) -> dict[b
         while True:
             page = perform_read(store, Scan(start, stop, 4096))
             rows.update(page.rows)
+            rows.update({mark: b"" for key in page.damaged if (mark := harm_key(key)) is not None})
             if not page.more:
                 break
             start = page.rows[-1][0] + b"\x00"
@@ -84,5 +87,13 @@ def _scan(store: Store, read: Scan) -> Rows:
 
 def _set_aside(store: Store, found: list[Damaged], damaged: list[bytes]) -> None:
     for record in found:
-        store.set_aside(record)
         damaged.append(record.key)
+        if (mark := harm_key(record.key)) is not None:
+            # What is not there any more nobody notices, and a copy must not seem to know what it lost.
+            noted = WriteBatch()
+            noted.put(mark, b"")
+            try:
+                store.write(noted, sync=True)
+            except DiskFull:
+                continue  # it stays where it is, and is met again
+        store.set_aside(record)

@@ -304,8 +304,11 @@ class Hosted:
         """Messages that should be here cannot be read, as a home found that wanted them: they are lacking."""
         shard = self.shards.get(partition)
         for hosted in shard.partitions if shard is not None else ():
-            for a, b in hosted.logs[log].open_pieces(low, high):
-                hosted.logs[log].gaps.add(a, b)
+            found = hosted.logs[log]
+            for a, b in found.open_pieces(low, high):
+                found.gaps.add(a, b)
+                if found.delayed:  # counted again once it is here
+                    hosted.undue = max(0, hosted.undue - max(0, min(b, found.durable) - a))
             self.keep_gaps(hosted)
 
     def unlike(self, partition: PartitionId, node: NodeId) -> None:

@@ -3,6 +3,7 @@
     n…                               the node's identity and boot number
     q queue-id                       a queue's definition, or that it was deleted
     p partition-id                   everything of one partition (10 bytes), then
+        a …                          of a copy: see `smallrows`; ax letter: such a record was set aside
         b log-id seq                 a batch, under the seq of its first message
         b log-id ff×8                the fence behind a log's last batch
         d log-id n                   a log's dead set: 0 the base, 1 … what came since
@@ -34,6 +35,11 @@ _U32 = struct.Struct(">I")
 _FENCE = b"\xff" * 8
 
 
+HARM = b"ax"
+"""Behind a partition's prefix: a record of this copy was set aside; what follows is its letter."""
+_DESCRIBING = (b"d", b"l", b"m", b"n", b"s", b"u")
+"""Letters of the small records, which say what a copy knows."""
+_STALE = b"ad"
 ASIDE = b"\xff"
 ASIDE_END = b"\xff" * 64
 _ASIDE_HEAD = 5
@@ -44,6 +50,15 @@ def aside_queue(key: bytes) -> QueueId | None:
     original = key[_ASIDE_HEAD:]
     if original.startswith(QUEUES) and len(original) == len(QUEUES) + QUEUE_ID_SIZE:
         return QueueId(original[len(QUEUES) :])
+    return None
+
+
+def harm_key(key: bytes) -> bytes | None:
+    """Return where it is noted that the record under `key` was set aside, None if it need not be."""
+    at = 1 + PARTITION_ID_SIZE
+    letter = key[at : at + 1]
+    if key[:1] == b"p" and (letter in _DESCRIBING or key[at:] == _STALE):
+        return key[:at] + HARM + letter
     return None
 
 
@@ -95,6 +110,10 @@ class PartitionKeys:
 
     def state(self) -> bytes:
         return self.prefix + b"s"
+
+    def harm(self) -> tuple[bytes, bytes]:
+        """The range of the notes of what was damaged, see `harm_key`."""
+        return self.prefix + HARM, self.prefix + HARM + b"\xff"
 
     def described(self) -> tuple[bytes, bytes]:
         """The range that describes the partition: dead sets, logs, notes, state."""

@@ -368,7 +368,7 @@ class Partition:
             self.counters.sent += stored.count
             if stored.due:
                 stored.batch = None
-                self.undue += stored.count
+                self.undue += stored.count - log.gaps.overlap(stored.first, stored.end)
                 self.due.add(
                     DueBatch(stored.due, log.id, stored.first, stored.count, stored.sent_at, stored.size)
                 )

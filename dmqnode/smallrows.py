@@ -112,8 +112,8 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     for copy in copies:
         if copy.stamp == copies[0].stamp:
             rows.update({k: v for k, v in copy.described.rows.items() if k[:1] == b"n"})
-    # Without its state, which was damaged, that copy does not know where its logs end.
-    sealed = sealed and b"s" in best.rows
+    # A copy that lost records to damage comes last, and may know more than that which comes first.
+    sealed = sealed and b"s" in best.rows and all(c.stamp != NO_STAMP or not c.described.rows for c in copies)
     state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
     stated = [copy.described.state for copy in copies if b"s" in copy.described.rows]
     state.purged_at = stated[0].purged_at if stated else 0
@@ -242,10 +242,10 @@ def stale_key(keys: PartitionKeys) -> bytes:
 
 
 def small_ranges(keys: PartitionKeys) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the key ranges of everything that `describe` reads."""
-    return keys.described(), keys.sent_range(0)
+    """Return the key ranges of everything that `describe` reads, and of the notes of what was damaged."""
+    return keys.harm(), keys.described(), keys.sent_range(0)
 
 
 def own_ranges(keys: PartitionKeys) -> tuple[tuple[bytes, bytes], ...]:
     """Return the key ranges of the small records, and of the stamp and the gaps."""
-    return (keys.prefix + b"a", keys.prefix + b"b"), *small_ranges(keys)
+    return (keys.prefix + b"a", keys.prefix + b"b"), keys.described(), keys.sent_range(0)

@@ -233,6 +233,10 @@ class Streams:
         def read(now: Now, rows: dict[bytes, bytes]) -> None:
             if self._streams.get(stream.partition) is not stream or follower.buffered is None:
                 return
+            if any(key.startswith(stream.keys.harm()[0]) for key in rows):
+                # What this disk has lost must not be deleted elsewhere: all copies are merged again.
+                self.comparing.unlike(stream.partition, self._me)
+                return
             size = len(stream.keys.prefix)
             small = {key[size:]: record for key, record in rows.items()}
             n = stream.number.n

@@ -16,11 +16,12 @@ from dmqnode.following import Stream
 from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.hosting import Hosting
 from dmqnode.ids import LogId, NodeId, PartitionId
-from dmqnode.keys import PartitionKeys
+from dmqnode.keys import PartitionKeys, harm_key
 from dmqnode.log import Log
 from dmqnode.peer_messages import Inspect, Summary
 from dmqnode.port import Port
 from dmqnode.smallrows import (
+    NO_STAMP,
     Shown,
     decode_gaps,
     decode_rows,
@@ -33,6 +34,8 @@ from dmqnode.smallrows import (
 from dmqnode.streams import ASK_AGAIN, Streams
 from storage.ops import WriteBatch
 
+PATIENCE = 1.0
+"""Seconds for which other homes may still show theirs, where a copy has lost records to damage."""
 TRIES = 3
 """How often to write what the disk damages while it is written."""
 
@@ -43,6 +46,7 @@ class _Takeover:
     record: HomeSet
     keys: PartitionKeys
     asked_at: float
+    began: float
     shown: dict[NodeId, Shown] = field(default_factory=dict)
     own: Own | None = None
     merging: bool = False
@@ -78,7 +82,7 @@ class Takeovers:
     def begin(self, now: Now, partition: PartitionId, number: LeaseNumber, record: HomeSet) -> None:
         """This node has the lease: find out what the homes hold."""
         keys = PartitionKeys.of(partition)
-        takeover = _Takeover(number, record, keys, now.run)
+        takeover = _Takeover(number, record, keys, now.run, now.run)
         self._under_way[partition] = takeover
 
         def read(now: Now, found: dict[bytes, bytes]) -> None:
@@ -101,10 +105,11 @@ class Takeovers:
 
     def tick(self, now: Now) -> None:
         """Ask those again that were silent."""
-        for partition, takeover in self._under_way.items():
+        for partition, takeover in list(self._under_way.items()):
             if not takeover.merging and now.run - takeover.asked_at >= ASK_AGAIN:
                 takeover.asked_at = now.run
                 self._ask(partition, takeover)
+                self._see(now, partition, takeover)
 
     def on_summary(self, now: Now, sender: NodeId, summary: Summary) -> None:
         """A home shows its copy.  Errors: ProtocolError."""
@@ -125,7 +130,7 @@ class Takeovers:
         """With a majority, this node among it, merge what was shown."""
         if takeover.merging or takeover.own is None:
             return
-        if not takeover.record.has_majority(takeover.shown):
+        if not self._enough(now, takeover):
             return
         takeover.merging = True
         mine = takeover.shown[self._me]
@@ -145,8 +150,10 @@ class Takeovers:
             # Nobody else writes it again, and a send whose repetition nobody recognises is in two places.
             again = WriteBatch()
             for key in lost:
-                if (record := rows.get(key[len(takeover.keys.prefix) :])) is not None:
+                record, mark = rows.get(key[len(takeover.keys.prefix) :]), harm_key(key)
+                if record is not None and mark is not None:
                     again.put(key, record)
+                    again.delete(mark)
             takeover.tries -= 1
             if not len(again) or takeover.tries <= 0 or self._under_way.get(partition) is not takeover:
                 return False
@@ -158,6 +165,15 @@ class Takeovers:
                 self._hosting.open_partition(now, partition, gaps, opened, damaged)
 
         self._port.write(ops, written)
+
+    def _enough(self, now: Now, takeover: _Takeover) -> bool:
+        """Tell whether enough homes have shown theirs: a majority; all, for a while, if one was harmed."""
+        shown = takeover.shown
+        if not takeover.record.has_majority(shown):
+            return False
+        harmed = any(s.stamp == NO_STAMP and s.described.rows for s in shown.values())
+        waited = now.run - takeover.began >= PATIENCE or len(shown) >= len(takeover.record.members)
+        return waited or not harmed
 
     def _lead(self, now: Now, partition: PartitionId, takeover: _Takeover, logs: dict[LogId, Log]) -> None:
         first = takeover.record

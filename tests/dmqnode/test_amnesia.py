@@ -37,6 +37,7 @@ def one_of_two() -> MemoryStore:
     batch = WriteBatch()
     batch.put(ACQUAINTANCES, encode_acquaintances({OTHER.node: (1, 7)}))
     batch.put(GRANTS + bytes(10), b"promise")
+    batch.put(GRANTS + b"\x01" * 10, b"another")
     store.write(batch, sync=True)
     return store
 
@@ -46,7 +47,9 @@ def test_what_is_whole_is_kept() -> None:
     assert lost_memory(one_of_two(), incomplete=False) is None
 
 
-@pytest.mark.parametrize("key", [IDENTITY, CLUSTER, ROSTER_KEY, ACQUAINTANCES, GRANTS + bytes(10)])
+@pytest.mark.parametrize(
+    "key", [IDENTITY, CLUSTER, ROSTER_KEY, ACQUAINTANCES, *(GRANTS + p * 10 for p in (b"\x00", b"\x01"))]
+)
 def test_damage_to_any_of_these_is_loss_of_memory(key: bytes) -> None:
     store = one_of_two()
     store.damage(key, random.Random(1))

@@ -55,7 +55,7 @@ class Notes:
             disks[host.me] = max(disks.get(host.me, 0), note.until)
 
     def forgot(self, host: Host) -> None:
-        """The power of a machine was cut: only what survived counts."""
+        """The power of a machine was cut, or its disk has forgotten something: only what survived counts."""
         for disks in self._noted.values():
             disks.pop(host.me, None)
         for key, raw in host.store._records.items():

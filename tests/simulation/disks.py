@@ -26,7 +26,7 @@ class Disks:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._lossy = "rot" in world.plan.faults or "flip" in world.plan.faults
+        self._lossy = bool({"rot", "flip", "rust"} & set(world.plan.faults))
 
     def _least(self) -> int:
         plan = self._world.plan
@@ -68,7 +68,7 @@ class Disks:
         return died and all(ledger.fates.may_be_over(ledger.messages[n]) for n in numbers)
 
     def _too_few(self, host: Host, partition: PartitionId, log: LogId, first: int) -> str | None:
-        if "rot" in self._world.plan.faults:
+        if {"rot", "rust"} & set(self._world.plan.faults):
             return None  # what was damaged and set aside since is not there any more
         if any(h.clustering.catalog.deleted(QueueId(partition[:8])) for h in self._world.hosts.values()):
             return None  # where that is known nothing of the queue is kept any more

@@ -24,10 +24,12 @@ from dmqnode.pending import Pending
 from dmqnode.reads import Read
 from dmqnode.records import Identity
 from dmqnode.roster import ROSTER_KEY, Member, decode, encode
-from storage.errors import StorageError
+from storage.committer import ROOM_STEP, ROOM_WAIT
+from storage.errors import DiskFull, StorageError
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 from tests.simulation.damage import Rot
+from tests.simulation.torn import tear
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -64,6 +66,12 @@ class Host:
         self.stall = 0.0
         """Chance of standing still beyond a lease, as a delivery leaves or what it needs is read."""
         self._reading = 0
+        self.rotten = False
+        """Whether what was stored on its disk is damaged now and then."""
+        self.torn = False
+        """Whether the power is cut in the middle of its next write."""
+        self._room_until = 0.0
+        """Until when a write waits for room on a full disk; 0.0: none does."""
         self.stopping = False
         self._boot = 0
         self._run_offset = world.rng.uniform(0, 1e5)
@@ -101,7 +109,7 @@ class Host:
         self.life += 1
         self._boot += 1
         self._missed, self._committing, self._wake_at = [], False, float("inf")
-        self._reading = 0
+        self._reading, self._room_until = 0, 0.0
         try:
             self._load(now)
         except StorageError:
@@ -123,6 +131,7 @@ class Host:
         )
         identity = Identity(self.me, self._boot, world.rng.getrandbits(32))
         self.broker = broker = Broker(config, identity, now)
+        self.measure()
         rng = random.Random(world.rng.getrandbits(32))
         silent = LEASE if self._boot > 1 else 0.0
         self.clustering = broker.clustering = clustering = Clustering(broker, roster, rng, now, silent=silent)
@@ -142,7 +151,10 @@ class Host:
         world.ledger.watch(self)
 
     def die(self, how: str, back: float | None = None) -> None:
-        """End a life: "kill" ends the process, "power" the machine, "eio" is the disk, "stop" ends `stop`.
+        """End a life.
+
+        "kill" ends the process, "power" the machine; "torn", too, in the middle of a write; "eio" is the
+        disk, "stop" ends `stop`.
 
         Arguments:
             back: seconds until it starts again; None draws them.
@@ -155,12 +167,15 @@ class Host:
         self.life += 1
         if how != "stop":  # which must repeat nothing
             world.ledger.disturbed(how, self.me)
-        lost = how in ("power", "stop")
-        self.store = self.store.crash(world.rng) if lost else self.store.reopen()
+        lost, silently = how in ("power", "torn", "stop"), how in ("power", "torn")
+        if how == "torn":
+            self.store = tear(self.store, world.rng)
+        else:
+            self.store = self.store.crash(world.rng) if lost else self.store.reopen()
         if lost:
             world.ledger.notes.forgot(self)
-        world.net.died(self.me, silently=how == "power")
-        world.clients.lost(self, silently=how == "power")
+        world.net.died(self.me, silently=silently)
+        world.clients.lost(self, silently=silently)
         world.after(self._draw_absence() if back is None else back, self._return)
 
     def stop(self, back: float | None = None) -> None:
@@ -214,8 +229,11 @@ class Host:
         self.world.note("resumes", self.me)
         self.paused = False
         missed, self._missed = self._missed, []
-        for act in missed:
-            if self.paused or not self.up:
+        for n, act in enumerate(missed):
+            if not self.up:
+                return
+            if self.paused:  # again, by what it has just done
+                self._missed += missed[n:]
                 return
             self._do(act)
 
@@ -332,11 +350,33 @@ class Host:
         self._between()
         ledger = self.world.ledger
         dropping = ledger.disks.dropping(self.store, pending.batch)
-        self.store.write(pending.batch, sync=pending.sync)
+        if self.torn:
+            self.torn = False
+            self.store.write(pending.batch, sync=False)
+            self.die("torn")
+            return
+        try:
+            self.store.write(pending.batch, sync=pending.sync)
+        except DiskFull:
+            self._wait_for_room(pending)
+            return
+        self._room_until = 0.0
+        self.measure()
         ledger.wrote(self, pending.batch, dropping)
         look(self.store, pending)
         self._between()
         self.later(self._disk_time() / 2, lambda: self._written(pending))
+
+    def _wait_for_room(self, pending: Pending) -> None:
+        """Do as the committer does: try again for a while, then the node ends.  Errors: DiskFull."""
+        self._room_until = self._room_until or self.world.now + ROOM_WAIT
+        if self.world.now >= self._room_until:
+            raise DiskFull(self.name, 0, pending.batch.size)
+        self.later(ROOM_STEP, lambda: self._write(pending))
+
+    def measure(self) -> None:
+        """Look how much room the disk has."""
+        self.broker.surroundings.free_disk = self.store.free_bytes()
 
     def _written(self, pending: Pending) -> None:
         self._committing = False

@@ -19,7 +19,7 @@ from tests.simulation.disks import Disks
 from tests.simulation.fates import Fates
 from tests.simulation.leaving import watch_leaving
 from tests.simulation.plan import QueuePlan
-from tests.simulation.sent import AROUND, MARGIN, Broken, Hold, Sent
+from tests.simulation.sent import AROUND, MARGIN, NOTES_LOST, Broken, Hold, Sent
 from tests.simulation.summary import sum_up
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Ledger:
     def _excused(self, hold: Hold) -> bool:
         """Whether a delivery may have been unknown to later leaders."""
         for begin, end, kind, _ in self._disturbances:
-            if kind in ("clock", "leap") or (kind in ("power", "eio") and end >= hold.last - AROUND):
+            if kind in ("clock", "leap") or (kind in NOTES_LOST and end >= hold.last - AROUND):
                 return True  # clocks differ from then on; unsynced notes may be lost, however old they are
             if begin - AROUND <= hold.last <= end + AROUND:
                 return True

@@ -120,3 +120,18 @@ def draw_full_plan(rng: random.Random) -> Plan:
         plan = plan._replace(faults=(rng.choice(MORE_FAULTS),))
     operated = rng.choice(OPERATED)
     return plan._replace(queues=(*operated, *plan.queues[: rng.choice((0, 0, 1))]))
+
+
+WIDER_FAULTS = ("full", "torn", "rust", "stall")
+"""What only seeds of their own know: disks that are full, are cut off in a write, or rot; and pauses."""
+
+
+def draw_wider_plan(rng: random.Random) -> Plan:
+    """As `draw_plan` or `draw_full_plan`, with one or two of the wider faults, and at most two others."""
+    plan = draw_full_plan(rng) if rng.random() < 0.3 else draw_plan(rng)
+    wider = rng.sample(WIDER_FAULTS, rng.choice((1, 1, 2)))
+    others = rng.sample((*FAULTS, *MORE_FAULTS[1:]), rng.choice((0, 1, 1, 2)))
+    plan = plan._replace(faults=(*wider, *others), rate=rng.choice((0.4, 0.8, 1.2)))
+    if "rust" in wider:  # all else that one disk forgets two others must know
+        plan = plan._replace(nodes=max(3, plan.nodes), replicas=max(3, plan.replicas))
+    return plan

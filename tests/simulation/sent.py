@@ -10,6 +10,9 @@ MARGIN = 0.2
 AROUND = 3.5
 """Seconds around a fault in which deliveries may have been on their way."""
 
+NOTES_LOST = ("power", "torn", "eio", "rust")
+"""Faults by which a disk may forget notes of deliveries, however old they are."""
+
 
 class Broken(Exception):
     """A promise was broken."""

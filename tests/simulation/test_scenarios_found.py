@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.simulation.plan import BROOM, FAULTS, REBORN, SWEPT, Plan, draw_harsh, draw_plan
+from tests.simulation.plan import BROOM, FAULTS, REBORN, SWEPT, Plan, draw_harsh, draw_plan, draw_wider_plan
 from tests.simulation.test_swarm import run
 from tests.simulation.world import World
 
@@ -71,6 +71,23 @@ SWARM = {
 @pytest.mark.parametrize("seed", SWARM, ids=lambda seed: f"{seed}-{SWARM[seed][:40].replace(' ', '-')}")
 def test_plans_of_the_swarm(seed: int) -> None:
     World(seed, draw_harsh(seed) if seed % 8 == 7 else None).run()
+
+
+WIDER = {
+    258: "a home that had lost the record of a log to damage made others think that all of it was over",
+    395: "a leader that had lost a record to damage told its homes to delete theirs",
+    263: "a leader that had lost notes to damage did not wait for the home that knew more",
+    576: "delayed messages that were damaged were counted twice once they were fetched",
+}
+
+
+@pytest.mark.parametrize("seed", WIDER, ids=lambda seed: f"{seed}-{WIDER[seed][:40].replace(' ', '-')}")
+def test_wider_plans(seed: int) -> None:
+    World(seed, draw_wider_plan(random.Random(seed))).run()
+
+
+def test_a_lease_that_ends_as_what_was_owed_becomes_known() -> None:
+    World(51, draw_plan(random.Random(51))._replace(faults=("torn",), rate=1.0)).run()
 
 
 REBORN_SEEDS = {

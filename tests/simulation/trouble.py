@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dmqnode.debts import DEBTS
 from dmqnode.ids import NodeId
+from storage.records import unseal
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -64,6 +66,8 @@ class Trouble:
         world.net.heal()
         for host in world.hosts.values():
             host.boundary = host.stall = 0.0
+            host.torn = False
+            self._make_room(host)
             faults = host.faults
             faults.write_error = faults.sync_error = faults.read_error = faults.flip = 0.0
             host.disk_delay = (0.0002, 0.002)
@@ -182,6 +186,42 @@ class Trouble:
             host.disk_delay = (0.0002, 0.002)
 
         self._world.after(seconds, over)
+
+    def _torn(self) -> None:
+        """The power is cut in the middle of a write."""
+        self._host().torn = True
+
+    def _full(self) -> None:
+        """Something else fills a disk; then little or nothing can be written there, until there is room."""
+        host, seconds = self._host(), self._long()
+        self._world.ledger.disturbed("full", host.me, seconds)
+        left = self._rng.choice((0, 200, 2000, 1 << 20))
+        host.faults.capacity = host.store._bytes + left
+        self._world.note("full", host.me, left, seconds)
+        self._measure(host)
+        self._world.after(seconds, lambda: self._make_room(host))
+
+    def _make_room(self, host: Host) -> None:
+        if host.faults.capacity is not None:
+            host.faults.capacity = None
+            self._measure(host)
+
+    def _measure(self, host: Host) -> None:
+        """Nodes measure their disks every second."""
+        self._world.after(self._rng.uniform(0.0, 1.0), lambda: host.measure() if host.up else None)
+
+    def _rust(self) -> None:
+        """Bits of what has long been stored change, always on the same disk: others have whole copies."""
+        host = next((h for h in self._world.hosts.values() if h.rotten), None) or self._host()
+        host.rotten = True
+        keys = [k for k in host.store._keys if k[:1] == DEBTS or (k[:1] == b"p" and k[1:9] != bytes(8))]
+        for key in self._rng.sample(keys, min(len(keys), self._rng.randint(1, 3))):
+            if unseal(key, host.store._records[key]) is None:
+                continue
+            self._world.note("rust", host.me, key)
+            self._world.ledger.disturbed("rust", host.me)
+            host.store._records[key] = host.faults.flip_bit(host.store._records[key])
+        self._world.ledger.notes.forgot(host)
 
     def _leap(self) -> None:
         """Somebody sets one clock wrong, by 15 s up to a day, and right again after a while."""

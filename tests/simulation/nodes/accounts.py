@@ -29,6 +29,8 @@ MARGIN = 0.2
 """Seconds by which clocks differ."""
 WAITED_FOR = 60.0
 """Seconds by which what is due may be late at most; what is a day late does not come out in a run."""
+NOTES_LOST = ("clock", "power", "restore", "torn", "eio", "rot", "wipe")
+"""Faults behind which what is known of deliveries may be lost or wrong, however old they are."""
 
 LOSSES = ("long_split", "replace", "destroy", "damage")
 """Faults that take more copies away than those of the node that was forgotten."""
@@ -110,7 +112,7 @@ class Accounts:
 
     def _excused(self, since: float, until: float) -> bool:
         return any(
-            kind in ("clock", "power", "restore") or (begin - AROUND <= until and since <= end + AROUND)
+            kind in NOTES_LOST or (begin - AROUND <= until and since <= end + AROUND)
             for begin, end, kind in self._faults
         )
 

@@ -23,6 +23,7 @@ from dmqnode.ids import NodeId
 from dmqnode.joining import settle
 from dmqnode.machine import Machine
 from dmqnode.node import Node
+from dmqnode.process import _single
 from gossip.transport import Datagrams
 from storage.committer import QUICK
 from storage.errors import StorageError
@@ -31,6 +32,7 @@ from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 from tests.simulation.nodes.loop import PROCESS, Process
 from tests.simulation.nodes.wires import SimDatagrams, SimStream
+from tests.simulation.torn import tear
 
 if TYPE_CHECKING:
     from tests.simulation.nodes.world import World
@@ -130,6 +132,10 @@ class Box:
         self.join = join
         self.cluster = "dmq"
         self.store = MemoryStore(Faults(rng=random.Random(world.rng.getrandbits(64))))
+        self.rotten = False
+        """Whether what was stored on its disk is damaged now and then."""
+        self.supervised = False
+        """Whether a node that ends because of its disk is started again."""
         self.disk_delay = (0.0001, 0.001)
         self.wall_offset = self.rng.randrange(-40, 40)
         """Milliseconds by which its wall clock is wrong."""
@@ -164,6 +170,12 @@ class Box:
     def paused(self) -> bool:
         """Whether the process stands still."""
         return self.life is not None and self.life.process.frozen
+
+    @property
+    def faults(self) -> Faults:
+        """What is wrong with the disk."""
+        assert self.store._faults is not None
+        return self.store._faults
 
     @property
     def node(self) -> Node:
@@ -218,9 +230,7 @@ class Box:
                 raise error
             return
         if error is not None:
-            cause: BaseException = error
-            while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-                cause = cause.exceptions[0]
+            cause = _single(error) if isinstance(error, BaseExceptionGroup) else error
             if not isinstance(cause, DMQError | StorageError):
                 raise error
             self.why = str(cause)
@@ -229,6 +239,11 @@ class Box:
                 return
         self.world.note("ends", self.name, self.why)
         self._gone("stop")
+        if self.supervised and isinstance(error and cause, StorageError):
+            await trio.sleep(1.0)
+            if self.wanted and self.life is None:
+                self.start()
+            return
         if self.why and not self.may_end:
             self.world.accounts.broken("P7", "gave up", f"{self.name}: {self.why}")
 
@@ -284,14 +299,18 @@ class Box:
         life.machine.gone = True
         if life.process.frozen:
             life.process.thaw()
-        self.store = self.store.crash(self.rng) if how == "power" else self.store.reopen()
-        self.world.net.died(self.host, silently=how == "power")
-        if how == "power":
+        off = how in ("power", "torn")
+        if how == "torn":
+            self.store = tear(self.store, self.rng)
+        else:
+            self.store = self.store.crash(self.rng) if off else self.store.reopen()
+        self.world.net.died(self.host, silently=off)
+        if off:
             self.world.net.machines_off.add(self.host)
         life.scope.cancel()
 
     def die(self, how: str) -> None:
-        """End the life: "kill" ends the process, "power" the machine."""
+        """End the life: "kill" ends the process, "power" the machine, "torn", too, in a write."""
         if self.life is not None:
             self.world.note("dies", self.name, how)
             self._gone(how)

@@ -16,8 +16,9 @@ from dmqnode.ids import NodeId
 from dmqnode.keys import IDENTITY
 from dmqnode.membership import ACQUAINTANCES, CLUSTER, read_membership
 from dmqnode.roster import ROSTER_KEY
+from tests.simulation.nodes.disktrouble import DiskTrouble
 from tests.simulation.nodes.errands import one_client
-from tests.simulation.nodes.trouble import Trouble
+from tests.simulation.nodes.trouble import HOUR
 
 if TYPE_CHECKING:
     from tests.simulation.nodes.box import Box
@@ -28,7 +29,7 @@ TOLD = 8.0
 """Seconds within which a node that has left and is told so ends."""
 
 
-class Changes(Trouble):
+class Changes(DiskTrouble):
     """Faults, and changes of the members."""
 
     def _others(self, box: Box) -> tuple[str, ...]:
@@ -44,7 +45,15 @@ class Changes(Trouble):
                 text = f"{box.name} is {'still' if due else 'not'} a member to {other.name}"
                 self._world.accounts.broken("M2", "kept" if due else "forgotten", text)
 
-    async def _long_split(self) -> None:
+    async def _hour(self) -> None:
+        """Two sides for an hour: what both were sent is forgotten when they meet (P10)."""
+        self._world.accounts.counts["leaps"] += 1
+        if self._world.plan.dead_after > HOUR:
+            await self._halves(HOUR)
+        else:
+            await self._long_split(HOUR)
+
+    async def _long_split(self, seconds: float = 0.0) -> None:
         """Two sides, until the greater forgets the smaller, which leads nothing any more by then (M3)."""
         world = self._world
         boxes = list(world.wanted)
@@ -53,7 +62,7 @@ class Changes(Trouble):
         for box in lesser:
             box.may_end = True
         # What leaders on the lesser side do before they stop, the others do not know (M4).
-        now, seconds = trio.current_time(), world.plan.dead_after * 1.5
+        now, seconds = trio.current_time(), seconds or world.plan.dead_after * 1.5
         if len(boxes) - len(lesser) >= world.plan.replicas:
             world.forgiven.append((now - 1.0, now + world.plan.dead_after / 2 + 5.0))
         await self._cut("long_split", self._between([b.host for b in lesser]), seconds)
@@ -165,6 +174,24 @@ class Changes(Trouble):
         box.wipe()
         await trio.sleep(self._rng.choice((0.5, 5.0)))
         await self._start_empty(box)
+
+    async def _wipe(self) -> None:
+        """The same amid work, and the first that is lost: what it had two have, or had."""
+        if len(self._world.wanted) < 2:
+            return
+        if self._bereft():
+            await self._whole()
+        box = self._box()
+        self._disturbed("wipe", 10.0)
+        box.die("power")
+        box.wipe()
+        await trio.sleep(self._rng.choice((0.0, 0.5, 5.0)))
+        await self._start_empty(box)
+
+    def _bereft(self) -> bool:
+        """Whether something was lost before, of which what is lost now may be the last copy."""
+        faults = self._world.plan.faults
+        return faults.index("wipe") > 0 or faults.count("wipe") > 1
 
     async def _start_empty(self, box: Box) -> None:
         box.join = self._others(box)

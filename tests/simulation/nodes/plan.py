@@ -45,9 +45,11 @@ SHORT = (
 LONG = ("long_pause", "long_split", "absent")
 """Longer than `dead_after`."""
 CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions", "damage")
-UNDRAWN = ("clients",)
-"""Not drawn yet: each drawing changes what all seeds mean."""
-FAULTS = SHORT + LONG + CHANGES + UNDRAWN
+WIDER = ("clients", "full", "eio", "rot", "torn", "wipe")
+"""What only seeds of their own draw: each further drawing would change what all others mean."""
+FAULTS = SHORT + LONG + CHANGES + WIDER
+HOUR = 0.02
+"""How many of those seeds have a cut of an hour, too, which costs half a minute."""
 
 
 def draw_plan(rng: random.Random) -> Plan:
@@ -60,6 +62,27 @@ def draw_plan(rng: random.Random) -> Plan:
         nodes=nodes,
         replicas=rng.choice((2, 3, 3, 3)) if nodes > 2 else 2,
         dead_after=20.0 if set(faults) & set(LONG) else rng.choice((20.0, 600.0)),
+        founding=rng.choice(("seeds", "one")),
+        producers=rng.choice((1, 2)),
+        consumers=rng.choice((1, 2, 3)),
+        faults=tuple(faults),
+    )
+
+
+def draw_wider_plan(rng: random.Random) -> Plan:
+    """One or two of the wider faults, with what else can go wrong for a short time."""
+    nodes = rng.choice((2, 3, 3, 3, 4, 5))
+    wider = rng.sample(WIDER, rng.choice((1, 1, 2)))
+    if "rot" in wider and "wipe" in wider:
+        wider.remove("wipe")  # they can have the last two copies of something
+    faults = wider + rng.sample(SHORT, rng.choice((0, 1, 1, 2)))
+    rng.shuffle(faults)
+    if rng.random() < HOUR:
+        faults = ["hour", *faults[:1]]
+    return Plan(
+        nodes=nodes,
+        replicas=rng.choice((2, 3, 3, 3)) if nodes > 2 else 2,
+        dead_after=rng.choice((600.0, 7200.0)),
         founding=rng.choice(("seeds", "one")),
         producers=rng.choice((1, 2)),
         consumers=rng.choice((1, 2, 3)),

@@ -159,9 +159,6 @@ class Trouble:
         hosts = self._hosts()
         await self._cut("halves", self._between(hosts[: len(hosts) // 2]), seconds or self._long())
 
-    async def _hour(self) -> None:
-        await self._halves(HOUR)
-
     async def _ring(self) -> None:
         """Each hears its neighbours only, so that all majorities differ."""
         hosts = self._hosts()
