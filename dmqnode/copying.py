@@ -201,7 +201,7 @@ def _delete_due(
     """
     start, stop = keys.due_range(0)
     while True:
-        page = yield Scan(start, stop, DELETE_ROWS)
+        page = yield Scan(start, stop, DELETE_ROWS, leave=True)
         ops = WriteBatch()
         for key, record in page.rows:
             start = key + b"\x00"
@@ -210,9 +210,11 @@ def _delete_due(
             if gone is not None and gone.covers(first, first + decode_due(record)[0]):
                 ops.delete(key)
         for key in filter(keys.is_due, page.damaged):
-            # Another entry, which was damaged and is set aside now: its batch tells what was in it.
+            # Another entry, which is damaged: its batch tells what was in it, or comes again with one.
             due, log, first = keys.read_due(key)
             found = yield Get((keys.batch(log, first),))
+            if not found.rows:
+                ops.delete(key)
             for _, record in found.rows:
                 if read_batch_head(record)[0] == due:
                     count, sent_at = read_batch_head(record)[1], read_sent_at(record)

@@ -200,7 +200,8 @@ class ReadAhead:
         assert horizon is not None, "only what lies beyond a horizon is read"
         low, stop = keys.due(*horizon), keys.due_range(0)[1]
         while True:
-            rows = yield Scan(low, stop, 1024)
+            # What is damaged stays: who leads next makes up for it, too, and it goes with its batch.
+            rows = yield Scan(low, stop, 1024, leave=True)
             batches = [DueBatch(*keys.read_due(key), *decode_due(record)) for key, record in rows.rows]
             for key in rows.damaged:
                 batches += yield from self._mend_due(key)

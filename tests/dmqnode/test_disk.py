@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmqnode.disk import perform_read
+from dmqnode.copying import align_rows, split_own
+from dmqnode.disk import perform_read, read_ranges
+from dmqnode.homesets import LeaseNumber
+from dmqnode.ids import LogId, NodeId, PartitionId
+from dmqnode.keys import PartitionKeys
 from dmqnode.reads import Get, Rows, Scan
+from dmqnode.records import State, encode_log, encode_state
+from dmqnode.smallrows import NO_STAMP, encode_stamp, own_ranges, stamp_key
 from storage.errors import StoreFailed
+from storage.faults import Faults
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 
@@ -89,3 +96,36 @@ def test_pages_behind_each_other_are_everything_that_is_intact(
     assert got == sorted(set(range(30)) - bad, reverse=reverse)
     assert sorted(named) == sorted(key(number) for number in bad)
     assert store.statistics().set_aside == len(bad)
+
+
+def test_a_copy_that_lost_a_small_record_notes_it_until_it_is_aligned() -> None:
+    keys, log = PartitionKeys.of(PartitionId(bytes(10))), LogId(bytes(20))
+    store, batch = MemoryStore(), WriteBatch()
+    rows = {b"l" + log: encode_log(1, delayed=False), b"s": encode_state(State())}
+    for key_, record in rows.items():
+        batch.put(keys.prefix + key_, record)
+    batch.put(stamp_key(keys), encode_stamp((LeaseNumber(3, NodeId(bytes(8))), 9)))
+    store.write(batch, sync=True)
+    assert split_own(keys, read_ranges(store, own_ranges(keys))).stamp != NO_STAMP
+    store.damage(keys.log(log), random.Random(1))
+    for _ in range(2):  # as it is set aside, and behind that
+        own = split_own(keys, read_ranges(store, own_ranges(keys)))
+        assert own.stamp == NO_STAMP
+        assert list(own.rows) == [b"s"]
+    store.write(align_rows(keys, own, rows).ops, sync=True)
+    own = split_own(keys, read_ranges(store, own_ranges(keys)))
+    assert own.stamp != NO_STAMP
+    assert own.rows == rows
+
+
+def test_what_cannot_be_noted_stays_where_it_is() -> None:
+    store = MemoryStore(Faults(rng=random.Random(1)))
+    key_ = PartitionKeys.of(PartitionId(bytes(10))).state()
+    batch = WriteBatch()
+    batch.put(key_, b"state")
+    store.write(batch, sync=True)
+    store.damage(key_, random.Random(1))
+    assert store._faults is not None
+    store._faults.capacity = 0
+    assert perform_read(store, Scan(b"p", b"q", limit=9)).damaged == [key_]
+    assert store.statistics().set_aside == 0

@@ -7,6 +7,10 @@ import random
 import pytest
 
 from dmqnode import comparing
+from dmqnode.ids import NodeId, PartitionId
+from dmqnode.messages import Message
+from dmqnode.peer_messages import Align
+from dmqnode.smallrows import decode_rows, describe
 from tests.simulation.likeness import unlike
 from tests.simulation.plan import PLAIN, WIDE, Plan
 from tests.simulation.world import World
@@ -38,6 +42,32 @@ def test_a_damaged_record_is_mended_before_anybody_needs_it(
     world.at(6.0, lambda: seen.append(len(unlike(world))))
     world.run()
     assert seen[0] or letter == b"d"
+
+
+def test_a_leader_tells_nobody_to_delete_what_its_own_disk_has_lost() -> None:
+    world = World(3, Plan(queues=(PLAIN,), seconds=10.0))
+    told: list[bool] = []
+    heard = world.heard
+
+    def listen(sender: NodeId, receiver: NodeId, message: Message) -> None:
+        heard(sender, receiver, message)
+        if isinstance(message, Align) and message.partition[:8] != bytes(8) and world.now > 6.0:
+            shard = world.hosts[sender].clustering.hosted.shards[PartitionId(message.partition)]
+            logs = describe(decode_rows(message.rows)).logs
+            told.append(all(log in logs for p in shard.partitions for log in p.logs))
+
+    world.heard = listen  # type: ignore[method-assign]
+
+    def harm() -> None:
+        damage(world, b"l", leaders=True)
+        hosts = world.hosts.values()
+        led = {h.me for h in hosts for s in h.clustering.cluster.streams if s.partition[:8] != bytes(8)}
+        next(h for h in hosts if h.me not in led).die("kill", back=0.1)
+
+    world.at(6.0, harm)
+    world.run()
+    assert told
+    assert all(told)
 
 
 def test_copies_that_are_alike_are_found_alike(monkeypatch: pytest.MonkeyPatch) -> None:

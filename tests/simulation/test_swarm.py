@@ -14,7 +14,17 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.plan import FAULTS, FIFO, MORE_FAULTS, PLAIN, WIDE, Plan, draw_full_plan, draw_harsh
+from tests.simulation.plan import (
+    FAULTS,
+    FIFO,
+    MORE_FAULTS,
+    PLAIN,
+    WIDE,
+    Plan,
+    draw_full_plan,
+    draw_harsh,
+    draw_wider_plan,
+)
 from tests.simulation.summary import WRONG
 from tests.simulation.world import World
 
@@ -50,6 +60,19 @@ def test_promises_hold(seeds: range) -> None:
     assert not any(summary[word] for word in WRONG), summary
 
 
+@pytest.mark.share(1 / 12)
+def test_promises_hold_with_disks_that_are_full_torn_or_rot(seeds: range) -> None:
+    counts: Counter[str] = Counter()
+    summary: Counter[str] = Counter()
+    for seed in seeds:
+        ledger = World(seed, draw_wider_plan(random.Random(seed))).run().ledger
+        counts += ledger.counts
+        summary.update(ledger.summary())
+    assert not [kind for kind in ("full", "torn", "rust", "pause") if not counts[f"fault {kind}"]], counts
+    assert summary["acked"] > 7 * len(seeds), summary
+    assert not any(summary[word] for word in WRONG), summary
+
+
 def test_what_is_damaged_on_every_disk_is_lost_and_nothing_else() -> None:
     destroyed = 0
     for seed in range(6):
@@ -66,7 +89,7 @@ def test_nothing_is_delivered_twice_in_quiet_times() -> None:
         assert counts["not stored"] == 0
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, *MORE_FAULTS])
+@pytest.mark.parametrize("fault", [*FAULTS, *MORE_FAULTS, "full", "torn", "rust"])
 def test_each_fault_happens(fault: str) -> None:
     counts = run(5, Plan(queues=(PLAIN,), faults=(fault,), rate=1.0, seconds=8.0)).ledger.counts
     assert counts["stored"] > 10

@@ -48,8 +48,8 @@ CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger",
 WIDER = ("clients", "full", "eio", "rot", "torn", "wipe")
 """What only seeds of their own draw: each further drawing would change what all others mean."""
 FAULTS = SHORT + LONG + CHANGES + WIDER
-HOUR = 0.02
-"""How many of those seeds have a cut of an hour, too, which costs half a minute."""
+HOUR = 0.01
+"""How many of those seeds have a cut of an hour, which costs half a minute; the first hundred have none."""
 
 
 def draw_plan(rng: random.Random) -> Plan:

@@ -7,6 +7,7 @@ the nodes said to one another.
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from storage.committer import Committer
-from tests.simulation.nodes.plan import FAULTS, Plan
+from tests.simulation.nodes.plan import FAULTS, WIDER, Plan, draw_wider_plan
 from tests.simulation.nodes.world import World
 
 
@@ -25,6 +26,17 @@ def test_promises_hold(seeds: range) -> None:
         counts += World(seed).run().accounts.counts
     assert counts["acked"] > 100 * len(seeds)
     assert counts["faults"] > len(seeds), "nothing went wrong"
+
+
+@pytest.mark.share(1 / 50)
+def test_promises_hold_with_what_wider_seeds_draw(seeds: range) -> None:
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        counts += World(seed, draw_wider_plan(random.Random(seed))).run().accounts.counts
+    assert counts["acked"] > 50 * len(seeds)
+    assert counts["faults"] >= len(seeds), "nothing went wrong"
+    missing = [kind for kind in WIDER if not counts[f"fault {kind}"]]
+    assert len(seeds) < 20 or not missing, counts
 
 
 @pytest.mark.parametrize("fault", FAULTS)
