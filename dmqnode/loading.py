@@ -204,6 +204,10 @@ def purge_page(partition: Partition) -> Procedure[None]:
         partition.freed(len(record), key)
         if due:
             partition.freed(0, keys.due(due, log, first))
+    for key in page.damaged:
+        # It is not here any more; of how many messages it was the other homes know.
+        first = keys.first_seq(key)
+        partition.elsewhere.void(log, first, first + 1)
     partition.purged = (log, low)
     rest = [p for p in partition.state.purges if p != purge]
     partition.state.purges = [(log, low, high), *rest] if page.more else rest

@@ -217,13 +217,32 @@ class ReadAhead:
         due, log, first = keys.read_due(key)
         found = yield Get((keys.batch(log, first),))
         stored_log = self._partition.logs.get(log)
-        if stored_log is None or not found.rows:
+        if stored_log is None:
+            return []
+        if not found.rows:
+            behind = yield Scan(keys.batch(log, first + 1), keys.fence(log), 1, leave=True)
+            ends = [keys.first_seq(row[0]) for row in behind.rows] + list(map(keys.first_seq, behind.damaged))
+            self._never_due(key, stored_log, first, min([*ends, stored_log.durable]))
             return []
         record = found.rows[0][1]
         stored = self._stored(stored_log, first, record)
         return (
             [] if stored is None else [DueBatch(due, log, first, stored.count, stored.sent_at, stored.size)]
         )
+
+    def _never_due(self, key: bytes, log: Log, low: int, high: int) -> None:
+        """Neither a delayed batch nor when it is due can be read here."""
+        partition = self._partition
+        pieces = log.open_pieces(low, high)
+        partition.undue = max(0, partition.undue - sum(b - a for a, b in pieces))
+        if not partition.replicated:
+            for a, b in pieces:
+                log.dead.add(a, b)
+                partition.counters.lost += b - a
+            partition.freed(0, key)
+            partition.touch()
+        for a, b in pieces if partition.replicated else ():
+            log.gaps.add(a, b)  # another home has it
 
     def _due_read(self, now: Now, result: tuple[list[DueBatch], bool]) -> None:
         self._due_reading = False

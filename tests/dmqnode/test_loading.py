@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from dmqnode.batch import encode
 from dmqnode.clock import Now
 from dmqnode.counters import Counters
@@ -153,3 +155,14 @@ def test_a_purge_goes_on_page_by_page_until_its_batches_are_deleted() -> None:
     world.store.write(ops, sync=True)
     left = perform_read(world.store, Scan(KEYS.batch(A, 0), KEYS.fence(A), 10)).rows
     assert [KEYS.first_seq(key) for key, _ in left] == [8]
+
+
+def test_what_was_purged_and_is_damaged_here_is_deleted_elsewhere() -> None:
+    world = World()
+    world.log(A, 4, 4, 4)
+    world.put(KEYS.dead(A, 0), RangeSet([(0, 8)]).encode())
+    world.put(KEYS.state(), encode_state(State(ends={A: 12}, purges=[(A, 0, 8)])))
+    partition, _ = world.load()
+    world.store.damage(KEYS.batch(A, 4), random.Random(1))
+    world.perform(purge_page(partition))
+    assert partition.elsewhere.take() == ({}, {A: RangeSet([(4, 5)])})

@@ -110,6 +110,24 @@ def test_a_damaged_index_entry_is_made_up_for() -> None:
     assert sorted(everything(world)) == [b"0", b"1", b"2"]
 
 
+def test_a_delayed_batch_that_is_damaged_with_its_index_entry_is_lost_and_counted() -> None:
+    world = World()
+    world.create()
+    for n in range(3):
+        world.send(b"%d" % n, b"%d'" % n, delay=10.0 + n)
+    keys = world.partition().keys
+    entry = world.store.scan(*keys.due_range(0), limit=1).rows[0].key
+    _, log, first = keys.read_due(entry)
+    world.store.damage(entry, random.Random(1))
+    world.store.damage(keys.batch(log, first), random.Random(1))
+    world.crash()
+    world.receive()
+    world.pass_time(20.0)
+    assert sorted(everything(world)) == [b"1", b"1'", b"2", b"2'"]
+    assert world.broker.counters.lost == 2
+    assert world.figures() == (0, 0, 0)
+
+
 def test_an_earlier_log_of_which_nothing_lives_does_not_stand_before_the_next() -> None:
     world = World()
     world.create()

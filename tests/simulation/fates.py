@@ -43,6 +43,8 @@ class Fates:
         self._pauses: dict[str, list[Sweep]] = {}
         self._moved: dict[str, tuple[LogId, int]] = {}
         """Id of a message -> the id that it got when it moved to another queue."""
+        self._sends_damaged = False
+        """Whether a disk has forgotten whose some messages are."""
 
     # --- purges, deletions, pauses -------------------------------------------------------------------
 
@@ -94,13 +96,23 @@ class Fates:
         late = math.inf if self.clocks else 0.0
         return any(message.at <= s.done + late for s in self._sweeps_of(message))
 
+    def rusted(self, key: bytes) -> None:
+        """What is stored under `key` on a disk is damaged."""
+        self._sends_damaged = self._sends_damaged or key[11:12] == b"u"
+
     def made_again(self, message: Sent) -> bool:
         """Tell whether a queue was deleted since: the next does not know what the first was sent."""
         return any(s.kind == "delete" and s.done > message.at for s in self._sweeps_of(message))
 
     def doubled(self, message: Sent) -> bool:
-        """Tell whether a repeated send may have gone to two queues, made on two sides of a split."""
-        return message.tries > 1 and bool(message.moved_at) and self.made_again(message)
+        """Tell whether a repeated send may be there twice.
+
+        It went to two queues, made on two sides of a split; or the one disk that had it so far does not know
+        any more whose it is.
+        """
+        return message.tries > 1 and (
+            self._sends_damaged or (bool(message.moved_at) and self.made_again(message))
+        )
 
     def _sweeps_of(self, message: Sent) -> list[Sweep]:
         names = (message.queue.name, message.queue.settings.get("dead_letter", ""))

@@ -121,7 +121,7 @@ class Ledger:
         if other is not message:
             self._break("P3", "wrong", f"{id_[0].hex()}-{id_[1]} names also {other.number}", message)
         message.ids[id_] = None
-        if not delivered or message.moved_at or self.fates.made_again(message):
+        if not delivered or message.moved_at or self.fates.made_again(message) or self.fates.doubled(message):
             return  # of two copies of a send that was repeated the other may survive
         if message.id not in (None, id_):
             names = [f"{log.hex()}-{seq}" for log, seq in (message.id, id_)]
@@ -229,7 +229,7 @@ class Ledger:
 
     def _check_hold(self, host: Host, part: Part, message: Sent) -> None:
         hold, now = message.hold, self._world.now
-        if hold is None:
+        if hold is None or self.fates.doubled(message):
             return
         # Another leader knows the end of a delivery by the wall clock, and clocks differ.
         same = self.notes.same_lease(host, part.partition, hold)

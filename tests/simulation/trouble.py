@@ -220,6 +220,7 @@ class Trouble:
                 continue
             self._world.note("rust", host.me, key)
             self._world.ledger.disturbed("rust", host.me)
+            self._world.ledger.fates.rusted(key)
             host.store._records[key] = host.faults.flip_bit(host.store._records[key])
         self._world.ledger.notes.forgot(host)
 
