@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import insort
+from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
 
@@ -69,11 +70,16 @@ class DueTimes:
         """Whether the next entries must be read from disk."""
         return not self.whole and not self.reading and self._taken >= len(self._near)
 
-    def loaded(self, batches: list[DueBatch], *, more: bool) -> None:
-        """Take in what was read from the horizon on."""
+    def loaded(self, batches: list[DueBatch], *, more: bool, stored: Callable[[DueBatch], bool]) -> None:
+        """Take in what was read from the horizon on.
+
+        Arguments:
+            stored: whether a batch is known to be stored; otherwise it is left to `add`, once it is.
+        """
         self.reading = False
-        known = {b[:3] for b in batches}
         end = batches[-1][:3] if batches else None
+        batches = [b for b in batches if stored(b)]
+        known = {b[:3] for b in batches}
         late, self._late = self._late, []
         fresh = [b for b in late if b[:3] not in known]
         self._near = sorted([*self._near[self._taken :], *batches])

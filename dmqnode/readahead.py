@@ -247,5 +247,10 @@ class ReadAhead:
     def _due_read(self, now: Now, result: tuple[list[DueBatch], bool]) -> None:
         self._due_reading = False
         batches, more = result
-        self._partition.due.loaded(batches, more=more)
+        self._partition.due.loaded(batches, more=more, stored=self._is_stored)
         self._woken()
+
+    def _is_stored(self, batch: DueBatch) -> bool:
+        """Tell whether a batch may come out: while its write is under way it may be on this disk alone."""
+        log = self._partition.logs.get(batch.log)
+        return log is None or batch.first + batch.messages <= log.durable

@@ -28,7 +28,7 @@ def test_what_does_not_fit_is_read_again_from_the_horizon() -> None:
     times.reading = True
     times.add(batch(1))  # while the disk is read
     assert times.low() == 1, "a start must not skip it"
-    times.loaded([batch(d) for d in range(len(popped) + 1, 5001)], more=False)
+    times.loaded([batch(d) for d in range(len(popped) + 1, 5001)], more=False, stored=lambda b: True)
     assert [b.due for b in times.pop_due(10_000)] == [1, *range(len(popped) + 1, 5001)]
     assert times.low() == math.inf
 

@@ -128,6 +128,27 @@ def test_a_delayed_batch_that_is_damaged_with_its_index_entry_is_lost_and_counte
     assert world.figures() == (0, 0, 0)
 
 
+def test_what_is_delayed_does_not_come_out_before_it_is_known_to_be_stored() -> None:
+    world = World()
+    world.create()
+    world.send(b"0", delay=1.0)
+    world.restart()  # so that what is due is read from the disk
+    assert world.figures() == (0, 1, 0)
+    world.hold_writes = True
+    world.request(world.send_request([b"1"], delay=1.5))
+    world.pending = world.broker.collect(world.now())
+    assert world.pending is not None
+    world.store.write(world.pending.batch, sync=True)
+    assert world.bodies() == []  # but now it is known what is due
+    world.pass_time(2.0)
+    assert world.bodies() == [b"0"], "the other is on this disk, and nobody was told"
+    world.write()
+    world.hold_writes = False
+    world.run()
+    assert world.bodies() == [b"1"]
+    assert world.figures() == (0, 0, 2)
+
+
 def test_an_earlier_log_of_which_nothing_lives_does_not_stand_before_the_next() -> None:
     world = World()
     world.create()
