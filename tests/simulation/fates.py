@@ -20,6 +20,8 @@ LATE = 25.0
 """Seconds after which a purge or deletion that was not answered is not done any more."""
 HEARD = 0.5
 """Seconds in which a change of a queue is known everywhere in quiet times."""
+WAITED_FOR = 60.0
+"""Seconds by which what is delayed may be due too late at most and come out in a run."""
 MOVED = "move:"
 
 
@@ -45,6 +47,8 @@ class Fates:
         """Id of a message -> the id that it got when it moved to another queue."""
         self._sends_damaged = False
         """Whether a disk has forgotten whose some messages are."""
+        self._ahead: list[tuple[float, float]] = []
+        """From when to when a clock that may lead was far ahead."""
 
     # --- purges, deletions, pauses -------------------------------------------------------------------
 
@@ -85,6 +89,19 @@ class Fates:
         if message.ttl and (self._world.now > message.at + message.ttl - MARGIN or self.clocks):
             return True
         return self._may_be_swept(message)
+
+    def awaits(self, message: Sent) -> bool:
+        """Tell whether a message that was stored is to come out before the run is over, if nobody acks it."""
+        return not (self.may_be_over(message) or self._never_due(message))
+
+    def believed_ahead(self, seconds: float, ahead: float) -> None:
+        """A clock is set ahead: of two nobody knows which is wrong, so what is delayed is due by it."""
+        if ahead > WAITED_FOR and self._world.plan.nodes < 3:
+            self._ahead.append((self._world.now, self._world.now + seconds))
+
+    def _never_due(self, message: Sent) -> bool:
+        since, until = message.at, message.stored_at
+        return message.delay > 0 and any(begin <= until and since <= end for begin, end in self._ahead)
 
     @property
     def clocks(self) -> bool:

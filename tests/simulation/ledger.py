@@ -338,7 +338,7 @@ class Ledger:
 
     def _left(self) -> list[Sent]:
         left = [m for m in self.messages if m.outcome == "stored" and m.acked_at < 0 and not self._gone(m)]
-        return [m for m in left if not (self.fates.may_be_over(m) or self.damage.excuses(m.number))]
+        return [m for m in left if self.fates.awaits(m) and not self.damage.excuses(m.number)]
 
     def _gone(self, message: Sent) -> bool:
         """Whether an ack whose answer was lost has settled a message."""

@@ -234,6 +234,7 @@ class Trouble:
         self._leap_at = self._world.now + seconds + 2.0
         self._world.note("leap", host.me, step)
         self._world.ledger.disturbed("leap", host.me, seconds)
+        self._world.ledger.fates.believed_ahead(seconds, step / 1000)
         host.set_clock(step)
         self._world.after(seconds, lambda: host.set_clock(-step))
 
