@@ -73,6 +73,7 @@ class Catalog:
         peers: returns the other members that answer now.
         least: returns W'.
         changed: called with every record that is new here, once it is known.
+        first_question: from where on its questions are numbered, another number in each run.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Catalog:
         peers: Callable[[], Iterable[NodeId]],
         least: Callable[[], int],
         changed: Callable[[Now, QueueId, bytes], None],
+        first_question: int = 0,
     ) -> None:
         self._me = me
         self._port = port
@@ -95,7 +97,7 @@ class Catalog:
         self._known: dict[QueueId, _Known] = {}
         self._named: dict[str, dict[QueueId, None]] = {}
         self._digest = 0
-        self._nonce = 0
+        self._nonce = first_question
         self._spreading: dict[int, _Spreading] = {}
         self._asking: dict[int, _Asking] = {}
         self._next_compare = 0.0

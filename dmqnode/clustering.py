@@ -109,6 +109,7 @@ class Clustering:
             peers=lambda: list(self.linked),
             least=self.least,
             changed=broker.registry.learn,
+            first_question=broker.identity.first_question,
         )
         self.cluster.grants.reform = lambda id_, old: reform(self.rosters.current, old, self.wanted(id_))
         self.cluster.copies.deleted = lambda partition: self.catalog.deleted(QueueId(partition[:8]))

@@ -76,7 +76,7 @@ class Debts:
         self._spoiled: dict[PartitionId, dict[LogId, list[int]]] = {}
         """Logs of which a kept batch was damaged here: this node does not know any more all that it owes of
         them.  Where those batches began."""
-        self._nonce = 0
+        self._nonce = broker.identity.first_question
         self._next_tick = -math.inf
         self.count = 0
         self.handed_over = 0

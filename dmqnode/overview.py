@@ -45,7 +45,7 @@ class Overview:
         self._broker = broker
         self._clustering = clustering
         self._asking: dict[int, _Asking] = {}
-        self._nonce = 0
+        self._nonce = broker.identity.first_question
 
     # --- asking --------------------------------------------------------------------------------------
 

@@ -73,6 +73,11 @@ class Identity(NamedTuple):
     boot: int
     nonce: int
 
+    @property
+    def first_question(self) -> int:
+        """Where this run begins to number what it asks: a late answer to an earlier run is none to it."""
+        return self.nonce << 24
+
 
 def encode_identity(identity: Identity, cluster: bytes) -> bytes:
     """Return the record of a node's identity and its cluster's id."""

@@ -15,7 +15,7 @@ from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError
 from dmqnode.ids import NodeId, QueueId
 from dmqnode.messages import Message
-from dmqnode.peer_messages import CatalogRecords
+from dmqnode.peer_messages import CatalogRecords, CatalogStored
 from storage.ops import WriteBatch
 
 NODES = [NodeId(b"node%04d" % n) for n in range(3)]
@@ -36,6 +36,7 @@ class Net:
                 peers=lambda node=node: [n for n in NODES if n != node],  # type: ignore[misc]
                 least=lambda: least,
                 changed=lambda now, queue, record, node=node: self.learnt[node].update({queue: record}),  # type: ignore[misc]
+                first_question=1 << 24,
             )
             for node in NODES
         }
@@ -81,6 +82,15 @@ def test_a_change_is_safe_once_enough_nodes_have_it() -> None:
     net.deliver()
     assert told == [True]
     assert all(QUEUES[0] in net.learnt[node] for node in NODES[1:])
+
+
+def test_an_answer_to_an_earlier_run_makes_no_change_safe() -> None:
+    net = Net(least=3)
+    told = net.define(NODES[0], QUEUES[0])
+    net.messages.clear()
+    for node in NODES[1:]:
+        net.catalogs[NODES[0]].receive(net.now(), node, CatalogStored(1))
+    assert told == []
 
 
 def test_a_change_that_too_few_confirm_is_unknown() -> None:
