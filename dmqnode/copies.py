@@ -88,6 +88,8 @@ class Copy:
     gaps: Gaps = field(default_factory=dict)
     stale: Stale = field(default_factory=dict)
     """What is dead and being deleted."""
+    deleting: int = 0
+    """How many deletions are under way: with the last of them the note of what is dead goes."""
     comparing: bool = False
     """Whether its records are about to be read as they are: entries wait."""
     waiting: list[Entry] = field(default_factory=list)
@@ -142,12 +144,12 @@ class Copies:
             return
         copy = self.copy_of(partition)
         copy.stale = stale
+        copy.deleting += 1
+        self._port.read(now, delete_stale(copy.keys, stale, dead, self._port), partial(self._deleted, copy))
 
-        done = partial(self._deleted, copy, stale)
-        self._port.read(now, delete_stale(copy.keys, stale, dead, self._port), done)
-
-    def _deleted(self, copy: Copy, stale: Stale, now: Now, result: None) -> None:
-        if copy.stale is stale:
+    def _deleted(self, copy: Copy, now: Now, result: None) -> None:
+        copy.deleting -= 1
+        if not copy.deleting:
             copy.stale = {}
             ops = WriteBatch()
             ops.delete(stale_key(copy.keys))
@@ -161,6 +163,7 @@ class Copies:
                 stale.setdefault(log, RangeSet()).add(low, high)
                 self._close_gap(copy, log, low, high, ops)
         copy.stale = stale
+        copy.deleting += 1
         ops.put(stale_key(copy.keys), encode_gaps(stale))
 
     # --- the crank -----------------------------------------------------------------------------------
@@ -260,8 +263,8 @@ class Copies:
             encoded = Blob(encode_gaps(copy.gaps))
             answer = Aligned(partition, align.n, align.seq, encoded)
             self._port.write(ops, lambda now: self._port.send(sender, answer))
-            self._take_waiting(now, copy, sender)
             self.delete(now, partition, stale, dead)
+            self._take_waiting(now, copy, sender)
 
         self._port.boundary(own_ranges(copy.keys), found_own)
 
@@ -296,12 +299,10 @@ class Copies:
         def written(now: Now) -> None:
             self._confirmed.setdefault((sender, sync), []).append(mark)
             if void:
-                done = partial(self._deleted, copy, stale)
-                self._port.read(now, delete_void(copy.keys, void, self._port), done)
+                self._port.read(now, delete_void(copy.keys, void, self._port), partial(self._deleted, copy))
 
         if void:
             self._void(copy, void, ops)
-        stale = copy.stale
         self._port.write(ops, written, sync=sync)
 
     def _read_ops(self, copy: Copy, data: bytes) -> tuple[WriteBatch, Stale]:

@@ -10,6 +10,7 @@ import pytest
 from dmqnode.ids import NodeId
 from dmqnode.messages import NodeStatus
 from dmqnode.overview import Overview
+from dmqnode.records import Identity
 from dmqnode.roster import Member, Roster
 from dmqnode.surroundings import Surroundings
 from tests.dmqnode.several import Several
@@ -28,7 +29,7 @@ def shown(*, linked: bool, told: str | None) -> dict[str, str]:
             current=Roster(1, (Member(ME, "me", "a:1"), Member(OTHER, "other", "b:1"))),
         ),
     )
-    broker: Any = SimpleNamespace(surroundings=around)
+    broker: Any = SimpleNamespace(surroundings=around, identity=Identity(ME, 1, 7))
     return {m["name"]: m["state"] for m in Overview(broker, clustering).members()}
 
 
