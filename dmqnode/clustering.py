@@ -43,7 +43,7 @@ from dmqnode.queue import Queue
 from dmqnode.queues import Definition
 from dmqnode.reads import Procedure
 from dmqnode.requests import Requests
-from dmqnode.roster import ROSTER, Roster, Rosters, quorum, reform
+from dmqnode.roster import ROSTER, Roster, Rosters, quorum, reduced, reform
 from dmqnode.smallrows import encode_stamp, stamp_key
 from dmqnode.walls import Walls
 from storage.ops import WriteBatch
@@ -112,6 +112,7 @@ class Clustering:
             first_question=broker.identity.first_question,
         )
         self.cluster.grants.reform = lambda id_, old: reform(self.rosters.current, old, self.wanted(id_))
+        self.cluster.grants.reduce = lambda record: reduced(self.rosters.current, record, self.reachable)
         self.cluster.copies.deleted = lambda partition: self.catalog.deleted(QueueId(partition[:8]))
         self.cluster.may_lead = self._settled
         self.front = FrontEnd(broker, self)

@@ -69,6 +69,8 @@ class Grants:
         self._silent_until = silent_until
         self.reform: Callable[[PartitionId, HomeSet], HomeSet] = lambda partition, record: record
         """Makes a new home set of one whose majority the roster has given up (M4)."""
+        self.reduce: Callable[[HomeSet], HomeSet] = lambda record: record
+        """Leaves a destroyed home out of a set whose majority does not answer, if that helps (M4)."""
         self.isolated = False
         """Whether no majority of the roster was heard for long: then nothing is granted (M3)."""
         self._ready = ready
@@ -96,7 +98,8 @@ class Grants:
         (`orphans`): who only grants may have missed many changes, and goes by what it is shown.
         """
         found = self.promise(partition, record)
-        found.record = self.reform(partition, found.record)
+        smaller = self.reduce(found.record)
+        found.record = self.reform(partition, smaller) if smaller is found.record else smaller
         return found
 
     def learn(self, partition: PartitionId, record: HomeSet) -> None:

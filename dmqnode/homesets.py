@@ -89,6 +89,17 @@ class HomeSet(NamedTuple):
         """Return the next record, from this committed one to `new`."""
         return HomeSet(self.version + 1, lease, self.new, tuple(new), False)
 
+    def without(self, gone: Collection[NodeId]) -> HomeSet:
+        """Return this record without one of `gone` in each set of an even number of homes, of four or more.
+
+        Of four homes three are a majority, which any two of a certain three meet, whoever the fourth is: so
+        who knows the one record and who knows the other cannot miss each other.
+        """
+        old, new = (_less_one(homes, gone) for homes in (self.old, self.new))
+        if not self.committed:
+            return self._replace(old=old, new=new)
+        return self if new == self.new else HomeSet(self.version + 1, NO_LEASE, new, new, True)
+
     def renewed(self, lease: LeaseNumber) -> HomeSet:
         """Return this unfinished record as a later leader proposes it again (H2)."""
         return self._replace(lease=lease)
@@ -96,6 +107,12 @@ class HomeSet(NamedTuple):
     def fields(self) -> HomeSetFields:
         """Return the record as it travels and is stored."""
         return self.version, self.lease.n, self.lease.node, list(self.old), list(self.new), self.committed
+
+
+def _less_one(homes: tuple[NodeId, ...], gone: Collection[NodeId]) -> tuple[NodeId, ...]:
+    """Return homes without the first of `gone` that is one, if they are an even number."""
+    spare = None if len(homes) % 2 or len(homes) < 4 else next((n for n in gone if n in homes), None)
+    return tuple(n for n in homes if n != spare)
 
 
 def majority(homes: Collection[NodeId]) -> int:

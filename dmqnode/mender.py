@@ -29,7 +29,8 @@ LOOK_AT = 1000
 CLAIM_AT_ONCE = 50
 """Partitions claimed in one step; moves and comparisons cost those that are in use."""
 COMPARE_TWICE = 2
-"""Walks that compare everything once a home is back: what was claimed by others in the first has a second."""
+"""Walks that compare everything once a home is back: what was claimed by others in the first, or granted to
+nobody, has a second."""
 PAUSE = 5.0
 """Seconds from the begin of one walk to that of the next, while something may have changed."""
 CALM_PAUSE = 30.0
@@ -53,6 +54,7 @@ class Mender:
         self._alert = 2
         """Walks until nothing is expected to have changed."""
         self._next_walk = -math.inf
+        self._next_comparison = -math.inf
         self._visits: Iterator[tuple[PartitionId, HomeSet]] = iter(())
         self._next_visits = -math.inf
         self.strays = Strays(clustering, self._claim_unled)
@@ -65,6 +67,7 @@ class Mender:
     def came_back(self) -> None:
         """A node is there again: what it holds may be behind."""
         self._comparisons = COMPARE_TWICE
+        self._next_comparison = -math.inf
         self.changed()
 
     def changed(self) -> None:
@@ -87,11 +90,15 @@ class Mender:
         self._visit(now)
 
     def _begin_walk(self, now: Now) -> None:
-        if now.run < self._next_walk:
+        compare = self._comparisons > 0 and now.run >= self._next_comparison
+        if now.run < self._next_walk and not compare:
             return
         self._walk = self._all()
-        self._compare_all = self._comparisons > 0
-        self._comparisons -= self._compare_all
+        self._compare_all = compare
+        if compare:
+            # Not sooner, though other walks may be: who has just started grants nothing so far (L1).
+            self._comparisons -= 1
+            self._next_comparison = now.run + PAUSE
         self._next_walk = now.run + (PAUSE if self._alert else CALM_PAUSE)
         self._alert -= self._alert > 0
 

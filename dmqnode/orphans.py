@@ -80,7 +80,8 @@ class Orphans:
             known = first
         else:
             known = promise.record
-        if clustering.cluster.grants.reform(partition, known) is known:
+        grants = clustering.cluster.grants
+        if grants.reform(partition, known) is known or grants.reduce(known) is not known:
             return True
         # The list itself is on all members, or on seven: of those that are left most know its homes.
         return partition == ROSTER or self._sure(partition, known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.clock import Now
@@ -144,21 +144,41 @@ class Requests:
         def then(now: Now, answer: Message) -> None:
             self._broker.reply(session.id, number, answer)
 
-        clustering, gone = self._clustering, NodeId(step.member)
-        if (
-            step.kind == "forget"
-            and step.destroyed
-            and clustering.rosters.cut_off(gone, clustering.reachable)
-        ):
-            clustering.rosters.force(now, gone)
-            self._broker.reply(session.id, number, Report({"roster": encode(clustering.rosters.current)}))
+        clustering = self._clustering
+        if self._forced(now, session.id, number, step, self._cut_off):
             return
         replaced = clustering.rosters.replaces(step)
-        if replaced is not None and clustering.rosters.cut_off(replaced, clustering.reachable):
+        if replaced is not None and self._cut_off(replaced):
             clustering.rosters.force_join(now, step)
             self._broker.reply(session.id, number, Report(self._joined(step)))
             return
         clustering.front.ask(now, session.id, number, ROSTER, clustering.rosters.first, step, then)
+
+    def _forced(
+        self, now: Now, session: int, number: int, step: Step, lost: Callable[[NodeId], bool]
+    ) -> bool:
+        """Strike a member off that somebody says is destroyed, if no majority is there to do so (M5)."""
+        if step.kind != "forget" or not step.destroyed or not lost(NodeId(step.member)):
+            return False
+        self._clustering.rosters.force(now, NodeId(step.member))
+        self._broker.reply(session, number, Report(self._joined(step)))
+        return True
+
+    def _cut_off(self, gone: NodeId) -> bool:
+        """Tell whether no majority of the members answers, nor `gone`."""
+        return self._clustering.rosters.cut_off(gone, self._clustering.reachable)
+
+    def _list_lost(self, gone: NodeId) -> bool:
+        """Tell whether nobody can lead the list of members: too few of its homes answer, and not `gone`."""
+        clustering, grants = self._clustering, self._clustering.cluster.grants
+        promise, leader = grants.find(ROSTER), clustering.leader_of(ROSTER)
+        if promise is None or (leader is not None and clustering.reachable(leader)):
+            return False
+        record = grants.reduce(promise.record)
+        if clustering.me not in record.members or grants.reform(ROSTER, record) is not record:
+            return False
+        answering = [n for n in record.members if clustering.reachable(n)]
+        return gone in record.members and gone not in answering and not record.has_majority(answering)
 
     def _list(self, now: Now, session: Session, number: int, request: ListQueues) -> None:
         registry = self._broker.registry
@@ -202,6 +222,8 @@ class Requests:
                 raise not_leader(None)
             partition, first = self._partition_of(now, message)
             if not self._clustering.cluster.leads(partition) or not self._clustering.hosted.serves(partition):
+                if isinstance(message, Step) and self._forced(now, session, number, message, self._list_lost):
+                    return
                 self._refer(now, partition, first)
             if isinstance(message, Step):
                 self._make_step(now, session, number, message)

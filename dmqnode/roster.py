@@ -350,6 +350,18 @@ def reform(roster: Roster, record: HomeSet, wanted: Iterable[NodeId]) -> HomeSet
     return HomeSet(record.version + 1, NO_LEASE, homes, homes, True)
 
 
+def reduced(roster: Roster, record: HomeSet, answers: Callable[[NodeId], bool]) -> HomeSet:
+    """Return a home set without one of an even number of homes that is destroyed, if that helps (M4).
+
+    Half of four is no majority, but two of the three that are left are one: none but the destroyed is missed.
+    """
+    if not roster.destroyed or record.has_majority([n for n in record.members if answers(n)]):
+        return record
+    smaller = record.without(roster.destroyed)
+    helps = smaller.has_majority([n for n in smaller.members if answers(n)])
+    return smaller if helps else record
+
+
 def quorum(roster: Roster, replicas: int, write_quorum: int) -> int:
     """Return W': as many copies as there must be on disk before a write is answered.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from dmqnode.errors import ProtocolError
 from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet, LeaseNumber, majority, read_home_set
 from dmqnode.ids import NodeId
 
-A, B, C, D, E = (NodeId(bytes([n]) * 8) for n in range(1, 6))
+A, B, C, D, E, F, G = (NodeId(bytes([n]) * 8) for n in range(1, 8))
 NODES = st.sampled_from((A, B, C, D, E))
 SETS = st.lists(NODES, min_size=1, max_size=5, unique=True).map(tuple)
 NUMBERS = st.builds(LeaseNumber, st.integers(0, 4), NODES)
@@ -100,3 +101,35 @@ def test_a_record_reads_as_it_was_written(record: HomeSet) -> None:
 def test_what_is_no_record_is_refused(fields: Any) -> None:
     with pytest.raises(ProtocolError):
         read_home_set(fields)
+
+
+def _majorities(record: HomeSet) -> list[set[NodeId]]:
+    nodes = sorted(set(record.members))
+    some = [set(found) for n in range(len(nodes) + 1) for found in combinations(nodes, n)]
+    return [found for found in some if record.has_majority(found)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        HomeSet.first((A, B, C, D)),
+        HomeSet.first((A, B, C, D, E, F)),
+        HomeSet.first((A, B, C, D)).change(LeaseNumber(3, B), (A, B, C, E)),
+        HomeSet.first((A, B, D, E)).change(LeaseNumber(3, B), (A, B, C)),
+    ],
+)
+def test_of_an_even_number_of_homes_one_can_be_done_without(record: HomeSet) -> None:
+    smaller = record.without((G, D, C))
+    assert D in record.old
+    assert D not in smaller.members
+    assert all(
+        one & two for one in _majorities(record) + _majorities(smaller) for two in _majorities(smaller)
+    )
+    assert smaller.newer_than(record) == record.committed
+    assert smaller.without((D,)) == smaller
+
+
+@pytest.mark.parametrize("homes", [(A, D), (A, B, D), (A, B, C, D, E)])
+def test_of_two_or_of_an_odd_number_none_can(homes: tuple[NodeId, ...]) -> None:
+    record = HomeSet.first(homes)
+    assert record.without((D,)) is record

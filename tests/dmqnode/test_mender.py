@@ -82,6 +82,20 @@ def test_everything_is_claimed_soon_when_a_home_is_back_and_once_more_for_what_w
     assert all(around.claims.count(p) >= mender.COMPARE_TWICE for p in set(around.claims))
 
 
+def test_the_second_time_comes_later_though_something_changes_meanwhile() -> None:
+    around = Around()
+    around.steps(mender.VISIT_EVERY - 30.0)
+    around.mender.came_back()
+    around.steps(LOOK_EVERY)
+    around.mender.changed()
+    around.steps(mender.PAUSE - 2 * LOOK_EVERY)
+    around.claims.clear()  # whoever would have granted had just started, and granted nothing
+    around.steps(mender.PAUSE)
+    assert len(set(around.claims)) == QUEUES + 1
+    around.claims.clear()
+    assert around.steps(10.0) == 0
+
+
 def test_what_is_not_where_it_should_be_is_claimed_until_it_is() -> None:
     around = Around()
     around.steps(mender.VISIT_EVERY - 100.0)

@@ -30,7 +30,10 @@ class Clustered:
         self.rosters = SimpleNamespace(current=roster(7))
         self.walls = SimpleNamespace(silent=False)
         find = lambda partition: None if self.record is None else SimpleNamespace(record=self.record)
-        self.cluster = SimpleNamespace(grants=SimpleNamespace(find=find, reform=self.reform))
+        self.reduced: HomeSet | None = None
+        reduce = lambda record: self.reduced or record
+        self.grants = SimpleNamespace(find=find, reform=self.reform, reduce=reduce)
+        self.cluster = SimpleNamespace(grants=self.grants)
         self.mender = SimpleNamespace(changed=lambda: None)
         broker: Any = SimpleNamespace(now=NOW)
         clustering: Any = self
@@ -126,3 +129,13 @@ def test_later_homes_are_told_those_of_before_are_not() -> None:
         assert node.orphans.receive(NOW, C, AnyHomes(PARTITION, 7, record.fields()))
         told = [(C, Committed(PARTITION, 0, node.record.fields()))] if known else []
         assert node.sent == [*told, (C, HomesKnown(PARTITION, 7, known))]
+
+
+def test_nobody_is_asked_where_those_who_are_left_cannot_have_missed_anything() -> None:
+    node = Clustered()
+    node.record = HomeSet.first((A, B, D, E))
+    assert not node.orphans.may_claim(PARTITION, FIRST)
+    node.reduced = node.record.without((D,))
+    node.sent.clear()
+    assert node.orphans.may_claim(PARTITION, FIRST)
+    assert not node.sent

@@ -163,6 +163,23 @@ class Changes(DiskTrouble):
         await self._command(lambda: questions.change_members("forget", node, destroyed=True))
         await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
 
+    async def _burn(self) -> None:
+        """So many machines burn at once that no majority is left; an operator says so of each (M5)."""
+        await self._whole()
+        boxes = self._rng.sample(self._world.wanted, (len(self._world.wanted) + 1) // 2)
+        nodes = [box.me for box in boxes]
+        self._disturbed("destroy", 10.0)
+        for box in boxes:
+            box.die("power")
+            old = box.store
+            box.wipe()
+            box.wanted = False
+            self._world.accounts.forgets(box, old)
+        await trio.sleep(self._rng.choice((2.5, 5.0)))
+        for node in nodes:
+            await self._command(lambda node=node: questions.change_members("forget", node, destroyed=True))
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
+
     async def _replace(self) -> None:
         """A machine comes back with an empty disk (I2)."""
         if len(self._world.wanted) < 2:

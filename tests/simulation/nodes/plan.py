@@ -47,7 +47,8 @@ LONG = ("long_pause", "long_split", "absent")
 CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions", "damage")
 WIDER = ("clients", "full", "eio", "rot", "torn", "wipe")
 """What only seeds of their own draw: each further drawing would change what all others mean."""
-FAULTS = SHORT + LONG + CHANGES + WIDER
+UNDRAWN = ("burn",)
+FAULTS = SHORT + LONG + CHANGES + WIDER + UNDRAWN
 HOUR = 0.01
 """How many of those seeds have a cut of an hour, which costs half a minute; the first hundred have none."""
 

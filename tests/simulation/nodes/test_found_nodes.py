@@ -13,6 +13,8 @@ FORGOTTEN = Plan(
 )
 BEHIND = Plan(faults=("join", "halves"), replicas=2, dead_after=20.0, seconds=4.0, producers=1, consumers=1)
 TWO_CLOCKS = Plan(faults=("clock",), nodes=2, replicas=2, dead_after=20.0, seconds=6.0)
+BURN = Plan(faults=("burn",), nodes=5, replicas=2, seconds=6.0, producers=1, consumers=1)
+LOST_TWO = Plan(faults=("replace", "absent"), nodes=4, replicas=2, dead_after=20.0, seconds=6.0)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,10 @@ TWO_CLOCKS = Plan(faults=("clock",), nodes=2, replicas=2, dead_after=20.0, secon
         pytest.param(4, FORGOTTEN, id="and not others for those who join later"),
         pytest.param(65, BEHIND, id="a change of homes is finished though a new one has not heard of it"),
         pytest.param(11, TWO_CLOCKS, id="what is delayed by one of two clocks is due by that one"),
+        pytest.param(113, None, id="copies are compared though who would do that had just started"),
+        pytest.param(2116, LOST_TWO, id="of four homes of the list one is replaced and another lost at once"),
+        pytest.param(2, BURN, id="of five nodes three burn"),
     ],
 )
-def test_promises_hold(seed: int, plan: Plan) -> None:
+def test_promises_hold(seed: int, plan: Plan | None) -> None:
     World(seed, plan).run()
