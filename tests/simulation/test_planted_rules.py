@@ -52,7 +52,7 @@ PLANTED = [
     Planted(
         planted.n3_nobody_hears_of_the_intent,
         draw(DEAD, HURRIED, faults="kill", rate=2.0, seconds=6.0),
-        (2,),
+        (177, 245, 252),
         "N3 P4 P5",
     ),
     Planted(planted.t2_nobody_stamps_again, draw(BROOM, faults="leap", rate=2.0), (14, 21, 24), "P7 P2"),

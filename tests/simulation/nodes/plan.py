@@ -48,6 +48,7 @@ CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger",
 WIDER = ("clients", "full", "eio", "rot", "torn", "wipe")
 """What only seeds of their own draw: each further drawing would change what all others mean."""
 UNDRAWN = ("burn",)
+"""Drawn by none: a plan has to name it."""
 FAULTS = SHORT + LONG + CHANGES + WIDER + UNDRAWN
 HOUR = 0.01
 """How many of those seeds have a cut of an hour, which costs half a minute; the first hundred have none."""
