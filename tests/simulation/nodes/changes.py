@@ -27,6 +27,8 @@ OPERATOR = 60.0
 """Seconds that a command of an operator may take, and what it leads to."""
 TOLD = 8.0
 """Seconds within which a node that has left and is told so ends."""
+CLIENT = 20.0
+"""Seconds after which every client has been followed by one that knows of the present members."""
 
 
 class Changes(DiskTrouble):
@@ -179,6 +181,7 @@ class Changes(DiskTrouble):
         for node in nodes:
             await self._command(lambda node=node: questions.change_members("forget", node, destroyed=True))
         await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
+        await trio.sleep(CLIENT)  # one that was given the addresses of these only reaches nobody
 
     async def _replace(self) -> None:
         """A machine comes back with an empty disk (I2)."""
