@@ -169,20 +169,22 @@ class Cluster:
         if isinstance(message, Release) and message.successor == self.me:
             self._succeed(now, message.partition)
         elif isinstance(message, Denied):
-            self._note_denial(message)
+            self._note_denial(now, message)
         return known
 
-    def _note_denial(self, denied: Denied) -> None:
+    def _note_denial(self, now: Now, denied: Denied) -> None:
         """A home that has promised a higher number will not follow: take the lease anew, above that."""
         lease = self.leases.held(self._clock.fast, denied.partition)
         highest = LeaseNumber(denied.highest, NodeId(denied.highest_node))
         if lease is not None and lease.number.n == denied.n and highest > lease.number:
             self.outnumbered[denied.partition] = None
+            if self.takeovers.waits(denied.partition):  # for what it will never be shown under this number
+                self.abandon(now, denied.partition)
+                self.want(now, denied.partition, lease.record)
 
     def _succeed(self, now: Now, partition: PartitionId) -> None:
         """Another gives a lease up to this node, which has everything: take it."""
-        promise = self.grants.find(partition)
-        if promise is not None:
+        if (promise := self.grants.find(partition)) is not None:
             self.want(now, partition, promise.record)
 
     def _lead(self, now: Now, sender: NodeId, message: Message) -> bool:
@@ -236,9 +238,8 @@ class Cluster:
         lease = self.leases.next_deadline()
         # A little late rather than a rounding error too early, over and over.
         soon = math.inf if lease == math.inf else now.run + max(0.0, lease - self._clock.fast) + ROUNDING
-        return min(
-            soon, self.streams.filling.next_deadline(now) + ROUNDING, self._next_tick if busy else math.inf
-        )
+        filled = self.streams.filling.next_deadline(now) + ROUNDING
+        return min(soon, filled, self._next_tick if busy else math.inf)
 
     def gone(self, now: Now, node: NodeId) -> None:
         """The connection to a node broke."""
@@ -292,15 +293,14 @@ class Cluster:
     def _lose(self, now: Now, partition: PartitionId) -> None:
         if self.leaders.get(partition) == self.me:
             del self.leaders[partition]
-        self._draining.pop(partition, None)
-        self.outnumbered.pop(partition, None)
-        self._fetching.pop(partition, None)
+        for known in (self._draining, self.outnumbered, self._fetching):
+            known.pop(partition, None)
         self.takeovers.cancel(partition)
         self.copies.leave(partition)
         self._hosting.close_partition(now, partition, self.streams.close(partition))
 
     def abandon(self, now: Now, partition: PartitionId) -> None:
-        """The queue of a partition is deleted: nobody need lead it."""
+        """Give a partition up, whoever leads it then, if anybody need."""
         self.leases.release(partition)
         self._settle(now)
 

@@ -3,8 +3,8 @@
 write group ──> leader reads its own, and says at which entry ──Compare──> home reads its own at that entry
             ──Compared: a hash──> alike: nothing ── unlike: the lease is taken anew, and all copies merged
 
-What was damaged on a disk and not read since is noticed so.  Only what changed since the last time is
-compared, a few partitions at a time: idle ones cost nothing.
+What was damaged on a disk and not read since is noticed so.  What changed since the last time is compared
+soon, what did not now and then, a few partitions at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from dmqnode.following import Stream
 
 EVERY = 30.0
-"""Seconds between two comparisons of one partition."""
+"""Seconds between two comparisons of one partition that changes."""
+IDLE_EVERY = 300.0
+"""Seconds between two of one that does not: disks forget also what nobody touches."""
 AT_ONCE = 16
 """Comparisons begun in one step, four times a second."""
 PATIENCE = 10.0
@@ -55,7 +57,7 @@ class Comparing:
         self.unlike: Callable[[PartitionId, NodeId], None] = lambda partition, node: None
         """Called with a home whose records are not the leader's."""
         self._due: dict[PartitionId, float] = {}
-        self._done: dict[PartitionId, tuple[int, int]] = {}
+        self._done: dict[PartitionId, tuple[int, int, float]] = {}
         """Up to which entry of which lease each partition was compared."""
         self._running: dict[PartitionId, Comparison] = {}
         self._walk: list[PartitionId] = []
@@ -81,7 +83,10 @@ class Comparing:
         first = now.run + EVERY * int.from_bytes(partition[:2], "big") / 65536
         if self._due.setdefault(partition, first) > now.run:
             return False
-        if self._done.get(partition) == (stream.number.n, stream.seq) or not stream.following():
+        *done, at = self._done.get(partition, (-1, -1, 0.0))
+        if done == [stream.number.n, stream.seq] and now.run - at < IDLE_EVERY:
+            return False
+        if not stream.following():
             return False
         self._due[partition] = now.run + EVERY
         comparison = self._running[partition] = Comparison(now.run)
@@ -118,7 +123,7 @@ class Comparing:
                 return
         if len(comparison.others) >= len(stream.followers):
             del self._running[partition]
-            self._done[partition] = (stream.number.n, comparison.seq)
+            self._done[partition] = (stream.number.n, comparison.seq, comparison.began)
 
 
 def digest_of(rows: dict[bytes, bytes]) -> bytes:

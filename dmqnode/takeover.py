@@ -34,7 +34,7 @@ from dmqnode.smallrows import (
 from dmqnode.streams import ASK_AGAIN, Streams
 from storage.ops import WriteBatch
 
-PATIENCE = 1.0
+PATIENCE = 10.0
 """Seconds for which other homes may still show theirs, where a copy has lost records to damage."""
 TRIES = 3
 """How often to write what the disk damages while it is written."""
@@ -102,6 +102,11 @@ class Takeovers:
     def cancel(self, partition: PartitionId) -> None:
         """The lease is over."""
         self._under_way.pop(partition, None)
+
+    def waits(self, partition: PartitionId) -> bool:
+        """Tell whether only homes are waited for that may know what a damaged copy has lost."""
+        takeover = self._under_way.get(partition)
+        return takeover is not None and not takeover.merging and takeover.record.has_majority(takeover.shown)
 
     def tick(self, now: Now) -> None:
         """Ask those again that were silent."""

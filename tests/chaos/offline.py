@@ -57,4 +57,4 @@ def _read(name: str, data: Path) -> tuple[NodeId, Any]:
     queues = [(row.key, row.value) for row in copy.scan(QUEUES, QUEUES_END, limit=1 << 20).rows]
     catalog = SimpleNamespace(digest=repr(queues))
     clustering = SimpleNamespace(cluster=SimpleNamespace(grants=grants), catalog=catalog)
-    return node, SimpleNamespace(name=name, store=copy, up=True, clustering=clustering)
+    return node, SimpleNamespace(name=name, store=copy, up=True, rotten=False, clustering=clustering)

@@ -127,9 +127,7 @@ class Fates:
         It went to two queues, made on two sides of a split; or the one disk that had it so far does not know
         any more whose it is.
         """
-        return message.tries > 1 and (
-            self._sends_damaged or (bool(message.moved_at) and self.made_again(message))
-        )
+        return message.tries > 1 and (self._sends_damaged or self.made_again(message))
 
     def _sweeps_of(self, message: Sent) -> list[Sweep]:
         names = (message.queue.name, message.queue.settings.get("dead_letter", ""))

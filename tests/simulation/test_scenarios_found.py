@@ -81,6 +81,7 @@ WIDER = {
     224: "a copy that had lost records to damage was taken for the one that knew most",
     263: "a leader that had lost notes to damage did not wait for the home that knew more",
     374: "of a delayed batch that was damaged with its index entry nobody knew that it is lacking",
+    420: "an ack was forgotten, for the home that knew it had promised a higher number than the leader's",
     444: "delayed messages that were damaged were counted twice once they were fetched",
     576: "and those that were damaged before they were known, too",
     817: "what was purged, and damaged where it was led, stayed at the other homes",

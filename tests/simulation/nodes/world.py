@@ -18,6 +18,7 @@ import trio
 
 from dmqnode import logs
 from dmqnode.belonging import Belonging
+from dmqnode.comparing import IDLE_EVERY
 from dmqnode.errors import DMQError
 from dmqnode.ids import NodeId
 from dmqnode.messages import Message
@@ -263,16 +264,20 @@ class World:
 
     async def settle_copies(self) -> None:
         """Wait until all copies are there, and in the end also alike.  Errors: Broken."""
-        deadline = trio.current_time() + SETTLED + self.accounts.patience
+        began = trio.current_time()
+        # What nobody reads or changes is looked at now and then only.
+        idle = IDLE_EVERY if any(box.rotten for box in self.wanted) else 0.0
+        patience = SETTLED + self.accounts.patience + idle
         while True:
             wrong = [] if len(self.wanted) == 1 or not self.calm else unlike(self)  # type: ignore[arg-type]
             wrong = wrong or await self._unhealthy()
             if not wrong:
                 return
             self.note("not yet", "; ".join(wrong[:2]))
-            if trio.current_time() >= deadline:
+            passed = trio.current_time() - began
+            if passed >= patience:
                 self.accounts.broken("P7", "unlike", "; ".join(wrong[:4]))
-            await trio.sleep(0.5)
+            await trio.sleep(0.5 if passed < SETTLED else 5.0)
 
     async def _unhealthy(self) -> list[str]:
         wrong = []
