@@ -192,6 +192,7 @@ def purge_page(partition: Partition) -> Procedure[None]:
     """Delete one page of the batches that a purge left dead; `state.purges` is empty once all are deleted."""
     keys = partition.keys
     log, low, high = purge = partition.state.purges[0]
+    began = low
     # The first may begin before; behind a page that was deleted nobody may seek backwards.
     floor = None if partition.purged == (log, low) else keys.batch(log, 0)
     page = yield Scan(keys.batch(log, low), keys.batch(log, high), 512, floor=floor)
@@ -204,10 +205,8 @@ def purge_page(partition: Partition) -> Procedure[None]:
         partition.freed(len(record), key)
         if due:
             partition.freed(0, keys.due(due, log, first))
-    for key in page.damaged:
-        # It is not here any more; of how many messages it was the other homes know.
-        first = keys.first_seq(key)
-        partition.elsewhere.void(log, first, first + 1)
+    # What was damaged here, now or before, is not here any more, and other homes have it.
+    partition.elsewhere.void(log, began, low if page.more else high)
     partition.purged = (log, low)
     rest = [p for p in partition.state.purges if p != purge]
     partition.state.purges = [(log, low, high), *rest] if page.more else rest

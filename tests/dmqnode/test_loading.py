@@ -165,4 +165,4 @@ def test_what_was_purged_and_is_damaged_here_is_deleted_elsewhere() -> None:
     partition, _ = world.load()
     world.store.damage(KEYS.batch(A, 4), random.Random(1))
     world.perform(purge_page(partition))
-    assert partition.elsewhere.take() == ({}, {A: RangeSet([(4, 5)])})
+    assert partition.elsewhere.take() == ({}, {A: RangeSet([(0, 8)])})

@@ -84,6 +84,7 @@ WIDER = {
     420: "an ack was forgotten, for the home that knew it had promised a higher number than the leader's",
     444: "delayed messages that were damaged were counted twice once they were fetched",
     576: "and those that were damaged before they were known, too",
+    31: "what was purged after it had been set aside as damaged where it was led stayed at the other homes",
     817: "what was purged, and damaged where it was led, stayed at the other homes",
 }
 
