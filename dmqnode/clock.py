@@ -2,7 +2,8 @@
 
 `run` is for waiting: seconds that never go back nor jump, from an arbitrary start.  `wall` is for what
 is stored: milliseconds since 1970, as this node's clock shows them; it may be set back or forth by
-whoever keeps the machine's clock, and a core must survive that.  `asleep` is for leases (rule L4).
+whoever keeps the machine's clock, and a core must survive that.  `asleep` is for leases (rule L4), and so
+is `beyond`: they look at all clocks at each reading, of which there are many within a millisecond.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ class Now(NamedTuple):
     wall: int
     asleep: float = 0.0
     """Seconds, from an arbitrary start, for which the machine was suspended: `run` does not count them."""
+    beyond: float = 0.0
+    """Seconds that the wall clock shows beyond the whole milliseconds of `wall`."""
 
     def wall_at(self, run: float) -> int:
         """Return what the wall clock will show at `run`, if nobody sets it."""

@@ -149,10 +149,10 @@ class Cluster:
         told = self._told.get(partition)
         return told[0] if told is not None and told[1] > self._clock.fast else None
 
-    def want(self, now: Now, partition: PartitionId, first: HomeSet) -> None:
+    def want(self, now: Now, partition: PartitionId, first: HomeSet, *, offered: bool = False) -> None:
         """Somebody asks for a partition that nobody is known to lead: claim it, if this is a home."""
         if self.may_claim(partition, first) and self.me in self.homes(partition, first).members:
-            self.leases.want(self._clock.fast, partition, first)
+            self.leases.want(self._clock.fast, partition, first, offered=offered)
             self._settle(now)
 
     # --- the crank -----------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Cluster:
     def _succeed(self, now: Now, partition: PartitionId) -> None:
         """Another gives a lease up to this node, which has everything: take it."""
         if (promise := self.grants.find(partition)) is not None:
-            self.want(now, partition, promise.record)
+            self.want(now, partition, promise.record, offered=True)
 
     def _lead(self, now: Now, sender: NodeId, message: Message) -> bool:
         match message:

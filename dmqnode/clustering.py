@@ -20,6 +20,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from dmqnode.candidates import Candidates
 from dmqnode.catalog import Catalog
 from dmqnode.clock import Now
 from dmqnode.cluster import Cluster
@@ -32,7 +33,7 @@ from dmqnode.homesets import HomeSet
 from dmqnode.hosted import Hosted
 from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
 from dmqnode.keys import PartitionKeys
-from dmqnode.leaseclock import LeaseClock, Reading
+from dmqnode.leaseclock import LeaseClock, reading
 from dmqnode.mender import Mender
 from dmqnode.messages import Message, Step
 from dmqnode.overview import Overview
@@ -51,8 +52,6 @@ from storage.ops import WriteBatch
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
 
-SETTLED = 2.5
-"""Seconds after which a node that came back grants again, and may lead: a little over a lease."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at who answers."""
 MAX_ROUNDS = 100_000
@@ -76,7 +75,7 @@ class Clustering:
         self.me = broker.identity.node
         config = broker.config
         self._replicas, self._write_quorum = config.replicas, config.write_quorum
-        self._clock = LeaseClock(Reading(now.run, now.run + now.asleep, now.wall / 1000))
+        self._clock = LeaseClock(reading(now))
         self._passed = now
         self.leaving = False
         """Whether this node stops: of what it delivered now its homes might not hear, if they stop, too."""
@@ -114,7 +113,8 @@ class Clustering:
         self.cluster.grants.reform = lambda id_, old: reform(self.rosters.current, old, self.wanted(id_))
         self.cluster.grants.reduce = lambda record: reduced(self.rosters.current, record, self.reachable)
         self.cluster.copies.deleted = lambda partition: self.catalog.deleted(QueueId(partition[:8]))
-        self.cluster.may_lead = self._settled
+        self.candidates = Candidates(broker, self)
+        self.cluster.may_lead = self.candidates.may_lead
         self.front = FrontEnd(broker, self)
         self.fanout = Fanout(broker, self)
         self.requests = Requests(broker, self)
@@ -182,12 +182,6 @@ class Clustering:
         """Call `then` in so many seconds."""
         heapq.heappush(self._later, (now.run + seconds, next(self._tie), then))
 
-    def _settled(self, node: NodeId) -> bool:
-        """Tell whether a node answers, and has for longer than it may be silent after a start (L1)."""
-        since = self.linked.get(node)
-        now = self._broker.now
-        return since is not None and now.run - since >= SETTLED and not self.walls.far(now, node)
-
     @property
     def stopping(self) -> bool:
         """Whether this node refuses what is new."""
@@ -251,6 +245,7 @@ class Clustering:
         """This node can talk to another, and is heard by it."""
         self.advance(now)
         self.linked[node] = now.run
+        self.candidates.met(node)
         self.walls.met(now, node)
         self.mender.came_back()
         self.catalog.met(node)
@@ -259,6 +254,7 @@ class Clustering:
 
     def gone(self, now: Now, node: NodeId) -> None:
         """The connection to a node broke; what was under way may be lost."""
+        self.candidates.gone(node)
         if self.linked.pop(node, None) is not None:
             self.mender.changed()
             self.advance(now)
@@ -282,6 +278,7 @@ class Clustering:
             or self.overview.receive(now, sender, message)
             or self.walls.receive(now, sender, message)
             or self.mender.receive(now, sender, message)
+            or self.candidates.receive(sender, message)
         )
 
     def settle(self, now: Now) -> None:
@@ -355,7 +352,7 @@ class Clustering:
         self._broker.now = now
         if now is not self._passed:
             self._passed = now
-            self._clock.advance(Reading(now.run, now.run + now.asleep, now.wall / 1000))
+            self._clock.advance(reading(now))
 
     def tick(self, now: Now) -> None:
         """Do what is due."""
@@ -393,7 +390,9 @@ class Clustering:
 
     def stop(self, now: Now) -> None:
         """Hand over what is led here, as far as there is somebody to take it, and deliver no more."""
-        self.leaving = True
+        if not self.leaving:
+            self.leaving = True
+            self.candidates.stop()
         for partition in list(self.cluster.leads_all()):
             if (successor := self.cluster.successor(partition)) is not None:
                 self.cluster.hand_over(now, partition, successor)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dmqnode.clock import Now
+
 
 class Reading(NamedTuple):
     """What the three clocks show, seconds."""
@@ -17,6 +19,15 @@ class Reading(NamedTuple):
     monotonic: float
     boot: float
     wall: float
+
+
+def reading(now: Now) -> Reading:
+    """Return what the clocks show as exactly as they do.
+
+    Readings may come thousands of times a second.  Had one of the clocks whole milliseconds only, the
+    holder's time would then go twice as fast as it should, and the granter's stand all but still.
+    """
+    return Reading(now.run, now.run + now.asleep, now.wall / 1000 + now.beyond)
 
 
 class LeaseClock:

@@ -112,15 +112,16 @@ class Leases:
 
     # --- claiming ------------------------------------------------------------------------------------
 
-    def want(self, fast: float, partition: PartitionId, record: HomeSet) -> None:
+    def want(self, fast: float, partition: PartitionId, record: HomeSet, *, offered: bool = False) -> None:
         """Claim a lease unless it is held, being claimed, or was denied a moment ago.
 
         Arguments:
             record: the partition's first home set, where this node knows none.
+            offered: its holder has made way for this node: no need to wait after a denial.
         """
         if partition in self._held or partition in self._claims:
             return
-        if fast < self._not_before.get(partition, -math.inf):
+        if fast < self._not_before.get(partition, -math.inf) and not offered:
             return
         promise = self._grants.form(partition, record)
         number = max(promise.highest, self._seen.get(partition, NO_LEASE)).above(self._me)

@@ -71,7 +71,7 @@ class Orphans:
     def may_claim(self, partition: PartitionId, first: HomeSet) -> bool:
         """Tell whether this node may claim; of homes formed anew, whether nobody knows of later ones."""
         clustering = self._clustering
-        if clustering.walls.silent:
+        if clustering.walls.silent or clustering.leaving:
             return False
         promise = clustering.cluster.grants.find(partition)
         if promise is None or first.newer_than(promise.record):

@@ -14,6 +14,7 @@ from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
 from dmqnode.ids import NodeId
+from dmqnode.leaseclock import LeaseClock, reading
 from dmqnode.machine import Machine
 from dmqnode.records import Identity
 from dmqnode.roster import Member, Roster
@@ -39,3 +40,18 @@ def test_a_lease_runs_while_the_machine_sleeps() -> None:
     clustering.advance(Now(100.5, 1_700_000_000_500, 67.0))
     assert clustering._clock.fast == pytest.approx(60.5)
     assert clustering._clock.slow == pytest.approx(0.5)
+
+
+async def test_both_times_of_leases_go_on_at_the_pace_of_the_clocks_however_often_they_are_read() -> None:
+    """A wall clock read in whole milliseconds would let the granter's time all but stand still."""
+    machine = Machine()
+    first = machine.now()
+    clock, last, readings = LeaseClock(reading(first)), first, 0
+    while last.run - first.run < 0.1:
+        last = machine.now()
+        clock.advance(reading(last))
+        readings += 1
+    assert readings > 1000
+    passed = last.run - first.run
+    assert clock.slow > passed * 0.7
+    assert clock.fast < passed * 1.3

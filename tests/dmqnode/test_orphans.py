@@ -29,6 +29,7 @@ class Clustered:
         self.record: HomeSet | None = None
         self.rosters = SimpleNamespace(current=roster(7))
         self.walls = SimpleNamespace(silent=False)
+        self.leaving = False
         find = lambda partition: None if self.record is None else SimpleNamespace(record=self.record)
         self.reduced: HomeSet | None = None
         reduce = lambda record: self.reduced or record

@@ -88,7 +88,9 @@ class Host:
     def now(self) -> Now:
         """Read the clocks."""
         time = self.world.now
-        return Now(time + self._run_offset, 1_700_000_000_000 + round(time * 1000) + self.wall_offset)
+        wall, beyond = divmod(time, 0.001)
+        shown = 1_700_000_000_000 + int(wall) + self.wall_offset
+        return Now(time + self._run_offset, shown, beyond=beyond)
 
     def set_clock(self, step: int) -> None:
         """Set the wall clock, by milliseconds."""

@@ -73,7 +73,8 @@ class SimMachine(Machine):
 
     def now(self) -> Now:
         run = trio.current_time()
-        return Now(run, WALL + round(run * 1000) + self._box.wall_offset)
+        wall, beyond = divmod(run, 0.001)
+        return Now(run, WALL + int(wall) + self._box.wall_offset, beyond=beyond)
 
     def chance(self, size: int) -> bytes:
         return self._rng.randbytes(size)
