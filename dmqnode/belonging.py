@@ -177,16 +177,16 @@ class Belonging:
         if clustering is None:
             return
         with trio.move_on_after(HAND_OVER):
-            while clustering.linked and clustering.cluster.leads_all():
-                clustering.stop(self._node.now())
+            while clustering.stop(self._node.now()):
                 self._node.perform()
                 await trio.sleep(LOOK)
+        self._node.perform()
 
     def let_go(self) -> None:
         """Give up what nobody could take over, so that nobody waits for the leases to end by themselves."""
         clustering = self._broker.clustering
         if clustering is not None:
-            for partition in clustering.cluster.leads_all():
+            for partition in clustering.cluster.leases.all():
                 clustering.cluster.abandon(self._node.now(), partition)
             clustering.settle(self._node.now())
             self._node.perform()

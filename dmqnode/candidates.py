@@ -35,8 +35,13 @@ class Candidates:
         """Of those linked the ones that stop."""
 
     def may_lead(self, node: NodeId) -> bool:
-        """Tell whether a node answers, will, and has for longer than it may be silent after a start (L1)."""
+        """Tell whether a node answers, will, and has for longer than it may be silent after a start (L1).
+
+        This node may, unless it stops.
+        """
         clustering = self._clustering
+        if node == clustering.me:
+            return not clustering.leaving
         since, now = clustering.linked.get(node), self._broker.now
         if since is None or node in self._parting:
             return False

@@ -244,8 +244,7 @@ class Cluster:
     def gone(self, now: Now, node: NodeId) -> None:
         """The connection to a node broke."""
         self.streams.gone(node)
-        for partition in [p for p, n in self.leaders.items() if n == node]:
-            del self.leaders[partition]
+        self.leaders = {p: n for p, n in self.leaders.items() if n != node}
         self._settle(now)
 
     def _settle(self, now: Now) -> None:
@@ -362,9 +361,10 @@ class Cluster:
 
     def _drained(self, now: Now, partition: PartitionId) -> None:
         """Everything is on the homes, or cannot get there: what is not there is unknown."""
-        found = self._draining.pop(partition, None)
-        if found is not None:
+        if (found := self._draining.pop(partition, None)) is not None:
             successor, _ = found
+            if not self.may_lead(successor):  # who stops meanwhile, be it this node
+                successor = self.successor(partition) or NOBODY
             self.leases.release(partition, successor)
             if successor != NOBODY:
                 self.leaders[partition] = successor

@@ -388,8 +388,8 @@ class Clustering:
         due = min(core.next_deadline() for core in cores)
         return min(self.cluster.next_deadline(now), due, later, self._look_at)
 
-    def stop(self, now: Now) -> None:
-        """Hand over what is led here, as far as there is somebody to take it, and deliver no more."""
+    def stop(self, now: Now) -> bool:
+        """Hand over what is led here, and deliver no more; return whether to call again, if there is time."""
         if not self.leaving:
             self.leaving = True
             self.candidates.stop()
@@ -397,3 +397,4 @@ class Clustering:
             if (successor := self.cluster.successor(partition)) is not None:
                 self.cluster.hand_over(now, partition, successor)
         self.settle(now)
+        return bool(self.linked and self.cluster.leases.all())

@@ -85,6 +85,10 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
+    def all(self) -> list[PartitionId]:
+        """Return the partitions whose leases this node holds or claims."""
+        return [*self._held, *self._claims]
+
     def _runs(self, fast: float, lease: Lease) -> bool:
         if fast < lease.until or self._alone(lease):
             return True
@@ -188,12 +192,10 @@ class Leases:
             self._give_up_claim(fast, denied.partition, NodeId(denied.holder))
 
     def _give_up_claim(self, fast: float, partition: PartitionId, holder: NodeId) -> None:
-        claim = self._claims.pop(partition)
         self._not_before[partition] = fast + self._rng.uniform(*BACK_OFF)
         self._effects.append(Denial(partition, holder))
         # What was granted must not stand in the way of others, who may be waiting for it in turn.
-        for node in claim.asked:
-            self._effects.append(ToPeer(node, Release(partition, claim.number.n, NOBODY)))
+        self.release(partition)
 
     # --- serving, releasing --------------------------------------------------------------------------
 
@@ -212,13 +214,13 @@ class Leases:
         self._effects.append(Serving(partition, lease.number))
 
     def release(self, partition: PartitionId, successor: NodeId = NOBODY) -> None:
-        """Give a lease up, to `successor` if one is named; what was to be kept is on disk there (N2)."""
-        lease = self._held.get(partition)
-        if lease is None:
-            return
-        self._lose(partition)
-        for node in lease.counted.members:
-            self._effects.append(ToPeer(node, Release(partition, lease.number.n, successor)))
+        """Give a lease up, held or claimed; to `successor`, if named, which has what is to be kept (N2)."""
+        claim, lease = self._claims.pop(partition, None), self._held.get(partition)
+        told = [] if claim is None else [(node, claim.number.n) for node in claim.asked]
+        if lease is not None:
+            self._lose(partition)
+            told += [(node, lease.number.n) for node in lease.counted.members]
+        self._effects += [ToPeer(node, Release(partition, n, successor)) for node, n in told]
 
     def _lose(self, partition: PartitionId) -> None:
         lease = self._held.pop(partition)
@@ -266,8 +268,7 @@ class Leases:
         lease = self.held(fast, agreed.partition)
         if lease is None or lease.number.n != agreed.n:
             return
-        record = read_home_set(agreed.record)
-        if record.age != lease.counted.age:
+        if (record := read_home_set(agreed.record)).age != lease.counted.age:
             return
         if lease.barred.get(sender) == math.inf and sender in lease.counted.members:
             # Who agrees grants, be it late: renewals that leave from now on count again.
@@ -310,6 +311,8 @@ class Leases:
             # Only a lease that was in that list can have been refused.
             if lease is not None and left_at > max(lease.since, lease.barred.get(sender, -math.inf)):
                 self._bar(partition, lease, sender)
+                if lease.record.committed and lease.proposal is None and sender in lease.record.new:
+                    lease.untold[sender] = None  # denied before it heard of a release: it grants as it agrees
         self._renewals.confirm(sender, left_at)
 
     # --- the crank -----------------------------------------------------------------------------------

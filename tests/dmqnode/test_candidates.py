@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dmqnode.candidates import SETTLED
 from dmqnode.ids import PartitionId, partition_id
-from dmqnode.messages import Goodbye
+from dmqnode.messages import Goodbye, Receive
 from tests.dmqnode.several import Several, Some, id_of
 
 
@@ -90,3 +90,65 @@ def test_who_is_handed_a_lease_claims_it_at_once_though_a_claim_was_denied_a_mom
     leader.crank()
     cluster.run(0.05)
     assert successor.clustering.cluster.leads(partition)
+
+
+def soon_led_by(cluster: Several, partition: PartitionId, nodes: list[Some]) -> bool:
+    """Let the nodes be asked for a partition; tell whether one of them leads it after 0.3 seconds."""
+    for node in nodes:
+        node.request(Receive("q", 1, 1 << 20, 5.0, None))
+    cluster.run(0.3)
+    return any(node.clustering.cluster.leads(partition) for node in nodes)
+
+
+def test_who_leads_nothing_says_that_it_stops_too() -> None:
+    cluster, partition, leader, others = led_where_it_belongs()
+    for stopping in others:
+        for led in stopping.clustering.cluster.leads_all():
+            stopping.clustering.cluster.hand_over(cluster.now(), led, leader.me)
+            stopping.crank()
+    cluster.run(0.1)
+    assert not others[0].clustering.stop(cluster.now()), "nothing is left to be handed over"
+    others[0].crank()
+    cluster.run(0.1)
+    assert not leader.clustering.cluster.may_lead(others[0].me)
+    assert leader.clustering.cluster.successor(partition) == others[1].me
+
+
+def test_who_stops_while_it_is_being_handed_a_lease_does_not_get_it() -> None:
+    cluster, partition, leader, others = led_where_it_belongs()
+    leader.clustering.cluster.hand_over(cluster.now(), partition, others[0].me)
+    others[0].clustering.stop(cluster.now())
+    others[0].crank()
+    leader.crank()
+    assert soon_led_by(cluster, partition, [leader, others[1]])
+
+
+def test_who_makes_way_for_itself_and_stops_makes_way_for_another() -> None:
+    cluster, partition, leader, others = led_where_it_belongs()
+    leader.clustering.cluster.hand_over(cluster.now(), partition, leader.me)  # for a higher number
+    leader.clustering.stop(cluster.now())
+    leader.crank()
+    assert soon_led_by(cluster, partition, others)
+
+
+def test_a_lease_that_nothing_is_served_of_yet_is_handed_over_or_let_go() -> None:
+    cluster, partition, leader, others = led_where_it_belongs()
+    leader.clustering.cluster.abandon(cluster.now(), partition)
+    leader.crank()
+    cluster.run(0.01)
+    stopping = others[0]
+    for led in stopping.clustering.cluster.leads_all():
+        stopping.clustering.cluster.hand_over(cluster.now(), led, leader.me)
+        stopping.crank()
+    cluster.run(0.1)
+    promise = stopping.clustering.cluster.grants.find(partition)
+    assert promise is not None
+    stopping.clustering.cluster.want(cluster.now(), partition, promise.record)
+    stopping.crank()
+    assert stopping.clustering.stop(cluster.now()), "it waits for what it claims"
+    for claimed in stopping.clustering.cluster.leases.all():
+        stopping.clustering.cluster.abandon(cluster.now(), claimed)
+    stopping.crank()
+    cluster.run(0.01)
+    cluster.kill(stopping.name)
+    assert soon_led_by(cluster, partition, [leader, others[1]])

@@ -222,6 +222,36 @@ def test_a_release_names_who_is_next(nodes: Nodes) -> None:
     assert nodes.leads(B)
 
 
+def test_a_home_that_hears_of_the_release_behind_the_claim_grants_all_the_same(nodes: Nodes) -> None:
+    """It denies, and follows who leads by now; that it does not renew must not end the lease."""
+    nodes.want(A)
+    nodes.away = {C}
+    nodes.leases[A].release(P, B)
+    nodes.settle()
+    nodes.want(B)
+    assert nodes.leads(B)
+    nodes.away = set()
+    nodes.grants[C].promise_at_least(P, LeaseNumber(2, B))
+    nodes.run(1.0)
+    nodes.away = {A}
+    nodes.run(5.0)
+    assert nodes.leads(B)
+    assert [e.number for e in nodes.seen if isinstance(e, Lost)] == [(1, A)]
+
+
+def test_a_claim_under_way_can_be_given_up(nodes: Nodes) -> None:
+    nodes.leases[A].want(nodes.now, P, ABC)
+    assert nodes.leases[A].all() == [P]
+    for effect in nodes.leases[A].take_effects():
+        nodes._do(A, effect)  # granted by itself; the others are asked
+    nodes.leases[A].release(P)
+    assert nodes.leases[A].all() == []
+    nodes.settle()
+    assert not nodes.leads(A)
+    nodes.want(B)
+    assert nodes.leads(B)
+
+
 def test_a_change_of_homes_is_agreed_to_and_told(nodes: Nodes) -> None:
     nodes.want(A)
     assert not nodes.leases[A].propose(nodes.now, P, ABC.new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from dmqnode.batch import parse
@@ -14,6 +15,9 @@ from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 from storage.records import unseal
 from tests.simulation.damage import holds, numbers_in
+
+BATCH_AT = 1 + PARTITION_ID_SIZE
+"""Where in the key of a partition's record its kind stands."""
 
 if TYPE_CHECKING:
     from dmqnode.partition import Collected, Partition
@@ -107,6 +111,18 @@ class Disks:
             if len(having) < self._least() and self._world.ledger.messages[number].acking_at < 0:
                 return having, number
         return None
+
+    def twice(self, number: int, ids: Container[tuple[LogId, int]]) -> bool:
+        """Whether a message is on some disk under an id that is none of these, too."""
+        for host in self._world.hosts.values():
+            for key, raw in host.store._records.items():
+                if key[:1] != b"p" or key[BATCH_AT : BATCH_AT + 1] != b"b":
+                    continue
+                log, first = LogId(key[BATCH_AT + 1 : -8]), int.from_bytes(key[-8:], "big")
+                numbers = numbers_in(value) if (value := unseal(key, raw)) is not None else []
+                if number in numbers and (log, first + numbers.index(number)) not in ids:
+                    return True
+        return False
 
     def _awaited(self, number: int) -> bool:
         """Whether a message must be somewhere: it was answered "stored", and nobody may have settled it."""

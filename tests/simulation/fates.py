@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from dmqnode.frontend import STAND_IN_AFTER
 from dmqnode.ids import LogId, message_id
 from tests.simulation.sent import AROUND, MARGIN, Sent
 
@@ -115,7 +116,7 @@ class Fates:
 
     def rusted(self, key: bytes) -> None:
         """What is stored under `key` on a disk is damaged."""
-        self._sends_damaged = self._sends_damaged or key[11:12] == b"u"
+        self._sends_damaged = self._sends_damaged or key[11:12] in (b"l", b"u")
 
     def made_again(self, message: Sent) -> bool:
         """Tell whether a queue was deleted since: the next does not know what the first was sent."""
@@ -125,9 +126,11 @@ class Fates:
         """Tell whether a repeated send may be there twice.
 
         It went to two queues, made on two sides of a split; or the one disk that had it so far does not know
-        any more whose it is.
+        any more whose it is.  Nodes repeat what was not answered for long, too.
         """
-        return message.tries > 1 and (self._sends_damaged or self.made_again(message))
+        late = message.stored_at - message.at > STAND_IN_AFTER
+        repeated = message.tries > 1
+        return (self._sends_damaged and (repeated or late)) or (repeated and self.made_again(message))
 
     def _sweeps_of(self, message: Sent) -> list[Sweep]:
         names = (message.queue.name, message.queue.settings.get("dead_letter", ""))
@@ -167,7 +170,8 @@ class Fates:
                 if not host.up:
                     continue
                 for id_, shard in host.clustering.hosted.shards.items():
-                    if host.clustering.cluster.leads(id_) and _died(shard, message):
+                    died = host.clustering.cluster.leads(id_) and _died(shard, message)
+                    if died and not ledger.disks.twice(message.number, message.ids):  # of two one is to die
                         return message
         return None
 

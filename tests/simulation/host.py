@@ -191,8 +191,7 @@ class Host:
 
     def _hand_over(self, end: float, back: float | None) -> None:
         clustering, now = self.clustering, self.now()
-        if clustering.linked and clustering.cluster.leads_all() and self.world.now < end:
-            clustering.stop(now)
+        if clustering.stop(now) and self.world.now < end:
             self.later(LOOK, lambda: self._hand_over(end, back))
             return
         self.broker.stop(now)
@@ -204,7 +203,7 @@ class Host:
         if (self._committing or self.broker.wants_write(now)) and self.world.now < end:
             self.later(LOOK, lambda: self._let_go(end, back))
             return
-        for partition in clustering.cluster.leads_all():
+        for partition in clustering.cluster.leases.all():
             clustering.cluster.abandon(now, partition)
         clustering.settle(now)
         self.later(LOOK, lambda: self.die("stop", back))

@@ -372,8 +372,8 @@ class Ledger:
         if unlike:
             self._break("P7", "unlike", "; ".join(unlike[:3]), None)
         over = sum(self.counts[kind] for kind in ("acked", "delete done", "purge done"))
-        # What a deletion of unknown outcome took away is over, too.
-        if self.counts["stored"] < 3 or (over < 3 and not self.counts["delete"]):
+        # What a deletion or purge of unknown outcome took away is over, too.
+        if self.counts["stored"] < 3 or (over < 3 and not self.counts["delete"] + self.counts["purge"]):
             self._break("P0", "idle", f"nothing happened: {dict(self.counts)}", None)
 
     def summary(self) -> Counter[str]:

@@ -251,7 +251,7 @@ PLANTED = [
         "L4",
         the_holder_counts_from_the_answer,
         Plan(slow=0.3, cut=0.6, claim=0.5, move=0),
-        (41, 43, 172, 190),
+        (223, 287, 319, 460),
         "two",
     ),
     Planted(
