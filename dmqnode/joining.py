@@ -6,11 +6,12 @@
                                             that it has no cluster yet
 
 Of nodes that are all empty and all have the same seeds one founds: the first of them by address, once a
-majority is there.  The others then join it.
+majority is there (`founding`).  The others then join it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from dmqnode.config import NodeConfig, host_port
 from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST, ClientConnection, ServerConnection
 from dmqnode.doors import Door
 from dmqnode.errors import DMQError, ProtocolError
+from dmqnode.founding import Answer, Founding
+from dmqnode.ids import NODE_ID_SIZE, NodeId
 from dmqnode.logs import say, say_rarely
 from dmqnode.machine import MACHINE, Machine
 from dmqnode.membership import KEY_SIZE, Membership, found, join, read_membership
@@ -41,6 +44,9 @@ LOOK_TIMEOUT = 1.0
 """Seconds that a seed has to say of which cluster it is, to a node that has one."""
 AGAIN = (0.1, 0.4)
 """Seconds between two rounds of asking the seeds, drawn from this range."""
+TELL_AFTER = 2.0
+"""Seconds without a cluster after which it is said for the first time what is waited for."""
+TELL_EVERY = 30.0
 MAX_WAITING = 1000
 """Connections to a node that has no cluster yet."""
 
@@ -108,19 +114,21 @@ class Joining:
 
     async def _join(self, seeds: list[str]) -> Membership:
         rng = self.machine.random()
-        all_seeds = sorted({*seeds, self.me.address}, key=host_port)
+        founding = Founding(self.me.node, self.me.address, self.config.join)
         say("looking for a cluster to join", seeds=",".join(seeds))
         answer: tuple[str, Report] | None = None
         async with trio.open_nursery() as nursery:
-            room = WaitingRoom(self.config, all_seeds, self.me.name)
+            room = WaitingRoom(self.config, founding, self.me.name)
             for listener in self.listeners:
                 nursery.start_soon(room.accept, listener, nursery)
+            tell_at = trio.current_time() + TELL_AFTER
             while True:
-                answer, there = await self._ask_all(seeds, all_seeds)
-                if answer is not None:
+                answer = await self._ask_all(seeds, founding)
+                if answer is not None or founding.may_found():
                     break
-                if 2 * len(there) > len(all_seeds) and self.me.address == all_seeds[0]:
-                    break
+                if trio.current_time() >= tell_at:
+                    tell_at = trio.current_time() + TELL_EVERY
+                    say("this node has no cluster yet", level=logging.WARNING, why=founding.why())
                 await trio.sleep(rng.uniform(*AGAIN))
             nursery.cancel_scope.cancel()
         if answer is not None:
@@ -133,28 +141,26 @@ class Joining:
         name = self.config.cluster
         return await self.machine.in_thread(found, self.store, self.membership, name, self.me, key)
 
-    async def _ask_all(
-        self, seeds: list[str], all_seeds: list[str]
-    ) -> tuple[tuple[str, Report] | None, set[str]]:
-        """Ask the seeds in turn; return the answer of one that let this node in, and which are there without
-        a cluster, this one included, and have the same seeds.
+    async def _ask_all(self, seeds: list[str], founding: Founding) -> tuple[str, Report] | None:
+        """Ask the seeds in turn; return the answer of one that let this node in.
 
         Errors: CannotJoin.
         """
-        there = {self.me.address}
         member = Step("join", cbor2.dumps(list(self.me)), False)
         for seed in seeds:
             answer = await self._ask(seed, member, ASK_TIMEOUT)
             if isinstance(answer, Report):
-                return (seed, answer), there
+                return seed, answer
             if answer.code == NO_CLUSTER:
-                waiting = await self._ask(seed, Members(), LOOK_TIMEOUT)
-                if isinstance(waiting, Report) and waiting.fields.get("seeds") == all_seeds:
-                    there.add(seed)
+                waiting = _read(await self._ask(seed, Members(), LOOK_TIMEOUT))
+                if waiting is not None:
+                    founding.met(seed, waiting)
+                    continue
             elif not answer.retryable:
                 raise CannotJoin(f"{seed} does not let this node in: {answer.message}")
+            founding.silent(seed)
             say_rarely("cannot join yet", seed=seed, why=answer.message)
-        return None, there
+        return None
 
     async def _joined(self, seed: str, answer: Report) -> Membership:
         fields = answer.fields
@@ -218,16 +224,29 @@ class Joining:
         )
 
 
+def _read(answer: Report | Failed) -> Answer | None:
+    """Read what a waiting room says; None if it is no such thing."""
+    fields = answer.fields if isinstance(answer, Report) else {}
+    try:
+        node, founder = bytes.fromhex(fields["node_id"]), bytes.fromhex(fields["founder"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    seeds = fields.get("seeds")
+    if len(node) != NODE_ID_SIZE or not isinstance(seeds, list) or not all(isinstance(s, str) for s in seeds):
+        return None
+    return Answer(NodeId(node), seeds, NodeId(founder) if founder else None)
+
+
 class WaitingRoom:
     """Answers at the doors of a node that has no cluster yet: it says so.
 
     Arguments:
-        seeds: all of them in order, the node itself among them.
+        founding: what the node knows of those that wait with it.
     """
 
-    def __init__(self, config: NodeConfig, seeds: list[str], name: str) -> None:
+    def __init__(self, config: NodeConfig, founding: Founding, name: str) -> None:
         self._config = config
-        self._seeds = seeds
+        self._founding = founding
         self._name = name
         self._room = trio.CapacityLimiter(MAX_WAITING)
 
@@ -276,7 +295,10 @@ class WaitingRoom:
         fields: dict[str, Any] = {"cluster": self._config.cluster}
         match request:
             case Members():
-                return Report({**fields, "members": [], "seeds": self._seeds})
+                found = self._founding
+                founder = found.founder.hex() if found.founder is not None else ""
+                waiting = {"seeds": found.seeds, "node_id": found.me.hex(), "founder": founder}
+                return Report({**fields, "members": [], **waiting})
             case NodeStatus():
                 return Report({**fields, "name": self._name, "version": VERSION, "serving": False})
             case _:

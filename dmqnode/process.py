@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import os
 import signal
@@ -96,7 +97,7 @@ async def _serve(config: NodeConfig, notices: list[str]) -> None:
         await nursery.start(_watch_signals, stop)
         async with _listening(config.listen) as listeners, _storing(config) as (store, config):
             address = _address_of(listeners)
-            advertise = config.advertise or _reachable(address)
+            advertise = config.advertise or _reachable(config.listen, address)
             membership = await _until_stopped(
                 stop, lambda: settle(config, store, listeners, advertise, tokens)
             )
@@ -268,10 +269,23 @@ def _address_of(listeners: list[trio.SocketListener]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _reachable(address: str) -> str:
-    """Return where others reach a node that listens at `address`: at this host, if it listens everywhere."""
-    host, port = host_port(address)
-    return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "::") else address
+def _reachable(listen: str, address: str) -> str:
+    """Return where others reach a node.
+
+    That is the name at which it was told to listen; at this host, if it listens everywhere.
+
+    Arguments:
+        listen: what it was told.
+        address: where it listens.
+    """
+    name, (bound, port) = host_port(listen)[0], host_port(address)
+    if bound in ("0.0.0.0", "::"):
+        return f"{socket.gethostname()}:{port}"
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return f"{name}:{port}"
+    return address
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:

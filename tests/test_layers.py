@@ -65,7 +65,7 @@ MODULES = {
 
             acquaintances repeats following greetings overview walls peerlink
             answers asks candidates catalog cluster clustering comparing copies copying crossings debts
-            explaining fanout filling frontend grants growing homesets hosted hosting hybridclock
+            explaining fanout filling founding frontend grants growing homesets hosted hosting hybridclock
             lease_effects lease_states leaseclock leases leaving mender mending merging missing news orphans
             pacing peer_messages placement polls port renewals requests roster shards shortcut smallrows
             standing strays streams takeover taking whereabouts

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from cli import commands, configuration, failures
+from cli import commands, configuration, failures, options
 from cli.lean import environment_name
 from dmqnode.config import NodeConfig
 from tests.mdoc import MAN, Page, page, pages, values
@@ -183,6 +183,19 @@ def test_every_key_of_the_configuration_is_described_and_no_other(section: str) 
 
 def test_every_setting_of_a_node_can_be_configured() -> None:
     assert sorted(configuration.KEYS["node"]) == sorted(f.name for f in fields(NodeConfig))
+
+
+def test_defaults_are_the_ones_that_are_described() -> None:
+    (found,) = page("dmq.toml.5").section("NODE")
+    numbers = {"dead_after": options.duration, "keepalive": options.duration}
+    known = {f.name: f.default for f in fields(NodeConfig) if type(f.default) in (int, float)}
+    items = re.split(r"^\.It Cm ", "\n".join(found.lines), flags=re.MULTILINE)[1:]
+    described = {item.split()[0]: re.search(r"Default: (\w+)", item) for item in items}
+    assert known == {
+        name: numbers.get(name, options.size)(name, default[1])
+        for name, default in described.items()
+        if default is not None and name in known
+    }
 
 
 def test_the_example_of_a_configuration_is_one(tmp_path: Path) -> None:

@@ -26,19 +26,20 @@ def test_the_name_of_the_host_is_made_a_name_of_a_node(
 
 
 @pytest.mark.parametrize(
-    ("listens", "reached"),
+    ("told", "listens", "reached"),
     [
-        ("127.0.0.1:7367", "127.0.0.1:7367"),
-        ("0.0.0.0:7367", "box:7367"),
-        ("[::]:7367", "box:7367"),
-        ("[::1]:7367", "[::1]:7367"),
+        ("127.0.0.1:0", "127.0.0.1:7367", "127.0.0.1:7367"),
+        ("0.0.0.0:0", "0.0.0.0:7367", "box:7367"),
+        ("[::]:7367", "[::]:7367", "box:7367"),
+        ("[::1]:7367", "[::1]:7367", "[::1]:7367"),
+        ("dmq-1.example.net:0", "10.0.0.5:7367", "dmq-1.example.net:7367"),
     ],
 )
-def test_who_listens_everywhere_is_reached_at_the_hosts_name(
-    monkeypatch: pytest.MonkeyPatch, listens: str, reached: str
+def test_a_node_is_reached_at_the_name_it_listens_at_or_at_the_hosts_if_everywhere(
+    monkeypatch: pytest.MonkeyPatch, told: str, listens: str, reached: str
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "box")
-    assert process._reachable(listens) == reached
+    assert process._reachable(told, listens) == reached
 
 
 async def test_a_free_port_is_taken_and_told() -> None:

@@ -123,14 +123,17 @@ def test_what_a_lone_node_held_is_shared_with_those_that_join(start_node: Start)
             client.ack(messages)
 
 
-def test_nodes_with_the_same_seeds_found_one_cluster(start_node: Start) -> None:
-    seeds = []
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_nodes_with_the_same_seeds_found_one_cluster(start_node: Start, host: str) -> None:
+    """Also where these are names that are not their own addresses."""
+    own, seeds = [], []
     for _ in range(3):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            seeds.append(f"127.0.0.1:{taken.getsockname()[1]}")
+            own.append(f"127.0.0.1:{taken.getsockname()[1]}")
+            seeds.append(f"{host}:{taken.getsockname()[1]}")
     with ThreadPoolExecutor(3) as pool:
-        nodes = list(pool.map(lambda n: start_node(name=f"n{n}", listen=seeds[n], join=seeds), range(3)))
+        nodes = list(pool.map(lambda n: start_node(name=f"n{n}", listen=own[n], join=seeds), range(3)))
     until_healthy(nodes[0], members=3)
     ids = set()
     for node in nodes:

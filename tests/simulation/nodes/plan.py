@@ -14,7 +14,8 @@ class Plan(NamedTuple):
     write_quorum: int = 2
     dead_after: float = 600.0
     founding: str = "seeds"
-    """How it begins: "seeds" (all are empty and have the same seeds) or "one" (one founds, others join)."""
+    """How it begins: "seeds" (all are empty and have the same seeds), "names" (the same, and these are not
+    what the nodes take for their addresses) or "one" (one founds, others join)."""
     producers: int = 2
     consumers: int = 2
     seconds: float = 12.0

@@ -57,6 +57,11 @@ def test_what_was_found(seed: int) -> None:
     World(seed).run()
 
 
+def test_nodes_whose_seeds_are_names_that_are_not_their_addresses_found_one_cluster() -> None:
+    for seed in range(4):
+        World(seed, Plan(nodes=2 + seed % 3, replicas=2, founding="names", seconds=3.0)).run()
+
+
 def test_nothing_is_delivered_twice_in_quiet_times() -> None:
     for nodes in (1, 3):
         counts = World(3, Plan(nodes=nodes, replicas=min(nodes, 3), write_quorum=1)).run().accounts.counts

@@ -43,6 +43,8 @@ class Net:
         self.lost = self.doubled = self.late = 0.0
         """Chances that a datagram is lost, comes twice, or comes long after others."""
         self.machines_off: set[str] = set()
+        self.names: dict[str, str] = {}
+        """Further names of hosts."""
         self.doors: dict[Address, SimListener] = {}
         self.sockets: dict[Address, SimDatagrams] = {}
         self._ends: dict[SimStream, None] = {}
@@ -109,6 +111,7 @@ class Net:
 
     async def dial(self, host: str, to: str, port: int) -> SimStream:
         """Connect two hosts.  Errors: OSError."""
+        to = self.names.get(to, to)
         while self.is_cut(host, to, "tcp") or self.is_cut(to, host, "tcp") or to in self.machines_off:  # noqa: ASYNC110
             await trio.sleep(1.0)
         await trio.sleep(2 * self.delay(host, to))
@@ -145,7 +148,9 @@ class Net:
 
     def datagram(self, a: Address, b: Address, data: bytes) -> None:
         """Send a datagram, which may get lost."""
-        host, to = a.rpartition(":")[0], b.rpartition(":")[0]
+        host, (name, _, port) = a.rpartition(":")[0], b.rpartition(":")
+        to = self.names.get(name, name)
+        b = f"{to}:{port}"
         times = 1 + (self.rng.random() < self.doubled)
         for _ in range(times):
             if self.rng.random() < self.lost:

@@ -172,6 +172,9 @@ class World:
 
     async def _found(self) -> None:
         addresses = tuple(f"10.0.0.{n + 1}:{PORT}" for n in range(self.plan.nodes))
+        if self.plan.founding == "names":
+            self.net.names = {f"n{n + 1}": f"10.0.0.{n + 1}" for n in range(self.plan.nodes)}
+            addresses = tuple(f"{name}:{PORT}" for name in self.net.names)
         for n in range(self.plan.nodes):
             first = n == 0 and self.plan.founding == "one"
             self.add(join=() if first else addresses)

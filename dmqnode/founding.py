@@ -1,0 +1,118 @@
+"""Whether a node that has no cluster founds one (rule I3): of nodes with the same seeds one does.
+
+What is compared are the seeds as they were given, and the node itself: under its own address, or under the
+name of a seed at which it met itself.  The node at the first of them founds, once a majority knows it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dmqnode.config import host_port
+from dmqnode.ids import NodeId
+
+
+class Answer(NamedTuple):
+    """What a node without a cluster says about itself."""
+
+    node: NodeId
+    seeds: list[str]
+    """What it compares, in order."""
+    founder: NodeId | None
+    """Whom it met at the first of them."""
+
+
+class Founding:
+    """What one node knows of those that wait with it.
+
+    Arguments:
+        me: who this node is.
+        own: its address.
+        given: the seeds.
+    """
+
+    def __init__(self, me: NodeId, own: str, given: Sequence[str]) -> None:
+        self.me = me
+        self._own = own
+        self._given = set(given)
+        self._answers: dict[str, Answer] = {}
+        self._aliases: set[str] = set()
+        """Seeds that are this node under another name."""
+
+    def met(self, seed: str, answer: Answer) -> None:
+        """A node without a cluster answered at a seed; it may be this one."""
+        if answer.node == self.me:
+            self._aliases.add(seed)
+        else:
+            self._aliases.discard(seed)
+        self._answers[seed] = answer
+
+    def silent(self, seed: str) -> None:
+        """Nobody who waits answered at a seed."""
+        self._answers.pop(seed, None)
+
+    def is_me(self, seed: str) -> bool:
+        """Tell whether a seed is this node."""
+        return seed == self._own or seed in self._aliases
+
+    @property
+    def seeds(self) -> list[str]:
+        """What is compared, in order."""
+        named = any(map(self.is_me, self._given))
+        return sorted(self._given if named else {*self._given, self._own}, key=host_port)
+
+    @property
+    def founder(self) -> NodeId | None:
+        """Who is at the first of the seeds, as far as this node knows."""
+        first = self.seeds[0]
+        if self.is_me(first):
+            return self.me
+        return self._answers[first].node if first in self._answers else None
+
+    def may_found(self) -> bool:
+        """Tell whether this node founds a cluster now.
+
+        It is the first for itself, and for a majority; a name that is one node here and another there must
+        not make two of them found.
+        """
+        if self.founder != self.me or self._disputed() is not None:
+            return False
+        seeds, there, silent = self.seeds, {self.me}, 0
+        nodes = set(there)
+        for seed in seeds:
+            answer = self._answers.get(seed)
+            if self.is_me(seed):
+                continue
+            if answer is None:
+                silent += 1
+                continue
+            nodes.add(answer.node)
+            if answer.seeds == seeds and answer.founder == self.me:
+                there.add(answer.node)
+        return 2 * len(there) > len(nodes) + silent
+
+    def why(self) -> str:
+        """Return what is waited for, in a sentence, and what may be done about it."""
+        seeds = self.seeds
+        first, disputed = seeds[0], self._disputed()
+        if disputed is not None:
+            return f"{first} is one node here and another to {disputed}; give names that are one node to all"
+        other = next((s for s, a in sorted(self._answers.items()) if a.seeds != seeds), None)
+        if other is not None:
+            theirs = ",".join(self._answers[other].seeds)
+            return (
+                f"{other} waits for {theirs}, this node for {','.join(seeds)}; give all the same --join, "
+                "and each as --advertise its own address as it stands there"
+            )
+        if self.founder is None:
+            return f"{first} is to found a cluster, and does not answer"
+        return f"a majority of {','.join(seeds)} has to be there for {first} to found a cluster"
+
+    def _disputed(self) -> str | None:
+        """Return a seed of the same seeds that knows another node at the first of them."""
+        seeds, founder = self.seeds, self.founder
+        for seed, answer in sorted(self._answers.items()):
+            if answer.seeds == seeds and None not in (founder, answer.founder) and answer.founder != founder:
+                return seed
+        return None

@@ -1,0 +1,116 @@
+"""How nodes that are empty come to a cluster, by what their doors say (the shells; virtual time)."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from dmqnode import logs
+from dmqnode.config import NodeConfig
+from dmqnode.joining import WaitingRoom, settle
+from dmqnode.machine import Machine
+from dmqnode.membership import Membership
+from dmqnode.messages import Report
+from storage.memory import MemoryStore
+from tests.dmqnode.running import MemoryDoor
+
+SEEDS = ("h1:7367", "h2:7367", "h3:7367")
+
+
+class Wired(Machine):
+    """A machine that reaches doors by names."""
+
+    def __init__(self, doors: dict[str, MemoryDoor]) -> None:
+        self._doors = doors
+        self._rng = random.Random(1)
+
+    def random(self) -> random.Random:
+        return self._rng
+
+    async def in_thread(self, act: Callable[..., Any], *args: Any, limiter: object = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        return act(*args)
+
+    async def dial(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
+        await trio.lowlevel.checkpoint()
+        if f"{host}:{port}" not in self._doors:
+            raise ConnectionRefusedError(111, "Connection refused")
+        return self._doors[f"{host}:{port}"].connect()
+
+
+async def first_to_settle(seconds: float, **given: tuple[str, ...]) -> dict[str, Membership]:
+    """Let nodes with these seeds wait at the doors of h1, h2 and so on; return who came to a cluster."""
+    doors = {f"{host}:7367": MemoryDoor() for host in given}
+    found: dict[str, Membership] = {}
+
+    async def wait(host: str) -> None:
+        config = NodeConfig(data=Path("/none"), name=host, join=given[host])
+        door, own = doors[f"{host}:7367"], f"box-{host}:7367"
+        found[host] = await settle(config, MemoryStore(), [door], own, None, Wired(doors))
+
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for host in given:
+                nursery.start_soon(wait, host)
+    return found
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Return what was logged about waiting."""
+    monkeypatch.setattr(logs, "_ration", logs.Ration())
+    monkeypatch.setattr(logs.log, "propagate", True)
+    caplog.set_level(logging.INFO, "dmq")
+
+    def why() -> list[str]:
+        no_cluster = [r for r in caplog.records if r.getMessage() == "this node has no cluster yet"]
+        return [r.__dict__["fields"]["why"] for r in no_cluster]
+
+    return why
+
+
+async def test_one_founds_of_those_that_are_listed_under_names_which_are_not_their_addresses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    found = await first_to_settle(3.0, h1=SEEDS, h2=SEEDS, h3=SEEDS)
+    assert list(found) == ["h1"]  # here nobody serves afterwards, whom the others could join
+    roster = found["h1"].roster
+    assert roster is not None
+    assert [m.address for m in roster.members] == ["box-h1:7367"]
+
+
+async def test_who_waits_says_for_what_now_and_then(
+    autojump_clock: trio.testing.MockClock, told: Callable[[], list[str]]
+) -> None:
+    assert not await first_to_settle(100.0, h2=SEEDS)
+    assert set(told()) == {"h1:7367 is to found a cluster, and does not answer"}
+    assert len(told()) == 4
+
+
+async def test_who_waits_for_others_than_its_seeds_is_told_what_to_write(
+    autojump_clock: trio.testing.MockClock, told: Callable[[], list[str]]
+) -> None:
+    assert not await first_to_settle(10.0, h1=SEEDS[:2], h2=SEEDS)
+    assert len(told()) == 2
+    assert all("give all the same --join" in why for why in told())
+
+
+async def test_what_is_no_answer_of_one_who_waits_is_none(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a release that says less, or of something else that speaks so."""
+    original = WaitingRoom._answer_to
+    for wrong in ({"node_id": 5}, {"node_id": "zz"}, {"node_id": "00"}, {"seeds": "h1:7367"}, {"seeds": [1]}):
+
+        def answer(self: WaitingRoom, request: Any, wrong: dict[str, Any] = wrong) -> Any:
+            found = original(self, request)
+            return Report({**found.fields, **wrong}) if isinstance(found, Report) else found
+
+        monkeypatch.setattr(WaitingRoom, "_answer_to", answer)
+        assert not await first_to_settle(3.0, h1=SEEDS, h2=SEEDS, h3=SEEDS)
