@@ -109,7 +109,7 @@ class Appends:
         same: dict[int, int] = {}
         for i in range(batch.count):
             name = batch.value("d", i)
-            if name is not None and (known := self._dedup.find_name(name)) is not None:
+            if name is not None and (known := self._dedup.find_name(name, minute)) is not None:
                 at[i] = (known.log, known.seq)
             elif name is not None and name in first_of:
                 same[i] = first_of[name]

@@ -2,7 +2,7 @@
 
 A client repeats a send whose outcome it does not know under the same producer id and sequence; a user
 repeats one under the same dedup id.  Both are remembered for five minutes, on disk too, by the minute
-in which they came, so that forgetting is a matter of whole minutes and nobody searches.
+in which they came; and for longer, within bounds, while a node is away that may bring the first of them.
 """
 
 from __future__ import annotations
@@ -185,12 +185,25 @@ class Dedup:
     def full(self) -> bool:
         return len(self._names) >= MAX_NAMES
 
-    def find_name(self, name: str) -> Placed | None:
-        """Return where the message with dedup id `name` went, None if there was none lately."""
-        return self._names.get(name)
+    def find_name(self, name: str, minute: int) -> Placed | None:
+        """Return where the message with dedup id `name` went, None if there was none lately.
 
-    def remember_name(self, name: str, log: LogId, seq: int, minute: int) -> None:
-        """Remember where the message with dedup id `name` goes."""
+        Arguments:
+            minute: in which the message came that is asked for: what came more than the window before or
+                behind it is another one, though it may still be remembered.
+        """
+        placed = self._names.get(name)
+        return None if placed is None or abs(minute - placed.minute) > WINDOW_MINUTES else placed
+
+    def remember_name(self, name: str, log: LogId, seq: int, minute: int, *, late: bool = False) -> None:
+        """Remember where the message with dedup id `name` goes.
+
+        Arguments:
+            late: it was sent before, in `minute`; what came since under its name stays the one that is known.
+        """
+        if late and (known := self._names.get(name)) is not None and known.minute > minute:
+            return
+        self._names.pop(name, None)
         placed = Placed(log, seq, minute)
         self._names[name] = placed
         self._new_names.append((name, placed))
@@ -200,21 +213,33 @@ class Dedup:
 
     # --- forgetting ------------------------------------------------------------------------------
 
-    def sweep(self, minute: int) -> None:
-        """Forget what came more than the window before `minute`."""
+    def sweep(self, minute: int, *, awaited: bool = False) -> None:
+        """Forget what came more than the window before `minute`.
+
+        Arguments:
+            awaited: somebody may still bring a send that was repeated before: forget only so much of it that
+                half of all the room is left for others.
+        """
         limit = minute - WINDOW_MINUTES
-        for producer in list(self._producers):
-            if self._producers[producer].minute >= limit:
-                break
+        if awaited:
+            limit = min(limit, self._crowd())
+        for producer in [p for p, known in self._producers.items() if known.minute < limit]:
             self._forget_producer(producer)
-        for name in list(self._names):
-            if self._names[name].minute >= limit:
-                break
+        for name in [n for n, placed in self._names.items() if placed.minute < limit]:
             del self._names[name]
         for old in [m for m in self._keys if m < limit]:
             self._gone += ((old, key) for key in self._keys.pop(old))
         if limit > self.low and (self._keys or self._gone):
             self.low = limit
+
+    def _crowd(self) -> int:
+        """Return before which minute all is to be forgotten, so that half of the room is left; 0: nothing."""
+        limit = 0
+        for remembered, most in ((self._producers, MAX_PRODUCERS), (self._names, MAX_NAMES)):
+            excess = len(remembered) - most // 2
+            if excess > 0:
+                limit = max(limit, sorted(known.minute for known in remembered.values())[excess - 1] + 1)
+        return limit
 
     # --- on disk ---------------------------------------------------------------------------------
 
@@ -262,16 +287,16 @@ class Dedup:
             self.low = min(self.low, known.minute)
             ops.put(keys.sent(known.minute, name), encode_producer(known))
         self._dirty.clear()
-        if self._new_names:
-            first = self._new_names[0][1]
-            minute = first.minute
+        by_minute: dict[int, list[tuple[str, Placed]]] = {}
+        for text, placed in self._new_names:
+            by_minute.setdefault(placed.minute, []).append((text, placed))
+        for minute, names in by_minute.items():
+            first = names[0][1]
             name = _NAMES + first.log + first.seq.to_bytes(8, "big")
             self._keys.setdefault(minute, set()).add(name)
             self.low = min(self.low, minute)
-            ops.put(
-                keys.sent(minute, name), cbor2.dumps([[text, p.log, p.seq] for text, p in self._new_names])
-            )
-            self._new_names = []
+            ops.put(keys.sent(minute, name), cbor2.dumps([[text, p.log, p.seq] for text, p in names]))
+        self._new_names = []
         for minute, name in self._gone:
             ops.delete(keys.sent(minute, name))
         self._gone = []

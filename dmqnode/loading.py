@@ -162,14 +162,15 @@ def _close_empty(partition: Partition) -> WriteBatch:
 
 
 def _load_sent(partition: Partition, now: Now, damaged: list[bytes]) -> Procedure[None]:
-    """Read what was sent in the last minutes."""
+    """Read what was sent in the last minutes, or before, if somebody was away then."""
     partition.dedup.low = partition.state.sent_low
     start, stop = partition.keys.sent_range(partition.state.sent_low)
     rows = yield from _pages(start, stop, damaged)
     for key, record in rows:
         minute, name = partition.keys.read_sent(key)
         partition.dedup.load(minute, name, record)
-    partition.dedup.sweep(now.wall // 60_000)
+    # Whether somebody is away whom it is kept for will only turn out.
+    partition.dedup.sweep(now.wall // 60_000, awaited=True)
 
 
 def _load_due(partition: Partition) -> Procedure[None]:

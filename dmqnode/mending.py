@@ -92,7 +92,7 @@ def _repeated(
             if not pieces:
                 continue
             if sent.name is not None:
-                placed = dedup.find_name(sent.name)
+                placed = dedup.find_name(sent.name, minute)
                 known = None if placed is None else [(placed.log, placed.seq, 1)]
                 told = False
             else:
@@ -102,7 +102,7 @@ def _repeated(
                 for low, high in pieces:
                     yield log, low, high
             elif known is None and sent.name is not None:
-                dedup.remember_name(sent.name, log, first, minute)
+                dedup.remember_name(sent.name, log, first, minute, late=True)
             elif known is None:
                 dedup.remember(minute, sent.producer, sent.sequence, 0, sent.runs, kept=sent.kept)
 
@@ -226,22 +226,25 @@ def _placed(partition: Partition, debt: Debt) -> Runs:
 
 
 def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) -> None:
-    minute = now.wall // 60_000
     if debt.producer:
         runs = [(debt.log, debt.first, count)]
-        partition.dedup.remember(minute, debt.producer, debt.sequence, debt.floor, runs, kept=True)
-    batch = decode_batch(debt.record)[2]
+        partition.dedup.remember(
+            now.wall // 60_000, debt.producer, debt.sequence, debt.floor, runs, kept=True
+        )
+    sent_at, _, batch = decode_batch(debt.record)
     if "d" not in batch.metadata:
         return
     for i in range(batch.count):
         name = batch.value("d", i)
         if name is None:
             continue
-        placed = partition.dedup.find_name(name)
+        # Under one dedup id may come, minutes later, what is meant to be another message.
+        placed = partition.dedup.find_name(name, sent_at // 60_000)
         if placed is not None and (placed.log, placed.seq) != (debt.log, debt.first + i):
             _void(partition, log, debt.first + i, debt.first + i + 1)
         else:
-            partition.dedup.remember_name(name, debt.log, debt.first + i, minute)
+            minute = sent_at // 60_000
+            partition.dedup.remember_name(name, debt.log, debt.first + i, minute, late=True)
 
 
 def _reopen(partition: Partition, log_id: LogId, opened_at: int, *, delayed: bool) -> None:

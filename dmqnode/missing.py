@@ -29,6 +29,8 @@ SURE_SEALED = 1.0
 """The same where nobody but homes takes messages in."""
 CLAIMED = 10.0
 """Seconds for which to believe a node that it owes a batch."""
+HEARD = 8.0
+"""Seconds after which whoever owes something of a partition and answers has said so to its leader."""
 BLOCKED = 2.0
 """Seconds after which an answer does not wait any more for messages that no home has."""
 
@@ -46,6 +48,8 @@ class Missing:
         self._clustering = clustering
         self._seen: dict[PartitionId, _Seen] = {}
         self._claims: dict[PartitionId, dict[NodeId, _Seen]] = {}
+        self._led: dict[PartitionId, float] = {}
+        """Since when partitions are led here."""
 
     def claimed(self, now: Now, partition: PartitionId, node: NodeId, gaps: Gaps) -> None:
         """A node says what it owes of a partition."""
@@ -60,13 +64,19 @@ class Missing:
                     owed.setdefault(log, RangeSet()).add(low, high)
         return owed
 
+    def expects_more(self, now: Now, partition: PartitionId) -> bool:
+        """Tell whether somebody may still bring, as a debt or a home, what was sent once more since (C5)."""
+        heard = now.run - self._led.get(partition, now.run) >= HEARD
+        return not (heard and self._all_here(now)) or bool(self.owed(now, partition))
+
     def step(self, now: Now) -> None:
         """Look at all partitions that are led here."""
         led: dict[PartitionId, None] = {}
         for stream in self._clustering.cluster.streams:
             led[stream.partition] = None
+            self._led.setdefault(stream.partition, now.run)
             self._look(now, stream)
-        for known in (self._seen, self._claims):
+        for known in (self._seen, self._claims, self._led):
             for partition in [p for p in known if p not in led]:
                 del known[partition]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import cbor2
 
-from dmqnode.dedup import Runs
+from dmqnode.dedup import WINDOW_MINUTES, Runs
 from dmqnode.errors import ProtocolError
 from dmqnode.ids import LogId
 from dmqnode.ranges import RangeSet
@@ -53,8 +53,9 @@ class Repeats:
     """The sends that some copies know, to be asked which messages of further copies are repetitions."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[bytes, int, str | None], list[Runs]] = {}
-        """Where copies say that a send went: each of these places was judged by whoever wrote it down."""
+        self._places: dict[tuple[bytes, int, str | None], list[tuple[int, Runs]]] = {}
+        """Where, and in which minute, copies say that a send went: each of these places was judged by whoever
+        wrote it down."""
         self._told: dict[bytes, RangeSet] = {}
 
     def learn(
@@ -69,17 +70,23 @@ class Repeats:
         Returns which of `extra` repeat what the others have.  Errors: ProtocolError.
         """
         void: list[tuple[LogId, int, int]] = []
-        mine = [sent for _, sent in sends_in(rows)]
-        for sent in mine:
+        mine = list(sends_in(rows))
+        for minute, sent in mine:
             told = sent.name is None and sent.sequence in self._told.get(sent.producer, RangeSet())
-            known = self._places.get((sent.producer, sent.sequence, sent.name), [])
+            known = [
+                runs
+                for at, runs in self._places.get((sent.producer, sent.sequence, sent.name), [])
+                # Under a dedup id of long ago comes what is meant to be another message.
+                if sent.name is None or abs(at - minute) <= WINDOW_MINUTES
+            ]
             if sent.runs not in known and (known or told):
                 for log, first, count in sent.runs:
                     pieces = extra[log].within(first, first + count) if log in extra else []
                     void += [(log, low, high) for low, high in pieces]
         # Of two places that one copy shows, its leader has marked one dead: neither judges the other here.
-        for sent in mine:
-            self._places.setdefault((sent.producer, sent.sequence, sent.name), []).append(sent.runs)
+        for minute, sent in mine:
+            place = (minute, sent.runs)
+            self._places.setdefault((sent.producer, sent.sequence, sent.name), []).append(place)
         for key, record in rows.items():
             if key[:1] == b"u" and key[_NAME : _NAME + 1] == b"p":
                 known_told = self._told.setdefault(key[_NAME + 1 :], RangeSet())

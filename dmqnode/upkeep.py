@@ -60,7 +60,9 @@ class Upkeep:
             return
         self._expire(now, queue)
         for partition in queue.partitions:
-            partition.dedup.sweep(now.wall // 60_000)
+            clustering = broker.clustering
+            awaited = clustering is not None and clustering.hosted.absent.expects_more(now, partition.id)
+            partition.dedup.sweep(now.wall // 60_000, awaited=awaited)
             if partition.deleted_bytes > max(COMPACT_BYTES, partition.state.bytes):
                 self._compact(partition)
             broker.touched(now, partition)

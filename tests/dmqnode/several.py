@@ -66,6 +66,11 @@ class Some:
         hello = Hello(1, 1, f"client of {self.name}", "user", [], 1 << 24)
         self.session = broker.open_session(hello)
 
+    def restart(self) -> None:
+        """Begin again with what is on the disk, after `Several.kill`; nothing is linked."""
+        self.up = True
+        self._begin(self.clustering.rosters.current, 0.0)
+
     def crank(self) -> None:
         """Do all that there is to do at this moment."""
         broker, busy = self.broker, True

@@ -43,7 +43,7 @@ def test_what_came_within_the_window_is_known_over_restarts(sends: list[tuple[in
         dedup.sweep(minute)
         dedup.remember(minute, producer, n, 0, [(LOG, n, 1)])
         sequences[producer, n] = (n, minute)
-        known = dedup.find_name(name)
+        known = dedup.find_name(name, minute)
         if name in names and names[name][1] >= minute - WINDOW_MINUTES:
             assert known is not None
             assert known.seq == names[name][0]
@@ -90,3 +90,40 @@ def test_a_key_always_chooses_the_same_partition() -> None:
 def test_runs_say_the_same_in_the_same_order(places: list[tuple[LogId, int]]) -> None:
     runs = join_runs(places)
     assert [(log, first + n) for log, first, count in runs for n in range(count)] == places
+
+
+def test_while_somebody_is_awaited_nothing_is_forgotten_but_what_is_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dmqnode.dedup.MAX_PRODUCERS", 8)
+    monkeypatch.setattr("dmqnode.dedup.MAX_NAMES", 8)
+    dedup, store = Dedup(Counters()), MemoryStore()
+    for n in range(4):
+        dedup.remember(n, b"%d" % n, 1, 0, [(LOG, n, 1)])
+        dedup.remember_name(str(n), LOG, n, n)
+    dedup.sweep(1000, awaited=True)
+    dedup = reloaded(dedup, store)
+    assert [dedup.find(b"%d" % n, 1) for n in range(4)] == [[(LOG, n, 1)] for n in range(4)]
+    dedup.remember_name("more", LOG, 9, 1000)
+    dedup.sweep(1000, awaited=True)
+    assert [dedup.find_name(str(n), n) is not None for n in range(4)] == [False, True, True, True]
+    dedup.remember(1000, b"more", 1, 0, [(LOG, 9, 1)])
+    dedup = reloaded(dedup, store)
+    dedup.sweep(1000 + WINDOW_MINUTES)
+    assert len(dedup) == 2
+    dedup.sweep(1001 + WINDOW_MINUTES)
+    reloaded(dedup, store)
+    assert len(dedup) == 0
+    assert not store.scan(*KEYS.sent_range(0), limit=10).rows
+
+
+def test_a_dedup_id_of_long_ago_stands_for_another_message_though_it_is_remembered() -> None:
+    dedup, store, later = Dedup(Counters()), MemoryStore(), 100 + WINDOW_MINUTES + 1
+    dedup.remember_name("name", LOG, 1, 100)
+    assert dedup.find_name("name", later) is None
+    dedup.remember_name("name", LOG, 2, later)
+    dedup.remember_name("name", LOG, 3, 101, late=True)  # a debt brings it
+    for known in (dedup, reloaded(dedup, store)):
+        placed = known.find_name("name", later)
+        assert placed is not None
+        assert placed.seq == 2

@@ -6,6 +6,7 @@ import cbor2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dmqnode.dedup import WINDOW_MINUTES
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId
 from dmqnode.ranges import RangeSet
@@ -96,3 +97,14 @@ def test_a_purge_counts_that_the_copy_which_followed_furthest_knows() -> None:
     for copies in ([purged(7, 1000), purged(3, 9000)], [purged(7, 1000), damaged, purged(3, 9000)]):
         rows, _ = merge(copies, copies[0])
         assert decode_state(rows[b"s"]).purged_at == 1000
+
+
+def test_a_dedup_id_of_long_ago_does_not_kill_what_came_under_it_since() -> None:
+    def named(minute: int, log: LogId, seq: int) -> Rows:
+        key = b"u" + minute.to_bytes(4, "big") + b"n" + log + seq.to_bytes(8, "big")
+        return {key: cbor2.dumps([["name", log, seq]])}
+
+    ahead = shown(7, {OTHER: 1}, named(100, OTHER, 0))
+    for minute, dead in ((100 + WINDOW_MINUTES, {LOG: RangeSet([(4, 5)])}), (101 + WINDOW_MINUTES, {})):
+        rows, _ = merge([ahead, shown(3, {LOG: 5}, named(minute, LOG, 4))], ahead)
+        assert describe(rows).dead == dead

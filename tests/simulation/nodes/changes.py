@@ -48,11 +48,11 @@ class Changes(DiskTrouble):
                 self._world.accounts.broken("M2", "kept" if due else "forgotten", text)
 
     async def _hour(self) -> None:
-        """Two sides for an hour: what both were sent is forgotten when they meet (P10)."""
-        self._world.accounts.counts["leaps"] += 1
+        """Two sides for an hour: what both were sent comes once, unless one was forgotten meanwhile (P10)."""
         if self._world.plan.dead_after > HOUR:
             await self._halves(HOUR)
         else:
+            self._world.accounts.counts["leaps"] += 1
             await self._long_split(HOUR)
 
     async def _long_split(self, seconds: float = 0.0) -> None:
