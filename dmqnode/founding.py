@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dmqnode.addresses import is_loopback
 from dmqnode.config import host_port
 from dmqnode.ids import NodeId
 
@@ -55,6 +56,11 @@ class Founding:
     def is_me(self, seed: str) -> bool:
         """Tell whether a seed is this node."""
         return seed == self._own or seed in self._aliases
+
+    @property
+    def alias(self) -> str | None:
+        """A seed at which this node met itself, and others may, too; None if there is none."""
+        return min((a for a in self._aliases if not is_loopback(a)), default=None)
 
     @property
     def seeds(self) -> list[str]:

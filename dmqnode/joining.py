@@ -122,8 +122,9 @@ class Joining:
             for listener in self.listeners:
                 nursery.start_soon(room.accept, listener, nursery)
             tell_at = trio.current_time() + TELL_AFTER
+            me = await self._recognise(seeds, founding) if guesses(self.config) else self.me
             while True:
-                answer = await self._ask_all(seeds, founding)
+                answer = await self._ask_all(me, seeds, founding)
                 if answer is not None or founding.may_found():
                     break
                 if trio.current_time() >= tell_at:
@@ -134,19 +135,27 @@ class Joining:
         if answer is not None:
             return await self._joined(*answer)
         say("founding a cluster: no seed has one", cluster=self.config.cluster)
-        return await self._found()
+        return await self._found(me)
 
-    async def _found(self) -> Membership:
+    async def _found(self, me: Member | None = None) -> Membership:
         key = self.machine.chance(KEY_SIZE)
         name = self.config.cluster
-        return await self.machine.in_thread(found, self.store, self.membership, name, self.me, key)
+        return await self.machine.in_thread(found, self.store, self.membership, name, me or self.me, key)
 
-    async def _ask_all(self, seeds: list[str], founding: Founding) -> tuple[str, Report] | None:
+    async def _recognise(self, seeds: list[str], founding: Founding) -> Member:
+        """Look for this node among the seeds; return how it is to be listed: as the others call it."""
+        for seed in seeds:
+            waiting = _read(await self._ask(seed, Members(), LOOK_TIMEOUT))
+            if waiting is not None:
+                founding.met(seed, waiting)
+        return self.me._replace(address=founding.alias or self.me.address)
+
+    async def _ask_all(self, me: Member, seeds: list[str], founding: Founding) -> tuple[str, Report] | None:
         """Ask the seeds in turn; return the answer of one that let this node in.
 
         Errors: CannotJoin.
         """
-        member = Step("join", cbor2.dumps(list(self.me)), False)
+        member = Step("join", cbor2.dumps(list(me)), False)
         for seed in seeds:
             answer = await self._ask(seed, member, ASK_TIMEOUT)
             if isinstance(answer, Report):
@@ -305,6 +314,17 @@ class WaitingRoom:
                 return Failed(NO_CLUSTER, "this node has no cluster yet: it waits for its seeds", True)
 
 
+def guesses(config: NodeConfig) -> bool:
+    """Tell whether a node can only guess where others reach it."""
+    return not config.advertise and host_port(config.listen)[0] in ("0.0.0.0", "::")
+
+
+def listed_address(config: NodeConfig, membership: Membership, advertise: str) -> str:
+    """Return where others reach a node: where it is listed, if it can only guess, and that is a seed."""
+    listed = membership.roster and membership.roster.find(membership.identity.node)
+    return listed.address if listed and guesses(config) and listed.address in config.join else advertise
+
+
 async def settle(
     config: NodeConfig,
     store: Store,
@@ -318,6 +338,7 @@ async def settle(
     Errors: CannotJoin.
     """
     membership = await machine.in_thread(read_membership, store, machine.chance)
+    advertise = listed_address(config, membership, advertise)
     me = Member(membership.identity.node, config.name, advertise, config.zone)
     token = tokens.first if tokens is not None else None
     return await Joining(config, store, listeners, membership, me, token, machine).settle()

@@ -18,7 +18,7 @@ from dmqnode.amnesia import BeginAnew, left_behind, lost_memory
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.debts import DEBTS, DEBTS_END
 from dmqnode.errors import DMQError, UsageError
-from dmqnode.joining import settle
+from dmqnode.joining import listed_address, settle
 from dmqnode.logs import say, start_logging
 from dmqnode.membership import Membership
 from dmqnode.node import Node
@@ -110,7 +110,7 @@ async def _serve(config: NodeConfig, notices: list[str]) -> None:
                 membership,
                 list(listeners),
                 address=address,
-                advertise=advertise,
+                advertise=listed_address(config, membership, advertise),
                 tokens=tokens,
             )
             for notice in (*notices, *store.notices):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import trio
 
 from dmqnode import logs
 from dmqnode.config import NodeConfig
-from dmqnode.joining import WaitingRoom, settle
+from dmqnode.joining import WaitingRoom, listed_address, settle
 from dmqnode.machine import Machine
 from dmqnode.membership import Membership
 from dmqnode.messages import Report
@@ -44,13 +45,15 @@ class Wired(Machine):
         return self._doors[f"{host}:{port}"].connect()
 
 
-async def first_to_settle(seconds: float, **given: tuple[str, ...]) -> dict[str, Membership]:
+async def first_to_settle(
+    seconds: float, listen: str = "127.0.0.1:7367", **given: tuple[str, ...]
+) -> dict[str, Membership]:
     """Let nodes with these seeds wait at the doors of h1, h2 and so on; return who came to a cluster."""
     doors = {f"{host}:7367": MemoryDoor() for host in given}
     found: dict[str, Membership] = {}
 
     async def wait(host: str) -> None:
-        config = NodeConfig(data=Path("/none"), name=host, join=given[host])
+        config = NodeConfig(data=Path("/none"), name=host, join=given[host], listen=listen)
         door, own = doors[f"{host}:7367"], f"box-{host}:7367"
         found[host] = await settle(config, MemoryStore(), [door], own, None, Wired(doors))
 
@@ -83,6 +86,31 @@ async def test_one_founds_of_those_that_are_listed_under_names_which_are_not_the
     roster = found["h1"].roster
     assert roster is not None
     assert [m.address for m in roster.members] == ["box-h1:7367"]
+
+
+async def test_a_node_that_can_only_guess_its_address_is_listed_as_the_seed_at_which_it_met_itself(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    found = await first_to_settle(3.0, "0.0.0.0:7367", h1=SEEDS, h2=SEEDS, h3=SEEDS)
+    roster = found["h1"].roster
+    assert roster is not None
+    assert [m.address for m in roster.members] == ["h1:7367"]
+    # So it is after the next start, unless it is told otherwise, or that is no seed any more.
+    config = NodeConfig(data=Path("/none"), join=SEEDS, listen="0.0.0.0:7367")
+    assert listed_address(config, found["h1"], "box:7367") == "h1:7367"
+    for other in (replace(config, join=SEEDS[1:]), replace(config, advertise="box:7367")):
+        assert listed_address(other, found["h1"], "box:7367") == "box:7367"
+
+
+async def test_a_node_is_not_listed_under_a_name_that_is_another_to_each(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    only = ("localhost:7367",)
+    doors = {only[0]: MemoryDoor()}
+    config = NodeConfig(data=Path("/none"), name="n", join=only, listen="0.0.0.0:7367")
+    found = await settle(config, MemoryStore(), [doors[only[0]]], "box:7367", None, Wired(doors))
+    assert found.roster is not None
+    assert [m.address for m in found.roster.members] == ["box:7367"]
 
 
 async def test_who_waits_says_for_what_now_and_then(
