@@ -23,7 +23,20 @@ def living(partition: Partition, now: Now, segment: Segment, batch: Batch) -> li
     if not partition.tainted:
         return _unexpired(partition, now, segment, batch)
     pieces = segment.stored.log.dead.ranges.gaps(segment.low, segment.high)
+    _let_go(partition, segment, pieces)
     return [s for a, b in pieces for s in _unexpired(partition, now, segment.cut(a, b), batch)]
+
+
+def _let_go(partition: Partition, segment: Segment, living: list[tuple[int, int]]) -> None:
+    """What died unseen needs no note, and holds up nobody of its group."""
+    log, at = segment.stored.log, segment.low
+    for low, high in [*living, (segment.high, segment.high)]:
+        if at < low:
+            partition.holds.release(segment.cut(at, low))
+            log.taken.remove(at, low)
+        at = high
+    if segment.group is not None and not living:
+        partition.ready.groups.free(segment.group)
 
 
 def _unexpired(partition: Partition, now: Now, segment: Segment, batch: Batch) -> list[Segment]:

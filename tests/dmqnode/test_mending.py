@@ -5,15 +5,18 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from dmqnode.batch import encode, parse
+from dmqnode.clock import Now
 from dmqnode.counters import Counters
 from dmqnode.ids import LogId, PartitionId
-from dmqnode.log import Log
+from dmqnode.log import Log, StoredBatch
 from dmqnode.mending import adopt, gaps_of
 from dmqnode.partition import Partition
 from dmqnode.queues import Settings
 from dmqnode.ranges import RangeSet
 from dmqnode.records import State
 from dmqnode.smallrows import Described
+from storage.ops import WriteBatch
 
 LOG = LogId(b"L" * 20)
 
@@ -65,3 +68,22 @@ def test_what_a_home_knows_to_be_closed_is_dead_and_lacking_nowhere() -> None:
     assert list(adopt(partition, shown)[LOG]) == [(0, 2)]
     assert not log.gaps.size
     assert log.live == 0
+
+
+def test_who_was_acked_unheard_does_not_hold_up_its_group() -> None:
+    sent = parse(encode([b"first", b"second"], {"g": ("red", {})}).blob)
+    for ordering in ("standard", "fifo"):
+        partition = Partition(PartitionId(b"p" * 10), Settings(ordering=ordering), lambda: LOG, Counters())
+        partition.append(Now(1.0, 1000), sent, delay=None, producer=b"", sequence=0, floor=0)
+        partition.written(partition.collect(Now(1.0, 1000), WriteBatch()))
+        partition.take(Now(1.0, 1000), 1, "", 4.0, 10, 1 << 20)
+        # The ack was written by a leader that died over it, and is heard of while others know of the delivery.
+        shown = Described({}, {LOG: (1, False)}, {}, {LOG: RangeSet([(0, 1)])}, State(ends={LOG: 2}))
+        adopt(partition, shown)
+        partition.tick(Now(6.0, 6000))
+        (log,) = partition.logs.values()
+        partition.show(StoredBatch(log, 0, 2, size=1, sent_at=1000, due=0, batch=sent), log.open_pieces(0, 2))
+        partition.ready.load(next(iter(partition.ready.groups)).stored, sent)
+        parts = partition.take(Now(6.0, 6000), 2, "", 4.0, 10, 1 << 20)[0]
+        assert [(p.first, p.count) for p in parts] == [(1, 1)]
+        assert partition.holds.noted == 1
