@@ -77,7 +77,7 @@ def test_who_was_acked_unheard_does_not_hold_up_its_group() -> None:
         partition.append(Now(1.0, 1000), sent, delay=None, producer=b"", sequence=0, floor=0)
         partition.written(partition.collect(Now(1.0, 1000), WriteBatch()))
         partition.take(Now(1.0, 1000), 1, "", 4.0, 10, 1 << 20)
-        # The ack was written by a leader that died over it, and is heard of while others know of the delivery.
+        # A leader died over writing the ack: others know of the delivery only, and hear of the ack now.
         shown = Described({}, {LOG: (1, False)}, {}, {LOG: RangeSet([(0, 1)])}, State(ends={LOG: 2}))
         adopt(partition, shown)
         partition.tick(Now(6.0, 6000))

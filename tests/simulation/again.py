@@ -94,6 +94,11 @@ class Notes:
         """Whether who delivers now is who delivered then, and has led all the time."""
         return partition == hold.partition and lease_of(host, partition) == hold.lease
 
+    def over(self, host: Host, partition: PartitionId, hold: Hold) -> bool:
+        """Whether a delivery is over, or may be: another leader knows its end by the wall clock."""
+        early = 0.001 if self.same_lease(host, partition, hold) else self.early(hold)
+        return self._world.now >= hold.until - early
+
     def early(self, hold: Hold) -> float:
         """Return by how many seconds before its end a delivery may be over for another leader."""
         return self.apart(hold.at) + MARGIN / 2

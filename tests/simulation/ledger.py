@@ -18,6 +18,7 @@ from tests.simulation.damage import Damage
 from tests.simulation.disks import Disks
 from tests.simulation.fates import Fates
 from tests.simulation.leaving import watch_leaving
+from tests.simulation.order import Order
 from tests.simulation.plan import QueuePlan
 from tests.simulation.sent import AROUND, MARGIN, NOTES_LOST, Broken, Hold, Sent
 from tests.simulation.summary import sum_up
@@ -37,12 +38,12 @@ class Ledger:
         self._by_id: dict[tuple[LogId, int], Sent] = {}
         self._disturbances: list[tuple[float, float, str, NodeId]] = []
         self._stops: list[float] = []
-        self._groups: dict[tuple[str, str], list[Sent]] = {}
         self.counts: Counter[str] = Counter()
         self.fates = Fates(world, self)
         self.damage = Damage(world)
         self.disks = Disks(world)
         self.notes = Notes(world)
+        self.order = Order(self)
 
     # --- disturbances --------------------------------------------------------------------------------
 
@@ -79,8 +80,7 @@ class Ledger:
         sent = Sent(number, body, queue, producer, group)
         sent.delay = delay or 0.0
         self.messages.append(sent)
-        if queue.settings.get("ordering") == "fifo":
-            self._groups.setdefault((queue.name, producer + (group or "")), []).append(sent)
+        self.order.new(sent)
         return sent
 
     def attempted(self, sent: list[Sent]) -> None:
@@ -194,7 +194,8 @@ class Ledger:
                 self._name(message, id_, delivered=True)
                 self._check_delivery(message, delivered.queue, batch, n)
                 self._check_hold(host, part, message)
-                self._check_order(message)
+                if wrong := self.order.wrong(host, part, part.first + n, message):
+                    self._break("P9", "order", wrong, message)
                 if message.first_at < 0:
                     message.first_at = now
                 message.hold = self.notes.hold(host, part, now + visibility)
@@ -227,39 +228,27 @@ class Ledger:
         if message.queue.name == queue and now < message.nack_until - apart:
             self._break("P4", "early", f"nacked until {message.nack_until:.3f}", message)
 
+    def forgotten(self, host: Host, partition: PartitionId, hold: Hold) -> bool:
+        """Tell whether who leads now may not know of a delivery."""
+        known = self.notes.same_lease(host, partition, hold) or self.notes.known(hold)
+        return not known and self._excused(hold)
+
     def _check_hold(self, host: Host, part: Part, message: Sent) -> None:
-        hold, now = message.hold, self._world.now
+        hold = message.hold
         if hold is None or self.fates.doubled(message):
             return
-        # Another leader knows the end of a delivery by the wall clock, and clocks differ.
-        same = self.notes.same_lease(host, part.partition, hold)
-        if now >= hold.until - (0.001 if same else self.notes.early(hold)):
+        if self.notes.over(host, part.partition, hold):
             return
         self.counts["duplicated"] += 1
-        if same or self.notes.known(hold) or not self._excused(hold):
+        if not self.forgotten(host, part.partition, hold):
             who = self._world.hosts[hold.leader].name
             text = f"{host.name} delivers again; {who} did at {hold.at:.4f}, until {hold.until:.4f}"
             self._break("P4", "duplicated", text, message)
 
-    def _check_order(self, message: Sent) -> None:
-        if message.queue.settings.get("ordering") != "fifo":
-            return
-        line = self._groups[message.queue.name, message.producer + (message.group or "")]
-        for other in line:
-            if other is message:
-                break
-            settled = other.outcome != "stored" or other.acking_at >= 0
-            if not (settled or self.fates.may_be_over(other) or self.damage.excuses(other.number)):
-                self._break("P9", "order", f"delivered before message {other.number} was settled", message)
-        else:
-            return
-        later = next((m for m in line[line.index(message) + 1 :] if m.first_at >= 0), None)
-        if later is not None and message.first_at < 0:
-            self._break("P9", "order", f"delivered behind message {later.number}", message)
-
     def wrote(self, host: Host, batch: WriteBatch, dropping: dict[PartitionId, list[int]]) -> None:
         """A node has written; of what it kept for others it has dropped some."""
         self.notes.wrote(host, batch)
+        self.order.wrote(batch)
         for partition, numbers in dropping.items():
             if found := self.disks.dropped(host, partition, numbers):
                 self._break("C1", "undurable", found[0], self.messages[found[1]])

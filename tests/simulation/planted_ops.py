@@ -1,4 +1,5 @@
-"""Bugs of one line, planted where queues are purged, messages expire and move, and clocks are wrong."""
+"""Bugs of one line, planted where queues are purged, messages expire and move, clocks are wrong, or in the
+order in which messages come out."""
 
 from __future__ import annotations
 
@@ -8,11 +9,14 @@ import pytest
 
 from dmqnode import crossings, expiry, moves
 from dmqnode.clock import Now
+from dmqnode.groups import Groups
 from dmqnode.holds import Holds
 from dmqnode.hosted import Hosted
+from dmqnode.log import Segment
 from dmqnode.messages import Stored
 from dmqnode.partition import Partition
 from dmqnode.queue import Queue
+from dmqnode.ready import Ready
 from dmqnode.walls import Walls
 
 Patch = pytest.MonkeyPatch
@@ -115,3 +119,26 @@ def who_hands_over_does_not_wait_for_notes(patch: Patch) -> None:
         then(now)
 
     patch.setattr(Hosted, "drain", drain)
+
+
+def a_group_goes_on_while_one_of_it_is_out(patch: Patch) -> None:
+    """P9"""
+    original = Groups.pop
+
+    def pop(self: Groups) -> Segment:
+        segment = original(self)
+        self.free(str(segment.group))
+        return segment
+
+    patch.setattr(Groups, "pop", pop)
+
+
+def what_was_read_last_comes_first(patch: Patch) -> None:
+    """P9"""
+    original = Ready.add
+
+    def add(self: Ready, segment: Segment) -> None:
+        original(self, segment)
+        self._window.rotate(segment.group is None)
+
+    patch.setattr(Ready, "add", add)

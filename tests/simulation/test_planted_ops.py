@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.simulation import planted_ops as planted
-from tests.simulation.plan import BRIEF, BROOM, DEAD, SPENT, SWEPT, Plan
+from tests.simulation.plan import BRIEF, BROOM, DEAD, GROUPS, PLAIN, SPENT, SWEPT, Plan
 from tests.simulation.sent import Broken
 from tests.simulation.world import World
 
@@ -44,6 +44,8 @@ PLANTED = [
         "P4",
     ),
     Planted(planted.paused_queues_deliver, Plan(queues=(BROOM,)), (0,), "P2"),
+    Planted(planted.a_group_goes_on_while_one_of_it_is_out, Plan(queues=(GROUPS,)), (0,), "P9"),
+    Planted(planted.what_was_read_last_comes_first, Plan(queues=(PLAIN,)), (0,), "P9"),
 ]
 
 

@@ -101,8 +101,10 @@ BESIDES = (
     planted.a_restart_forgets_debts,
     planted.a_range_of_a_dead_set_is_dropped,
     planted.dead_sets_are_not_united,
+    planted_ops.a_group_goes_on_while_one_of_it_is_out,
+    planted_ops.what_was_read_last_comes_first,
 )
-"""Of no rule alone: an answer before its sync, a forgotten hint, what is dead and comes back."""
+"""Of no rule alone: an answer before its sync, a forgotten hint, what is dead and comes back, order (P9)."""
 
 
 def named() -> list[str]:
