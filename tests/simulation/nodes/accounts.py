@@ -15,6 +15,7 @@ from dmqnode.ids import message_id
 from dmqnode.messages import Delivered, Nack
 from dmqnode.node import Node
 from tests.simulation.likeness import peek
+from tests.simulation.nodes.fates import Fates
 
 if TYPE_CHECKING:
     from storage.memory import MemoryStore
@@ -29,6 +30,8 @@ MARGIN = 0.2
 """Seconds by which clocks differ."""
 WAITED_FOR = 60.0
 """Seconds by which what is due may be late at most; what is a day late does not come out in a run."""
+ATTEMPTS = 3
+"""Deliveries after which a message moves to the dead-letter queue, where there is one."""
 NOTES_LOST = ("clock", "power", "restore", "torn", "eio", "rot", "wipe")
 """Faults behind which what is known of deliveries may be lost or wrong, however old they are."""
 
@@ -56,6 +59,13 @@ class Sent:
         self.held_since = 0.0
         self.acking_at = self.acked_at = -1.0
         self.destroyed = False
+        self.stored_at = self.moved_at = -1.0
+        """When it was answered, and when it was first delivered of a dead-letter queue."""
+        self.ttl = 0.0
+        self.named = self.buried = False
+        """Whether it was sent twice under one name; whether somebody asked to move it to another queue."""
+        self.line: list[Sent] = []
+        """What its producer sent to the same group of a fifo queue."""
         """Whether its last copy is."""
 
     def __str__(self) -> str:
@@ -76,6 +86,7 @@ class Accounts:
         self.extra: set[bytes] = set()
         """Bodies sent to see whether it works."""
         self.counts: Counter[str] = Counter()
+        self.fates = Fates(self, LOSSES)
         self._by_id: dict[tuple[bytes, int], Sent] = {}
         self._faults: list[tuple[float, float, str]] = []
         self._ahead: list[tuple[float, float, float]] = []
@@ -130,6 +141,7 @@ class Accounts:
         """What became of a send."""
         for message in sent:
             message.outcome = outcome
+            message.stored_at = trio.current_time() if outcome == "stored" else -1.0
             self.counts[outcome] += 1
             if outcome == "not stored" and message.deliveries:
                 self._break("P10", "unexpected", "delivered, and not stored", message)
@@ -194,8 +206,12 @@ class Accounts:
                 message.ids.add(id_)
                 self._by_id[id_] = message
                 self.counts["delivered"] += 1
-                if message.queue != delivered.queue:
+                buried = message.buried or len(message.deliveries) >= ATTEMPTS
+                buried = buried and (message.queue, delivered.queue) == ("spent", "dead")
+                if message.queue != delivered.queue and not buried:
                     self._break("P3", "astray", f"delivered of {delivered.queue}", message)
+                if wrong := self.fates.wrong(box, message, delivered.queue):
+                    self._break(*wrong, message)
                 if message.outcome == "not stored":
                     self._break("P10", "unexpected", "delivered, and not stored", message)
                 # What was stored twice over a day's step of a clock comes twice, and each again until acked.
@@ -256,6 +272,7 @@ class Accounts:
             if m.outcome == "stored"
             and m.acked_at < 0
             and not m.destroyed
+            and not self.fates.may_be_over(m)
             and self.late(m) <= WAITED_FOR
             # An ack whose answer was lost may have settled it.
             and not (m.acking_at >= 0 and now > max(m.held_until, m.acking_at) + 5.0)

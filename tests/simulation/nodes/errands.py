@@ -9,7 +9,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
@@ -31,7 +31,7 @@ TIMEOUT = 12.0
 VISIBILITY = 4.0
 CREATED = 30.0
 """Seconds within which a queue is made."""
-QUEUES = {"plain": {}, "wide": {"partitions": 3}}
+QUEUES: dict[str, dict[str, Any]] = {"plain": {}, "wide": {"partitions": 3}}
 
 
 def client_of(world: World, host: str, addresses: list[str], timeout: float = TIMEOUT) -> Client:
@@ -48,6 +48,9 @@ def client_of(world: World, host: str, addresses: list[str], timeout: float = TI
 class Errands:
     """What clients do until the world is calm, and what they still take then."""
 
+    queues: ClassVar[dict[str, dict[str, Any]]] = QUEUES
+    waits: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
+
     def __init__(self, world: World) -> None:
         self._world = world
         self._rng = random.Random(world.rng.getrandbits(64))
@@ -62,7 +65,7 @@ class Errands:
 
     async def create(self) -> None:
         """Make the queues."""
-        for name, settings in QUEUES.items():
+        for name, settings in self.queues.items():
             until = trio.current_time() + CREATED
             while True:
                 async with self.client("creator") as client:
@@ -84,12 +87,12 @@ class Errands:
             async with self.client(f"producer{number}") as client:
                 until = trio.current_time() + self._rng.uniform(2, 12)
                 while trio.current_time() < until and not self._world.calm:
-                    await self._send(client)
+                    await self._send(client, number)
                     await self._rest()
                     await trio.sleep(self._rng.choice((0.05, 0.2, 0.4, 1.0)))
         self.producing -= 1
 
-    async def _send(self, client: Client) -> None:
+    async def _send(self, client: Client, producer: int) -> None:
         accounts = self._world.accounts
         queue = self._rng.choice(list(QUEUES))
         delay = self._rng.choice((0.0, 0.0, 0.0, 1.5))
@@ -115,7 +118,7 @@ class Errands:
             async with self.client(f"consumer{number}") as client:
                 until = trio.current_time() + self._rng.uniform(4, 20)
                 while trio.current_time() < until and not self.done:
-                    for queue in QUEUES:
+                    for queue in self.queues:
                         await self._receive(client, queue)
                     await self._rest()
         self.consuming -= 1
@@ -128,7 +131,7 @@ class Errands:
                     await trio.sleep(1.0)
 
     async def _receive(self, client: Client, queue: str) -> None:
-        wait = self._rng.choice((0.0, 0.5, 1.0, 1.5))
+        wait = self._rng.choice(self.waits)
         with trio.move_on_after(self._rng.choice((30.0, 30.0, 0.5))):
             try:
                 messages = await client.receive(queue, max_messages=self._rng.choice((1, 10, 50)), wait=wait)

@@ -22,6 +22,8 @@ class Plan(NamedTuple):
     """How long faults and work go on."""
     faults: tuple[str, ...] = ()
     """One behind the other, those of `trouble`."""
+    chores: bool = False
+    """Whether there are queues of every kind, and operators."""
 
 
 SHORT = (
@@ -91,3 +93,9 @@ def draw_wider_plan(rng: random.Random) -> Plan:
         consumers=rng.choice((1, 2, 3)),
         faults=tuple(faults),
     )
+
+
+def draw_chores_plan(rng: random.Random) -> Plan:
+    """As `draw_plan`, of the first two faults at most, with queues of every kind."""
+    plan = draw_plan(rng)
+    return plan._replace(chores=True, faults=plan.faults[:2], consumers=rng.choice((2, 3)))

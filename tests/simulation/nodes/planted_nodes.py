@@ -11,13 +11,16 @@ from dmqnode import doors
 from dmqnode.acquaintances import AMNESIA, TWICE, Acquaintances, Rebuffs
 from dmqnode.belonging import Belonging
 from dmqnode.clustering import Clustering
+from dmqnode.dedup import Dedup
 from dmqnode.homesets import HomeSet
 from dmqnode.joining import Joining
 from dmqnode.messages import Failed, Step
 from dmqnode.missing import Missing
 from dmqnode.orphans import Orphans
+from dmqnode.partition import Partition
 from dmqnode.peers import Peers
 from dmqnode.roster import Rosters
+from tests.simulation import planted_ops
 from tests.simulation.nodes import box
 
 Patch = pytest.MonkeyPatch
@@ -147,3 +150,26 @@ def what_lay_waiting_is_done(patch: Patch) -> None:
     patch.setattr(doors, "STALE", 1e9)
     # What is remembered for who is away would make up for it, as long as there is room and it is a member.
     patch.setattr(Missing, "expects_more", lambda self, now, partition: False)
+
+
+# --- what only queues of every kind show -----------------------------------------------------------------
+
+
+def names_are_not_recognised(patch: Patch) -> None:
+    patch.setattr(Dedup, "find_name", lambda self, name: None)
+
+
+def what_has_moved_stays(patch: Patch) -> None:
+    def buried(self: Partition, segments: Any) -> int:
+        self.unbury(segments)
+        return 0
+
+    patch.setattr(Partition, "buried", buried)
+
+
+def a_purge_does_nothing(patch: Patch) -> None:
+    patch.setattr(Partition, "purge", lambda self, now: 0)
+
+
+def a_group_goes_on_while_one_of_it_is_out(patch: Patch) -> None:
+    planted_ops.a_group_goes_on_while_one_of_it_is_out(patch)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from storage.committer import Committer
-from tests.simulation.nodes.plan import FAULTS, WIDER, Plan, draw_wider_plan
+from tests.simulation.nodes.plan import FAULTS, WIDER, Plan, draw_chores_plan, draw_wider_plan
 from tests.simulation.nodes.world import World
 
 
@@ -37,6 +37,23 @@ def test_promises_hold_with_what_wider_seeds_draw(seeds: range) -> None:
     assert counts["faults"] >= len(seeds), "nothing went wrong"
     missing = [kind for kind in WIDER if not counts[f"fault {kind}"]]
     assert len(seeds) < 20 or not missing, counts
+
+
+@pytest.mark.share(1 / 75)
+def test_promises_hold_with_queues_of_every_kind(seeds: range) -> None:
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        counts += World(seed, draw_chores_plan(random.Random(seed))).run().accounts.counts
+    assert counts["acked"] > 30 * len(seeds)
+    assert min(counts["moved"], counts["purges"]) > len(seeds) // 2, counts
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(("dead_after", "replicas"), [(7200.0, 3), (120.0, 2)])
+def test_after_a_long_cut_all_see_all_soon(dead_after: float, replicas: int, *, torture: bool) -> None:
+    plan = Plan(faults=("hour" if torture else "minutes",), replicas=replicas, dead_after=dead_after)
+    world = World(1, plan._replace(seconds=2.0, producers=1, consumers=1)).run()
+    assert 0.0 < world.views_in <= 10.0
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -29,6 +29,7 @@ def plan(*faults: str, nodes: int = 3, replicas: int = 3, dead_after: float = 20
     return Plan(faults=faults, nodes=nodes, replicas=replicas, dead_after=dead_after, seconds=6.0)
 
 
+CHORES = plan("kill")._replace(chores=True)
 PLANTED = [
     Planted("I2", planted.an_old_backup_is_welcome, plan("restore"), "I2"),
     Planted("I2", planted.two_with_one_id_are_welcome, plan("twin"), "I2 P7"),
@@ -46,6 +47,10 @@ PLANTED = [
     Planted("M4", planted.a_minority_forms_homes_again, plan("halves", "halves", nodes=5), "P2 P5 P6 P7"),
     Planted("M5", planted.one_of_two_cannot_decide, plan("destroy", nodes=2, replicas=2), "P7"),
     Planted("P10", planted.what_lay_waiting_is_done, plan("long_pause", dead_after=350.0), "P5 P10"),
+    Planted("P10", planted.names_are_not_recognised, CHORES, "P10"),
+    Planted("N3", planted.what_has_moved_stays, CHORES, "N3 P10"),
+    Planted("T3", planted.a_purge_does_nothing, CHORES, "T3"),
+    Planted("P9", planted.a_group_goes_on_while_one_of_it_is_out, CHORES, "P9"),
 ]
 
 

@@ -32,6 +32,7 @@ class Trouble:
         self._world = world
         self._rng = random.Random(world.rng.getrandbits(64))
         self._heals: list[Callable[[], None]] = []
+        self._healed_at = -1.0
 
     async def make(self, kind: str) -> None:
         """Let something go wrong, with somebody there."""
@@ -142,6 +143,7 @@ class Trouble:
         self._heals.append(heal)
         await self._rest(seconds)
         heal()
+        self._healed_at = trio.current_time()
 
     def _hosts(self) -> list[str]:
         hosts = [b.host for b in self._world.wanted]

@@ -26,7 +26,8 @@ from dmqnode.roster import ROSTER
 from tests.simulation.likeness import home_set, unlike
 from tests.simulation.nodes.accounts import Accounts, Broken
 from tests.simulation.nodes.box import PORT, Box, Journal
-from tests.simulation.nodes.errands import QUEUES, Errands, one_client
+from tests.simulation.nodes.chores import Chores
+from tests.simulation.nodes.errands import Errands, one_client
 from tests.simulation.nodes.loop import run_alike
 from tests.simulation.nodes.plan import Plan, draw_plan
 from tests.simulation.nodes.wires import Net
@@ -66,7 +67,7 @@ class World:
         self.settled_in = -1.0
         """Seconds from the end of the faults until everything was as it should be."""
         self.views_in = -1.0
-        """Seconds from the end of the faults until all saw the same members, all alive."""
+        """Seconds from the end of a long cut until all saw the same members, all alive."""
         self._trace: deque[tuple[Any, ...]] = deque(maxlen=TRACE)
         self._events: list[tuple[Any, ...]] = []
         """The lines of the trace that say what happened to nodes and wires."""
@@ -152,12 +153,14 @@ class World:
             self.nursery = nursery
             nursery.start_soon(self.net.run)
             await self._found()
-            errands = Errands(self)
+            errands = Chores(self) if self.plan.chores else Errands(self)
             await errands.create()
             for n in range(self.plan.producers):
                 nursery.start_soon(errands.produce, n)
             for n in range(self.plan.consumers):
                 nursery.start_soon(errands.consume, n)
+            if isinstance(errands, Chores):
+                nursery.start_soon(errands.operate)
             await trio.sleep(1.0)
             trouble = Changes(self)
             for fault in self.plan.faults:
@@ -251,7 +254,6 @@ class World:
         self.note("calm")
         began = trio.current_time()
         await self.until(lambda: not self.strange(), SETTLED, "P7", "views")
-        self.views_in = trio.current_time() - began
         self.note("views are equal")
         # A send may be under way still, and be stored behind the rest: it has to come, too.
         await self.until(lambda: not errands.producing, SETTLED, "P2", "stuck")
@@ -262,7 +264,7 @@ class World:
         self.settled_in = trio.current_time() - began
         errands.done = True
         await self.until(lambda: not errands.consuming, SETTLED, "P7", "stuck")
-        await self._use()
+        await self._use(errands)
         self.accounts.final()
 
     async def settle_copies(self) -> None:
@@ -306,11 +308,11 @@ class World:
             )
         return wrong
 
-    async def _use(self) -> None:
+    async def _use(self, errands: Errands) -> None:
         """Send and receive through every node.  Errors: Broken."""
         for box in self.wanted:
             async with one_client(self, box.address) as client:
-                for queue in QUEUES:
+                for queue in errands.queues:
                     body = b"last of %s" % box.name.encode()
                     try:
                         await client.send(queue, body)

@@ -1,0 +1,127 @@
+"""What else may become of messages among whole nodes, in which order they come, and what is wrong then."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from tests.simulation.likeness import peek
+
+if TYPE_CHECKING:
+    from tests.simulation.nodes.accounts import Accounts, Sent
+    from tests.simulation.nodes.box import Box
+
+MARGIN = 0.2
+"""Seconds by which clocks differ."""
+LATE = 25.0
+"""Seconds after which a purge that was not answered is not done any more."""
+Wrong = tuple[str, str, str]
+
+
+class Sweep:
+    """One purge."""
+
+    def __init__(self, asked: float) -> None:
+        self.asked = asked
+        self.done = math.inf
+        self.certain = False
+
+
+class Fates:
+    """Knows what was purged, moved, named, and stands in line."""
+
+    def __init__(self, accounts: Accounts, losses: tuple[str, ...]) -> None:
+        self._accounts = accounts
+        self._losses = losses
+        self._sweeps: dict[str, list[Sweep]] = {}
+        self._lines: dict[tuple[int, str | None], list[Sent]] = {}
+        """What one producer sent to a group of the fifo queue."""
+
+    @property
+    def _lossy(self) -> bool:
+        """Whether copies may have been lost on more disks than one may lose."""
+        return any(self._accounts.counts[f"fault {kind}"] for kind in self._losses)
+
+    @property
+    def _clocks(self) -> bool:
+        counts = self._accounts.counts
+        return bool(counts["fault clock"] or counts["leaps"])
+
+    # --- what clients and operators do ---------------------------------------------------------------
+
+    def line_up(self, sent: list[Sent], producer: int, group: str | None) -> None:
+        """A producer sends these, behind what it sent before."""
+        line = self._lines.setdefault((producer, group), [])
+        line += sent
+        for message in sent:
+            message.line = line
+
+    def sweep(self, queue: str) -> Sweep:
+        """A purge is asked for."""
+        sweep = Sweep(trio.current_time())
+        self._sweeps.setdefault(queue, []).append(sweep)
+        return sweep
+
+    def swept(self, sweep: Sweep, *, certain: bool) -> None:
+        """It was answered, or not."""
+        now = trio.current_time()
+        sweep.certain = certain
+        sweep.done = now + MARGIN if certain else max(now, sweep.asked + LATE)
+        self._accounts.counts["purges"] += certain
+
+    # --- judging -------------------------------------------------------------------------------------
+
+    def may_be_over(self, message: Sent) -> bool:
+        """Tell whether a message need not come out, though nobody acked it."""
+        if message.ttl and (trio.current_time() > message.at + message.ttl - MARGIN or self._clocks):
+            return True
+        late = math.inf if self._clocks else 0.0
+        return any(message.at <= s.done + late for s in self._sweeps.get(message.queue, ()))
+
+    def wrong(self, box: Box, message: Sent, queue: str) -> Wrong | None:
+        """A message is about to be delivered: tell what is wrong with that."""
+        return self._moved(message, queue) or self._over(message, queue) or self._turn(box, message)
+
+    def _moved(self, message: Sent, queue: str) -> Wrong | None:
+        if queue != message.queue:
+            self._accounts.counts["moved"] += message.moved_at < 0
+            message.moved_at = trio.current_time() if message.moved_at < 0 else message.moved_at
+        elif message.moved_at >= 0 and not self._lossy:
+            return ("N3", "moved", f"delivered of {queue} after it has moved")
+        if self._lossy or self._clocks:
+            return None
+        if message.named and len(message.ids) > 1:
+            return ("P10", "duplicated", f"stored {len(message.ids)} times under one name")
+        return None
+
+    def _over(self, message: Sent, queue: str) -> Wrong | None:
+        now, stored = trio.current_time(), message.stored_at
+        if stored < 0 or self._clocks or self._lossy or queue != message.queue:
+            return None
+        if message.ttl and now > stored + message.ttl + MARGIN:
+            return ("P2", "late", f"delivered, expired at {stored + message.ttl:.3f}")
+        for sweep in self._sweeps.get(queue, ()):
+            if sweep.certain and stored < sweep.asked - MARGIN and now > sweep.done:
+                return ("T3", "resurrected", f"delivered after the purge of {sweep.asked:.3f}")
+        return None
+
+    def _turn(self, box: Box, message: Sent) -> Wrong | None:
+        """In a fifo queue what was answered keeps its place, whoever leads (P9)."""
+        line: list[Any] = message.line
+        if not line:
+            return None
+        at = line.index(message)
+        for other in line[:at]:
+            settled = other.outcome != "stored" or other.acking_at >= 0 or other.destroyed
+            if not (settled or (self._lossy and not _has(box, other))):
+                return ("P9", "order", f"delivered before message {other.number} was settled")
+        later = next((m for m in line[at + 1 :] if m.deliveries), None)
+        if later is not None and not message.deliveries:
+            return ("P9", "order", f"delivered behind message {later.number}")
+        return None
+
+
+def _has(box: Box, message: Sent) -> bool:
+    return any(message.body in value for value in peek(box.store)._records.values())
