@@ -156,7 +156,7 @@ def what_lay_waiting_is_done(patch: Patch) -> None:
 
 
 def names_are_not_recognised(patch: Patch) -> None:
-    patch.setattr(Dedup, "find_name", lambda self, name: None)
+    patch.setattr(Dedup, "find_name", lambda self, name, minute: None)
 
 
 def what_has_moved_stays(patch: Patch) -> None:
