@@ -33,7 +33,7 @@ class Tally(Ledger):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.times: Counter[int] = Counter()
-        self.order: list[Sent] = []
+        self.came: list[Sent] = []
         # What is moved is elsewhere, and what was acked there is not known here.
         self.disks.dropped = lambda host, partition, numbers: None  # type: ignore[method-assign]
 
@@ -49,7 +49,7 @@ class Tally(Ledger):
                 assert batch.attributes(n) == message.attributes
                 assert batch.value("g", n) == message.group
                 self.times[message.number] += 1
-                self.order.append(message)
+                self.came.append(message)
 
     def acked(self, parts: list[Part]) -> None:
         self.counts["acked"] += sum(p.count for p in parts)
@@ -125,7 +125,7 @@ def test_every_message_comes_once(seed: int) -> None:
     assert max(world.ledger.times.values()) == 1
     assert {m.producer[:2] for m in world.ledger.messages if m.outcome == "stored"} == {"p0", "p1"}
     by_producer: dict[tuple[str, str | None], list[int]] = {}
-    for message in world.ledger.order if world.queue.name == "fifo" else ():
+    for message in world.ledger.came if world.queue.name == "fifo" else ():
         if message.at > world.healed:
             continue  # it went to the other queue, ahead of those that were to be moved there
         by_producer.setdefault((message.producer, message.group), []).append(message.number)
