@@ -87,7 +87,8 @@ class Missing:
             stream.missing = {}
             self._seen.pop(partition, None)
             return
-        nowhere = nowhere_of(stream, gaps) if cluster.leads(partition) else {}
+        members = self._clustering.rosters.current.nodes
+        nowhere = nowhere_of(stream, gaps, members) if cluster.leads(partition) else {}
         stream.missing = in_both(stream.missing, nowhere)
         seen = self._seen.get(partition)
         still = {} if seen is None else in_both(seen.gaps, nowhere)

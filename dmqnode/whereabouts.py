@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from dmqnode.following import Ranges, Stage, Stream
 from dmqnode.ids import LogId, NodeId
 from dmqnode.peer_messages import BatchRecord
@@ -41,14 +43,18 @@ def nowhere(stream: Stream, ranges: Ranges) -> bool:
     return lost and not any(f.holds(ranges) for f in stream.followers.values())
 
 
-def nowhere_of(stream: Stream, gaps: Gaps) -> Gaps:
-    """Return what of the leader's gaps no home has; nothing, unless all homes say what they have."""
-    if any(f.stage is not Stage.FOLLOWING for f in stream.followers.values()):
+def nowhere_of(stream: Stream, gaps: Gaps, members: Container[NodeId]) -> Gaps:
+    """Return what of the leader's gaps no home has; nothing, unless all homes say what they have.
+
+    Who is no member any more is not waited for: it never comes back, and while its gaps are no missing ones
+    it cannot be left out of the homes.
+    """
+    if any(f.stage is not Stage.FOLLOWING and f.node in members for f in stream.followers.values()):
         return {}
     found: Gaps = {}
     for log, missing in gaps.items():
         left = RangeSet(missing)
-        for follower in stream.followers.values():
+        for follower in (f for f in stream.followers.values() if f.stage is Stage.FOLLOWING):
             for low, high in follower.gaps.get(log, RangeSet()).gaps(0, left.end):
                 left.remove(low, high)
         if left.size:
