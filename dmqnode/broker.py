@@ -130,10 +130,10 @@ class Broker:
 
     def close_session(self, number: int) -> None:
         """A client is gone; what it waited for is forgotten, what it holds stays hidden until its time."""
-        session = self.sessions.pop(number, None)
-        if session is not None:
-            for request, queue in session.waiting.items():
-                self.deliveries.forget(session, request, queue)
+        if self.clustering is not None:
+            self.clustering.front.hung_up(self.now, number)
+        if (session := self.sessions.pop(number, None)) is not None:
+            self.deliveries.forget(session)
 
     # --- requests ------------------------------------------------------------------------------------
 

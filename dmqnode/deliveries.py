@@ -221,12 +221,13 @@ class Deliveries:
             return
         self._broker.reply(session.id, number, Cancelled())
 
-    def forget(self, session: Session, number: int, queue: Queue) -> None:
-        """The connection of a receive is gone."""
-        found = self._waiters.pop((session.id, number), None)
-        if found is not None:
-            queue.waiters.remove(found[1])
-            self._broker.deadlines.cancel(("wait", session.id, number))
+    def forget(self, session: Session) -> None:
+        """A connection is gone, and all its receives."""
+        for number, queue in session.waiting.items():
+            found = self._waiters.pop((session.id, number), None)
+            if found is not None:
+                queue.waiters.remove(found[1])
+                self._broker.deadlines.cancel(("wait", session.id, number))
 
     def refuse_all(self, now: Now, queue: Queue, error: Refused) -> None:
         """The queue is gone: say so to all who wait for it."""

@@ -70,8 +70,8 @@ class FrontEnd:
         self._asks: dict[int, Ask] = {}
         self._due: Deadlines[int] = Deadlines()
         self._tickets = FIRST_TICKET
-        self._by_client: dict[tuple[int, int], dict[int, None]] = {}
-        """(session, number) of a client's request -> its tickets."""
+        self._by_client: dict[int, dict[int, dict[int, None]]] = {}
+        """session -> number of a client's request -> its tickets."""
         self._peers: dict[int, NodeId] = {}
         """Sessions that stand for other nodes."""
         self._peer_sessions: dict[NodeId, int] = {}
@@ -121,7 +121,7 @@ class FrontEnd:
         # What repeats a request whose answer was lost was perhaps done by that one.
         ask.risky = isinstance(message, Ack | Nack) and message.again
         self._asks[ask.ticket] = ask
-        self._by_client.setdefault((session, number), {})[ask.ticket] = None
+        self._by_client.setdefault(session, {}).setdefault(number, {})[ask.ticket] = None
         if len(self._asks) > MAX_PARKED:
             self._end(now, ask, Failed("overloaded", "this node has too many requests under way", True))
             return None
@@ -205,12 +205,12 @@ class FrontEnd:
     def _end(self, now: Now, ask: Ask, answer: Message) -> None:
         del self._asks[ask.ticket]
         self._due.cancel(ask.ticket)
-        key = (ask.session, ask.number)
-        tickets = self._by_client.get(key)
-        if tickets is not None:
-            tickets.pop(ask.ticket, None)
-            if not tickets:
-                del self._by_client[key]
+        requests = self._by_client[ask.session]
+        del requests[ask.number][ask.ticket]
+        if not requests[ask.number]:
+            del requests[ask.number]
+            if not requests:
+                del self._by_client[ask.session]
         ask.then(now, answer)
 
     # --- answers -------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ class FrontEnd:
 
     def cancel(self, now: Now, session: int, number: int) -> None:
         """A client gives a request up: only a receive can be."""
-        for ticket in list(self._by_client.get((session, number), ())):
+        for ticket in list(self._by_client.get(session, {}).get(number, ())):
             ask = self._asks[ticket]
             if not isinstance(ask.message, Receive):
                 continue
@@ -353,10 +353,17 @@ class FrontEnd:
             else:
                 self._clustering.send(ask.where, Withdraw(ticket))
 
+    def hung_up(self, now: Now, session: int) -> None:
+        """A client is gone: its receives are given up, which nobody would answer any more."""
+        for number in list(self._by_client.get(session, ())):
+            self._clustering.fanout.polls.cancelled(session, number)
+            self.cancel(now, session, number)
+
     def end_waits(self, now: Now) -> None:
         """This node stops: give up every receive that waits at another."""
-        for session, number in list(self._by_client):
-            self.cancel(now, session, number)
+        for session, numbers in list(self._by_client.items()):
+            for number in list(numbers):
+                self.cancel(now, session, number)
 
     def tick(self, now: Now) -> None:
         """Look again for the leaders of what is parked."""

@@ -38,6 +38,10 @@ class _Poll:
         self.missed: Failed | None = None
         """What a partition said that could not be asked: then nobody knows that there is nothing."""
 
+    def left(self, now: Now) -> float:
+        """Return for how many seconds more to wait: not longer than was asked for, however it is rounded."""
+        return min(self.request.wait, max(0.0, self.deadline - now.run))
+
 
 class Polls:
     """The receives of this node's clients."""
@@ -71,7 +75,7 @@ class Polls:
         poll.again = False
         count = definition.settings.partitions
         if count == 1:
-            left = max(0.0, poll.deadline - now.run)
+            left = poll.left(now)
             self._clustering.front.ask(
                 now,
                 poll.session,
@@ -134,7 +138,7 @@ class Polls:
     def _watch(self, now: Now, poll: _Poll, definition: Definition) -> None:
         """Wait until some partition has something, then ask that one."""
         count = definition.settings.partitions
-        left = max(0.0, poll.deadline - now.run)
+        left = poll.left(now)
         state = {"over": False, "left": count}
 
         def woken(now: Now, index: int, answer: Message) -> None:

@@ -19,6 +19,7 @@ from dmqnode.messages import (
     CreateQueue,
     Delivered,
     Extend,
+    Failed,
     GetQueue,
     Hello,
     ListQueues,
@@ -212,7 +213,9 @@ class Requests:
         """Have one partition's request done here, if this node leads it, or say who does."""
         broker = self._broker
         known = broker.sessions.get(session)
-        if known is None:
+        if known is None:  # its client is gone: what came to be known of a leader only now is not done
+            gone = Failed("unavailable", "the client is gone", False)
+            self._clustering.front.answered(now, number, gone, session)
             return
         try:
             if isinstance(message, Cancel):

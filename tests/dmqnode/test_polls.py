@@ -99,3 +99,13 @@ def test_who_waits_watches_all_and_asks_the_first_that_has_something() -> None:
     assert world.answer(EMPTY) != woken  # the other's watch, given up
     assert world.answer(delivered(b"x")) == woken
     assert len(world.replies) == 1
+
+
+def test_nobody_is_asked_to_wait_longer_than_the_client_wants_however_times_are_rounded() -> None:
+    world = World(2)
+    world.now = Now(1000.002, 0)
+    assert world.now.run + 3600.0 - world.now.run > 3600.0
+    world.receive(3600.0)
+    while not world.asked[0][1].wait:
+        world.answer(EMPTY)
+    assert world.asked[0][1].wait == 3600.0
