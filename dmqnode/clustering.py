@@ -373,11 +373,10 @@ class Clustering:
         self.hosted.look(now)
         self.rosters.seen(now, self.reachable)
         self.cluster.grants.isolated = self.rosters.isolated(now, self._broker.config.dead_after / 2)
-        if self.cluster.leads(ROSTER):
-            absent = self.rosters.overdue(now, self._broker.config.dead_after)
-            if absent is not None:
-                self.rosters.step(now, Step("forget", absent, True), lambda now, error: None)
-        elif self.rosters.overdue(now, self._broker.config.dead_after) is not None:
+        absent = self.rosters.overdue(now, self._broker.config.dead_after, self.mender.orphans.missed)
+        if absent is not None and self.cluster.leads(ROSTER):
+            self.rosters.step(now, Step("forget", absent, True), lambda now, error: None)
+        elif absent is not None:
             self.cluster.want(now, ROSTER, self.rosters.first)
 
     def next_deadline(self) -> float:

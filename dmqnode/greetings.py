@@ -1,4 +1,4 @@
-"""Messages with which members greet one another, and tell how they are: tags 114 to 127."""
+"""Messages with which members greet one another, and tell who they are and how: tags 112 to 127."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from typing import Any
 
 from dmqnode.ids import PartitionId
 from dmqnode.messages import Blob, Message
+
+# --- the roster (rules M1 to M5) -------------------------------------------------------------------------
+
+
+class RosterIs(Message, tag=112):
+    """The roster, once it is committed; `record` as `roster.encode` has it."""
+
+    record: bytes
+
+
+class WantRoster(Message, tag=113):
+    """Asks for the roster: the sender has heard of a later version than its own."""
+
 
 # --- how the cluster is ----------------------------------------------------------------------------------
 

@@ -79,6 +79,7 @@ class Mender:
         """Look at the next partitions, and visit one that nobody uses."""
         claimed = 0
         self.strays.begin()
+        self.orphans.begin()
         for _ in range(LOOK_AT):
             found = next(self._walk, None)
             if found is None:
@@ -134,6 +135,7 @@ class Mender:
         if clustering.leader_of(partition) == clustering.me:
             return False
         record = clustering.cluster.homes(partition, first)
+        self.orphans.look(partition, record)
         home = clustering.me in record.members
         if not home and not self.strays.holds(now, partition):
             return False

@@ -8,19 +8,23 @@ and what a node knows of the homes may be old: it was away while they changed, p
 So nobody claims before every member has said, at one and the same version of the list, that it knows of no
 later homes; with a newer version this must be asked again, and who had such answers and has not claimed by
 then has said no itself.
+
+The same is asked before that, of homes without a majority whose dead members are none too many to be
+forgotten: who asks tells the others who does not answer, and the leader of the list, if it has missed all
+those for `dead_after`, too, forgets them (M2).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dmqnode.clock import Now
 from dmqnode.homesets import HomeSet, read_home_set
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Message
 from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
-from dmqnode.roster import ROSTER
+from dmqnode.roster import ROSTER, Roster, reduced
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -30,6 +34,10 @@ AGAIN = 1.0
 """Seconds after which those who have not answered are asked again."""
 AT_ONCE = 1000
 """Partitions about which questions are under way."""
+TELL_AT_ONCE = 10
+"""Partitions of which it is told, in one step, that their homes have no majority: one is enough."""
+BELIEVED = 120.0
+"""Seconds for which it is believed that somebody does not answer; until then it is told again."""
 
 
 class _Inquiry:
@@ -44,6 +52,15 @@ class _Inquiry:
         self.again_at = -math.inf
 
 
+class _Missed(NamedTuple):
+    """What somebody says of homes without a majority."""
+
+    version: int
+    silent: tuple[NodeId, ...]
+    """Who does not answer."""
+    until: float
+
+
 class Orphans:
     """Finds out whether homes may be formed anew, and answers those who ask."""
 
@@ -51,6 +68,17 @@ class Orphans:
         self._broker = broker
         self._clustering = clustering
         self._inquiries: dict[PartitionId, _Inquiry] = {}
+        self._missed: dict[PartitionId, _Missed] = {}
+        self._silent: tuple[NodeId, ...] = ()
+        """Who does not answer, where nobody is forgotten for that alone."""
+        self._left = 0
+
+    def begin(self) -> None:
+        """A step of looks begins."""
+        rosters, reachable = self._clustering.rosters, self._clustering.reachable
+        nodes = rosters.current.nodes if rosters.scarce else ()
+        self._silent = tuple(node for node in nodes if not reachable(node))
+        self._left = TELL_AT_ONCE
 
     def homes(self, partition: PartitionId, first: HomeSet) -> HomeSet:
         """Return the first home set of a partition, or that which is to be formed if all homes are gone."""
@@ -93,20 +121,75 @@ class Orphans:
 
     def _sure(self, partition: PartitionId, known: HomeSet) -> bool:
         """Tell whether all members have said that they know of no homes later than `known`; if not, ask."""
+        inquiry = self._ask(partition, known)
+        return inquiry is not None and not inquiry.missing
+
+    def _ask(self, partition: PartitionId, known: HomeSet) -> _Inquiry | None:
+        """Ask all members that have not said so; return how far that is, None if too much is being asked."""
         clustering, roster = self._clustering, self._clustering.rosters.current
         inquiry = self._inquiries.get(partition)
         if inquiry is None or inquiry.version != roster.version or inquiry.record != known:
             if len(self._inquiries) >= AT_ONCE:
                 self._inquiries = {p: i for p, i in self._inquiries.items() if i.version == roster.version}
             if len(self._inquiries) >= AT_ONCE:
-                return False
+                return None
             missing = {node: None for node in roster.nodes if node != clustering.me}
             inquiry = self._inquiries[partition] = _Inquiry(roster.version, known, missing)
         if inquiry.missing and inquiry.again_at <= self._broker.now.run:
             inquiry.again_at = self._broker.now.run + AGAIN
             for node in inquiry.missing:
                 clustering.send(node, AnyHomes(partition, roster.version, known.fields()))
-        return not inquiry.missing
+        return inquiry
+
+    # --- homes without a majority, while nobody is forgotten for being absent alone (M2) --------------
+
+    def look(self, partition: PartitionId, known: HomeSet) -> None:
+        """If homes have no majority, and the dead are not forgotten, say so, and who does not answer.
+
+        Arguments:
+            known: the latest homes that this node knows.
+        """
+        silent = self._silent
+        if not silent or not self._left or partition == ROSTER:
+            return
+        clustering, roster = self._clustering, self._clustering.rosters.current
+        if not _bereft(roster, known, silent):
+            return
+        order = (*known.members, *clustering.wanted(partition))
+        if next(filter(clustering.reachable, order), None) != clustering.me:
+            return
+        self._left -= 1
+        inquiry = self._ask(partition, known)
+        if inquiry is None or not set(inquiry.missing) <= set(silent):
+            return
+        told = AnyHomes(partition, roster.version, known.fields(), list(silent))
+        self._note(told)
+        for node in roster.nodes:
+            if node != clustering.me and node not in silent:
+                clustering.send(node, told)
+
+    def _note(self, told: AnyHomes) -> None:
+        """Believe, for a while, that homes have no majority."""
+        roster, now = self._clustering.rosters.current, self._broker.now.run
+        silent = tuple(NodeId(node) for node in told.silent or ())
+        if told.record is None or not silent or not _bereft(roster, read_home_set(told.record), silent):
+            return
+        self._missed = {p: m for p, m in self._missed.items() if m.until > now}
+        if len(self._missed) < AT_ONCE or told.partition in self._missed:
+            self._missed[told.partition] = _Missed(roster.version, silent, now + BELIEVED)
+
+    def missed(self, absent: list[NodeId]) -> NodeId | None:
+        """Return one of the members absent for long that homes have no majority without; None: not known.
+
+        All who do not answer those homes are absent here, too; all others know of no later homes.
+        """
+        version, now = self._clustering.rosters.current.version, self._broker.now.run
+        for missed in self._missed.values():
+            if missed.version == version and missed.until > now and set(missed.silent) <= set(absent):
+                return missed.silent[0]
+        return None
+
+    # --- questions and answers -----------------------------------------------------------------------
 
     def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in a question or an answer; tell whether it was one.  Errors: ProtocolError."""
@@ -119,8 +202,8 @@ class Orphans:
                     return True
                 if sender in inquiry.missing:
                     del inquiry.missing[sender]
-                    if not inquiry.missing:
-                        self._clustering.mender.changed()  # which claims
+                    if not any(map(self._clustering.reachable, inquiry.missing)):
+                        self._clustering.mender.changed()  # which claims, or tells whom homes miss
             case _:
                 return False
         return True
@@ -139,3 +222,11 @@ class Orphans:
         if promise is not None and known and promise.record.committed:
             clustering.send(sender, Committed(question.partition, 0, promise.record.fields()))
         clustering.send(sender, HomesKnown(question.partition, question.version, known))
+        if not known:
+            self._note(question)
+
+
+def _bereft(roster: Roster, record: HomeSet, silent: tuple[NodeId, ...]) -> bool:
+    """Tell whether homes have no majority without those who do not answer."""
+    there = [node for node in roster.nodes if node not in silent]
+    return not reduced(roster, record, lambda node: node in there).has_majority(there)

@@ -259,12 +259,14 @@ class LedBy(Message, tag=94):
 
 
 class AnyHomes(Message, tag=110):
-    """Asks whether the receiver knows of homes of a partition later than `record`, as of those, the latest
-    that the sender knows, too many are gone (M4).  `version` is that of the sender's list of members."""
+    """Asks whether the receiver knows of homes of a partition later than `record`, the latest that the sender
+    knows, for too many of those are gone (M4); `version` is that of its list of members.  `silent`, if given,
+    are the members that have not answered this question: all others have, and know of no later ones (M2)."""
 
     partition: PartitionId
     version: int
     record: HomeSetFields | None = None
+    silent: list[bytes] | None = None
 
 
 class HomesKnown(Message, tag=111):
@@ -385,16 +387,3 @@ class WhoKnows(Message, tag=109):
 
     nonce: int
     name: str
-
-
-# --- the roster (rules M1 to M5) -------------------------------------------------------------------------
-
-
-class RosterIs(Message, tag=112):
-    """The roster, once it is committed; `record` as `roster.encode` has it."""
-
-    record: bytes
-
-
-class WantRoster(Message, tag=113):
-    """Asks for the roster: the sender has heard of a later version than its own."""

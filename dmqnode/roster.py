@@ -14,11 +14,11 @@ import cbor2
 
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError, Refused, Unavailable
+from dmqnode.greetings import RosterIs, WantRoster
 from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet
 from dmqnode.ids import NODE_ID_SIZE, PARTITION_ID_SIZE, NodeId, PartitionId
 from dmqnode.keys import PartitionKeys
 from dmqnode.messages import Message, Step
-from dmqnode.peer_messages import RosterIs, WantRoster
 from dmqnode.placement import Place, homes
 from dmqnode.port import Port
 from storage.ops import WriteBatch
@@ -315,16 +315,26 @@ class Rosters:
         lost = sum(1 for since in self._absent.values() if now.run - since >= limit)
         return 2 * (len(self.current.members) - lost) <= len(self.current.members)
 
-    def overdue(self, now: Now, dead_after: float) -> NodeId | None:
-        """Return a member that is to be forgotten: one that was absent for so long (M2), or was replaced."""
+    @property
+    def scarce(self) -> bool:
+        """Whether so few members are left that nobody is forgotten for being absent alone (M2)."""
+        return len(self.current.members) - 1 < self._replicas
+
+    def overdue(
+        self, now: Now, dead_after: float, missed: Callable[[list[NodeId]], NodeId | None]
+    ) -> NodeId | None:
+        """Return a member that is to be forgotten: one that was absent for so long (M2), or was replaced.
+
+        Arguments:
+            missed: returns one of those absent for so long without whom a home set has no majority, if any.
+        """
         replaced = self._replaced()
         if replaced is not None:
             return replaced
-        for node, since in self._absent.items():
-            left = len(self.current.members) - 1
-            if now.run - since >= dead_after and left >= self._replicas:
-                return node
-        return None
+        absent = [node for node, since in self._absent.items() if now.run - since >= dead_after]
+        if not absent:
+            return None
+        return missed(absent) if self.scarce else absent[0]
 
     def _replaced(self) -> NodeId | None:
         """Return an absent member whose name and address another one has now, that answers (I2)."""

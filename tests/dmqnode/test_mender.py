@@ -33,7 +33,7 @@ class Around:
         ]
         registry = SimpleNamespace(every=lambda: queues, definition_of=lambda id_: id_)
         self.cluster = SimpleNamespace(homes=lambda partition, first: first, want=self._want)
-        self.rosters = SimpleNamespace(first=HomeSet.first(self.homes))
+        self.rosters = SimpleNamespace(first=HomeSet.first(self.homes), scarce=False)
         self.walls = SimpleNamespace(far=lambda now, node: False)
         self.mender = Mender(cast(Broker, SimpleNamespace(registry=registry)), cast(Clustering, self))
 

@@ -9,7 +9,7 @@ from dmqnode.clock import Now
 from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Message
-from dmqnode.orphans import Orphans
+from dmqnode.orphans import BELIEVED, Orphans
 from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
 from dmqnode.roster import Member, Roster, reform
 
@@ -27,7 +27,8 @@ class Clustered:
         self.me = A
         self.sent: list[tuple[NodeId, Message]] = []
         self.record: HomeSet | None = None
-        self.rosters = SimpleNamespace(current=roster(7))
+        self.rosters = SimpleNamespace(current=roster(7), scarce=True)
+        self.linked = {B, C}
         self.walls = SimpleNamespace(silent=False)
         self.leaving = False
         find = lambda partition: None if self.record is None else SimpleNamespace(record=self.record)
@@ -45,6 +46,20 @@ class Clustered:
 
     def send(self, node: NodeId, message: Message) -> None:
         self.sent.append((node, message))
+
+    def reachable(self, node: NodeId) -> bool:
+        return node == self.me or node in self.linked
+
+    def wanted(self, partition: PartitionId) -> tuple[NodeId, ...]:
+        return ANEW
+
+    def look(self, known: HomeSet) -> None:
+        self.orphans.begin()
+        self.orphans.look(PARTITION, known)
+
+    def told(self) -> list[tuple[NodeId, list[bytes]]]:
+        """Who was told whom homes miss."""
+        return [(n, m.silent) for n, m in self.sent if isinstance(m, AnyHomes) and m.silent]
 
     def homes(self) -> tuple[NodeId, ...]:
         return self.orphans.homes(PARTITION, FIRST).members
@@ -140,3 +155,79 @@ def test_nobody_is_asked_where_those_who_are_left_cannot_have_missed_anything() 
     node.sent.clear()
     assert node.orphans.may_claim(PARTITION, FIRST)
     assert not node.sent
+
+
+# --- homes without a majority, of whom none need be forgotten (M2) ---------------------------------------
+
+THREE = HomeSet.first((A, B, C))
+FIVE = HomeSet.first((A, B, C, D, E))
+
+
+def test_homes_that_have_a_majority_miss_nobody() -> None:
+    node = Clustered()
+    node.rosters.current = roster(7, destroyed=())
+    node.linked = {B}
+    node.look(THREE)
+    assert not node.sent
+    assert node.orphans.missed([C]) is None
+
+
+def test_whom_homes_without_a_majority_miss_is_told_once_all_others_have_answered() -> None:
+    node = Clustered()
+    node.linked = {B}
+    node.look(FIVE)
+    assert node.sent == [(n, AnyHomes(PARTITION, 7, FIVE.fields())) for n in (B, C)]
+    node.look(FIVE)
+    assert not node.told(), "one that answers has not said that it knows of no later homes"
+    node.hear(B)
+    node.look(FIVE)
+    assert node.told() == [(B, [C])]
+    assert node.orphans.missed([C]) == C
+    assert node.orphans.missed([B]) is None, "who answers this node is not forgotten"
+
+
+def test_it_is_not_told_where_the_dead_are_forgotten_anyway_nor_by_two() -> None:
+    node = Clustered()
+    node.linked = {B}
+    node.rosters.scarce = False
+    node.look(FIVE)
+    node.rosters.scarce = True
+    node.look(HomeSet.first((B, C, D, E)))  # that is for B to say
+    assert not node.sent
+
+
+def complaint(version: int = 7, record: HomeSet = FIVE, silent: tuple[NodeId, ...] = (B,)) -> AnyHomes:
+    return AnyHomes(PARTITION, version, record.fields(), list(silent))
+
+
+def test_whom_others_miss_is_believed_for_a_while_and_by_one_version_of_the_list() -> None:
+    node = Clustered()
+    assert node.orphans.receive(NOW, C, complaint())
+    assert node.orphans.missed([B]) == B
+    node.orphans._broker.now = Now(NOW.run + BELIEVED, NOW.wall)
+    assert node.orphans.missed([B]) is None
+    node.orphans.receive(NOW, C, complaint())
+    assert node.orphans.missed([B]) == B
+    node.rosters.current = roster(8)
+    assert node.orphans.missed([B]) is None
+
+
+def test_all_who_do_not_answer_those_homes_must_be_absent_here_too() -> None:
+    node = Clustered()
+    node.orphans.receive(NOW, C, complaint(silent=(A, B)))
+    assert node.orphans.missed([B]) is None
+
+
+def test_who_complains_of_homes_of_before_is_told_the_later_ones() -> None:
+    node = Clustered()
+    node.record = FIVE.change(LeaseNumber(3, C), (A, B, C)).commit()
+    node.orphans.receive(NOW, C, complaint())
+    assert node.orphans.missed([B]) is None
+    assert node.sent[-1] == (C, HomesKnown(PARTITION, 7, True))
+
+
+def test_homes_that_would_have_a_majority_are_not_believed_to_have_none() -> None:
+    node = Clustered()
+    for wrong in (complaint(record=THREE), complaint(silent=()), complaint(version=6)):
+        node.orphans.receive(NOW, C, wrong)
+        assert node.orphans.missed([B]) is None

@@ -68,6 +68,10 @@ class Leader:
         return self.outcomes[-1]
 
 
+def missed(absent: list[NodeId]) -> None:
+    """No homes are without a majority."""
+
+
 def record(member: Member) -> bytes:
     return cbor2.dumps(list(member))
 
@@ -139,12 +143,31 @@ def test_the_absent_are_forgotten_only_while_enough_remain() -> None:
     leader = Leader(4)
     leader.absent.add(NODES[3])
     leader.look(100.0)
-    assert leader.rosters.overdue(Now(699.0, 0), 600.0) is None
-    assert leader.rosters.overdue(Now(700.0, 0), 600.0) == NODES[3]
+    assert leader.rosters.overdue(Now(699.0, 0), 600.0, missed) is None
+    assert leader.rosters.overdue(Now(700.0, 0), 600.0, missed) == NODES[3]
     few = Leader(3)
     few.absent.add(NODES[2])
     few.look(100.0)
-    assert few.rosters.overdue(Now(10_000.0, 0), 600.0) is None
+    assert few.rosters.overdue(Now(10_000.0, 0), 600.0, missed) is None
+
+
+def test_where_few_remain_those_are_forgotten_without_whom_homes_have_no_majority() -> None:
+    few = Leader(3)
+    few.absent.update(NODES[1:3])
+    few.look(100.0)
+    few.absent.remove(NODES[1])
+    few.look(200.0)
+    few.absent.add(NODES[1])
+    few.look(300.0)
+    asked: list[list[NodeId]] = []
+
+    def lost(absent: list[NodeId]) -> NodeId:
+        asked.append(absent)
+        return absent[0]
+
+    assert few.rosters.overdue(Now(699.0, 0), 600.0, lost) is None
+    assert few.rosters.overdue(Now(700.0, 0), 600.0, lost) == NODES[2]
+    assert asked == [[NODES[2]]], "who came back meanwhile is not absent for long"
 
 
 def test_without_a_majority_for_long_a_node_is_isolated() -> None:

@@ -63,7 +63,12 @@ RULES: dict[str, tuple[Any, ...]] = {
     "H4": (leases.former_homes_forget,),
     "H5": (planted.h5_everybody_makes_up_the_first_homes,),
     "M1": (nodes.who_stops_has_left,),
-    "M2": (nodes.nobody_is_forgotten, nodes.too_few_may_remain, nodes.the_forgotten_are_not_told),
+    "M2": (
+        nodes.nobody_is_forgotten,
+        nodes.too_few_may_remain,
+        nodes.the_forgotten_are_not_told,
+        nodes.homes_without_majority_wait_for_the_dead,
+    ),
     "M3": (nodes.the_cut_off_go_on_granting,),
     "M4": (nodes.homes_without_majority_stay, nodes.a_minority_forms_homes_again),
     "M5": (nodes.one_of_two_cannot_decide,),

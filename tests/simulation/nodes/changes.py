@@ -12,10 +12,11 @@ import trio
 
 from dmqnode import questions
 from dmqnode.errors import DMQError
-from dmqnode.ids import NodeId
+from dmqnode.ids import NodeId, partition_id
 from dmqnode.keys import IDENTITY
 from dmqnode.membership import ACQUAINTANCES, CLUSTER, read_membership
 from dmqnode.roster import ROSTER_KEY
+from tests.simulation.likeness import home_set
 from tests.simulation.nodes.disktrouble import DiskTrouble
 from tests.simulation.nodes.errands import one_client
 from tests.simulation.nodes.trouble import HOUR
@@ -30,6 +31,8 @@ TOLD = 8.0
 MINUTES = 240.0
 MET = 10.0
 """Seconds within which all see all again after a long cut."""
+NOTICED = 20.0
+"""Seconds within which homes without a majority have said so, and the dead are forgotten."""
 CLIENT = 20.0
 """Seconds after which every client has been followed by one that knows of the present members."""
 
@@ -183,6 +186,15 @@ class Changes(DiskTrouble):
         await self._whole()
         boxes = self._rng.sample(self._world.wanted, (len(self._world.wanted) + 1) // 2)
         nodes = [box.me for box in boxes]
+        self._burns(boxes)
+        await trio.sleep(self._rng.choice((2.5, 5.0)))
+        for node in nodes:
+            await self._command(lambda node=node: questions.change_members("forget", node, destroyed=True))
+        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
+        await trio.sleep(CLIENT)  # one that was given the addresses of these only reaches nobody
+
+    def _burns(self, boxes: list[Box]) -> None:
+        """Take machines away, with all that they had."""
         self._disturbed("destroy", 10.0)
         for box in boxes:
             box.die("power")
@@ -190,11 +202,40 @@ class Changes(DiskTrouble):
             box.wipe()
             box.wanted = False
             self._world.accounts.forgets(box, old)
-        await trio.sleep(self._rng.choice((2.5, 5.0)))
-        for node in nodes:
+
+    async def _bereave(self) -> None:
+        """Most homes of a queue burn at once, though most members do not, and nobody says so (M2, M4)."""
+        world, members = self._world, len(self._world.wanted)
+        await self._whole()
+        homes = self._homes_of_one_queue()
+        lost = homes[: min(len(homes) // 2 + 1, (members - 1) // 2)]
+        world.forgiven.append((trio.current_time() - 1.0, trio.current_time() + 1.0))
+        nodes = [box.me for box in lost]
+        self._burns(lost)
+        await self._rest(world.plan.dead_after + NOTICED)
+        # While R remain everybody is forgotten, and beyond that for a home set that has no majority else.
+        spare = max(0, members - world.plan.replicas)
+        due = len(lost) if 2 * len(lost) > len(homes) else min(len(lost), spare)
+        for box in world.wanted:
+            kept = [n for n in nodes if box.clustering.rosters.current.find(n) is not None]
+            if len(nodes) - len(kept) != due:
+                text = f"{len(kept)} of {len(nodes)} that burned are members to {box.name}"
+                world.accounts.broken("M2", "kept" if len(nodes) - len(kept) < due else "forgotten", text)
+        for node in nodes:  # those who need not be: an operator may say so
             await self._command(lambda node=node: questions.change_members("forget", node, destroyed=True))
-        await self._world.until(lambda: not self._world.strange(), OPERATOR, "P7", "views")
-        await trio.sleep(CLIENT)  # one that was given the addresses of these only reaches nobody
+        await world.until(lambda: not world.strange(), OPERATOR, "P7", "views")
+        await trio.sleep(CLIENT)
+
+    def _homes_of_one_queue(self) -> list[Box]:
+        world = self._world
+        known = self._box().node.broker.registry.every()
+        ids = sorted(
+            partition_id(q.definition.id, i) for q in known for i in range(q.definition.settings.partitions)
+        )
+        record = home_set(world, self._rng.choice(ids))  # type: ignore[arg-type]
+        homes = [box for box in world.wanted if record is not None and box.me in record.new]
+        self._rng.shuffle(homes)
+        return homes
 
     async def _replace(self) -> None:
         """A machine comes back with an empty disk (I2)."""

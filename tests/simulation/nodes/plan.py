@@ -50,7 +50,7 @@ LONG = ("long_pause", "long_split", "absent")
 CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions", "damage")
 WIDER = ("clients", "full", "eio", "rot", "torn", "wipe")
 """What only seeds of their own draw: each further drawing would change what all others mean."""
-UNDRAWN = ("burn",)
+UNDRAWN = ("burn", "bereave")
 """Drawn by none: a plan has to name it."""
 FAULTS = SHORT + LONG + CHANGES + WIDER + UNDRAWN
 HOUR = 0.01

@@ -99,14 +99,18 @@ def who_stops_has_left(patch: Patch) -> None:
 
 
 def nobody_is_forgotten(patch: Patch) -> None:
-    patch.setattr(Rosters, "overdue", lambda self, now, dead_after: None)
+    patch.setattr(Rosters, "overdue", lambda self, now, dead_after, missed: None)
 
 
 def too_few_may_remain(patch: Patch) -> None:
-    def overdue(self: Rosters, now: Any, dead_after: float) -> Any:
+    def overdue(self: Rosters, now: Any, dead_after: float, missed: Any) -> Any:
         return next((n for n, since in self._absent.items() if now.run - since >= dead_after), None)
 
     patch.setattr(Rosters, "overdue", overdue)
+
+
+def homes_without_majority_wait_for_the_dead(patch: Patch) -> None:
+    patch.setattr(Orphans, "missed", lambda self, absent: None)
 
 
 def the_cut_off_go_on_granting(patch: Patch) -> None:

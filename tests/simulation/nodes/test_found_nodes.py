@@ -14,6 +14,7 @@ FORGOTTEN = Plan(
 BEHIND = Plan(faults=("join", "halves"), replicas=2, dead_after=20.0, seconds=4.0, producers=1, consumers=1)
 TWO_CLOCKS = Plan(faults=("clock",), nodes=2, replicas=2, dead_after=20.0, seconds=6.0)
 BURN = Plan(faults=("burn",), nodes=5, replicas=2, seconds=6.0, producers=1, consumers=1)
+BEREAVED = Plan(faults=("bereave",), nodes=7, replicas=5, dead_after=20.0, seconds=6.0)
 LOST_TWO = Plan(faults=("replace", "absent"), nodes=4, replicas=2, dead_after=20.0, seconds=6.0)
 
 
@@ -29,6 +30,7 @@ LOST_TWO = Plan(faults=("replace", "absent"), nodes=4, replicas=2, dead_after=20
         pytest.param(113, None, id="copies are compared though who would do that had just started"),
         pytest.param(2116, LOST_TWO, id="of four homes of the list one is replaced and another lost at once"),
         pytest.param(2, BURN, id="of five nodes three burn"),
+        pytest.param(1, BEREAVED, id="of five homes three are lost at once, and one more member than may be"),
     ],
 )
 def test_promises_hold(seed: int, plan: Plan | None) -> None:

@@ -29,6 +29,7 @@ def plan(*faults: str, nodes: int = 3, replicas: int = 3, dead_after: float = 20
     return Plan(faults=faults, nodes=nodes, replicas=replicas, dead_after=dead_after, seconds=6.0)
 
 
+BEREAVED = plan("bereave", nodes=7, replicas=5)
 CHORES = plan("kill")._replace(chores=True)
 PLANTED = [
     Planted("I2", planted.an_old_backup_is_welcome, plan("restore"), "I2"),
@@ -42,6 +43,7 @@ PLANTED = [
     Planted("M2", planted.nobody_is_forgotten, plan("absent", nodes=4), "M2"),
     Planted("M2", planted.too_few_may_remain, plan("absent"), "M2"),
     Planted("M2", planted.the_forgotten_are_not_told, plan("absent", nodes=4), "M2"),
+    Planted("M2", planted.homes_without_majority_wait_for_the_dead, BEREAVED, "M2"),
     Planted("M3", planted.the_cut_off_go_on_granting, plan("long_split", nodes=5), "P6"),
     Planted("M4", planted.homes_without_majority_stay, plan("absent", replicas=2), "P2 P7"),
     Planted("M4", planted.a_minority_forms_homes_again, plan("halves", "halves", nodes=5), "P2 P5 P6 P7"),

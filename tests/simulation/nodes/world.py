@@ -20,6 +20,7 @@ from dmqnode import logs
 from dmqnode.belonging import Belonging
 from dmqnode.comparing import IDLE_EVERY
 from dmqnode.errors import DMQError
+from dmqnode.homesets import MAX_HOMES
 from dmqnode.ids import NodeId
 from dmqnode.messages import Message
 from dmqnode.roster import ROSTER
@@ -191,11 +192,12 @@ class World:
         self.note("founded")
 
     def _members_everywhere(self) -> bool:
-        """Tell whether all members are homes of the list of members: before, some deaths are one too many."""
+        """Tell whether the list has all the homes that it may have: before, some deaths are one too many."""
         if len(self.boxes) == 1:
             return True
         record = home_set(self, ROSTER)  # type: ignore[arg-type]
-        return record is not None and record.committed and set(record.new) == {b.me for b in self.boxes}
+        homes = min(len(self.boxes), MAX_HOMES)
+        return record is not None and record.committed and len(record.new) == homes
 
     async def until(self, holds: Any, seconds: float, promise: str, word: str) -> None:
         """Wait until something holds.  Errors: Broken."""
