@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from dmqnode import wire
 from dmqnode.errors import ProtocolError
-from dmqnode.greetings import PeerChallenge, PeerHello, PeerRefusal, PeerWelcome
+from dmqnode.greetings import PeerChallenge, PeerHello, PeerRefusal, PeerWelcome, WantRoster
 from dmqnode.ids import NodeId
 from dmqnode.messages import Failed, Message, Ping
-from dmqnode.peer_messages import WantRoster
 from dmqnode.peerlink import (
     OTHER_CLUSTER,
     OTHER_NODE,
