@@ -40,6 +40,7 @@ from dmqnode.peer_messages import (
 from dmqnode.port import Port
 from dmqnode.streams import Streams
 from dmqnode.takeover import Takeovers
+from dmqnode.whereabouts import first_held
 
 TICK = 0.25
 """Seconds between two looks at what should be done again."""
@@ -178,9 +179,12 @@ class Cluster:
         highest = LeaseNumber(denied.highest, NodeId(denied.highest_node))
         if lease is not None and lease.number.n == denied.n and highest > lease.number:
             self.outnumbered[denied.partition] = None
-            if self.takeovers.waits(denied.partition):  # for what it will never be shown under this number
-                self.abandon(now, denied.partition)
-                self.want(now, denied.partition, lease.record)
+            if self.takeovers.waits(denied.partition) or self.streams.unsealed(denied.partition):
+                self._claim_anew(now, denied.partition, lease.record)  # nobody answers to this number
+
+    def _claim_anew(self, now: Now, partition: PartitionId, record: HomeSet) -> None:
+        self.abandon(now, partition)
+        self.want(now, partition, record)
 
     def _succeed(self, now: Now, partition: PartitionId) -> None:
         """Another gives a lease up to this node, which has everything: take it."""
@@ -274,11 +278,8 @@ class Cluster:
                         self._homes_changed(now, effect.partition)
 
     def _tell(self, node: NodeId, message: Message) -> None:
-        """Send a message; a claim that reaches nobody is as good as denied, and need not wait for an answer.
-
-        Two homes that each wait for the dead third, while neither grants to the other, would otherwise
-        stand in each other's way again and again.
-        """
+        """Send a message; a claim that reaches nobody is as good as denied: two homes that each wait for the
+        dead third, while neither grants to the other, would stand in each other's way again and again."""
         self._port.send(node, message)
         if isinstance(message, Claim) and not self._reachable(node):
             fast, slow = self._clock.fast, self._clock.slow
@@ -331,10 +332,15 @@ class Cluster:
         """See that every partition led here is where it should be, whole, and led by whom it should be."""
         for stream in self.streams:
             lease = self.leases.held(self._clock.fast, stream.partition)
-            if lease is None or not lease.serving or stream.partition in self._draining:
+            if lease is None or stream.partition in self._draining:
+                continue
+            outnumbered = stream.partition in self.outnumbered
+            if not lease.serving:
+                if outnumbered:
+                    self._claim_anew(now, stream.partition, lease.record)
                 continue
             self._fetch_missing(now, stream)
-            if stream.partition in self.outnumbered:
+            if outnumbered:
                 self.hand_over(now, stream.partition, self.me)
             elif lease.proposal is None:
                 self._move(now, stream, lease.record)
@@ -389,12 +395,6 @@ class Cluster:
         gaps = self._hosting.missing(stream.partition)
         if not gaps or now.run < self._fetching.get(stream.partition, -math.inf):
             return
-        wanted = stream.relied_on(gaps)  # everything else waits until this is here
-        for log, low, high in (*wanted, *((g, a, b) for g, missing in gaps.items() for a, b in missing)):
-            for follower in stream.followers.values():
-                lacking = follower.gaps.get(log)
-                if follower.confirmed >= 0 and (lacking is None or lacking.first_gap(low) < high):
-                    start = low if lacking is None else lacking.first_gap(low)
-                    self._fetching[stream.partition] = now.run + 5.0
-                    self._port.send(follower.node, Fetch(stream.partition, stream.number.n, log, start, high))
-                    return
+        if (found := first_held(stream, gaps)) is not None:
+            self._fetching[stream.partition] = now.run + 5.0
+            self._port.send(found[0], Fetch(stream.partition, stream.number.n, *found[1]))

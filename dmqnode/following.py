@@ -177,6 +177,8 @@ class Stream:
         """The last entry that is on this node's disk."""
         self.followers: dict[NodeId, Follower] = {}
         self.waiting: deque[Waiting] = deque()
+        self.unsealed: Then | None = None
+        """What is done once a majority of the homes knows where this leader ends the older logs (F2)."""
         self.missing: Gaps = {}
         """What no home has, as far as anybody can tell: nobody waits for it."""
 
@@ -194,6 +196,11 @@ class Stream:
         brought = [w for w in self.waiting if w.brought]
         pieces = [(log, a, b) for log, low, high in relied for a, b in gaps[log].within(low, high)]
         return [(log, a, b) for log, a, b in pieces if _lacks(gaps[log], log, a, b, brought)]
+
+    def sealed(self, me: NodeId) -> bool:
+        """Tell whether a majority of the homes, of both sets while they change, has followed this leader."""
+        have = [f.node for f in self.followers.values() if f.confirmed >= 0]
+        return self.record().has_majority([me, *have])
 
     def following(self) -> list[NodeId]:
         """Return the homes that follow."""

@@ -96,6 +96,20 @@ class Streams:
         self._streams[stream.partition] = stream
         self.refresh(stream)
 
+    def seal(self, now: Now, stream: Stream, then: Then) -> None:
+        """Call `then` once a majority of the homes has on disk where this leader ends each older log (F2).
+
+        Homes that follow have that.  Until then nothing may be handed out, nor taken in: a later leader that
+        has seen none of them may end a log elsewhere, and give out what lies before what was given out here.
+        """
+        stream.unsealed = then
+        self._complete(now, stream)
+
+    def unsealed(self, partition: PartitionId) -> bool:
+        """Tell whether a partition that this node leads waits for its homes to follow; see `seal`."""
+        stream = self._streams.get(partition)
+        return stream is not None and stream.unsealed is not None
+
     def close(self, partition: PartitionId) -> list[Then]:
         """Lead no more; return what waited for copies and will not be known to be there."""
         stream = self._streams.pop(partition, None)
@@ -193,6 +207,9 @@ class Streams:
         return True
 
     def _complete(self, now: Now, stream: Stream) -> None:
+        if stream.unsealed is not None and stream.sealed(self._me):
+            then, stream.unsealed = stream.unsealed, None
+            then(now)
         while stream.waiting:
             waiting = stream.waiting[0]
             have = [f.node for f in stream.followers.values() if f.has(waiting, stream.waiting)]

@@ -1,7 +1,9 @@
 """From the lease to serving: what a majority of the homes holds becomes what the new leader has.
 
 Acquired ──> own copy read, others asked (Inspect) ──> a majority has shown its copy ──> merged, written
-         ──> the partition opened from disk, as after a restart ──> homes aligned, lease.merged()
+         ──> the partition opened from disk, as after a restart ──> homes aligned, lease.merged(),
+             in a fifo queue once a majority of the homes is aligned: then every later leader ends the older
+             logs where this one does, before anything was given out (F2)
 """
 
 from __future__ import annotations
@@ -192,4 +194,7 @@ class Takeovers:
         for node in takeover.shown:
             if node != self._me:
                 self._streams.align(stream, node)
-        self._merged(partition, takeover.number)
+        if self._hosting.sealed(partition):
+            self._streams.seal(now, stream, lambda now: self._merged(partition, takeover.number))
+        else:
+            self._merged(partition, takeover.number)

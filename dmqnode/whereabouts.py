@@ -71,6 +71,17 @@ def without(gaps: Gaps, others: Gaps) -> Gaps:
     return {log: ranges for log, ranges in left.items() if ranges.size}
 
 
+def first_held(stream: Stream, gaps: Gaps) -> tuple[NodeId, tuple[LogId, int, int]] | None:
+    """Return a home that holds something of the leader's gaps, and what: first of what is relied on."""
+    wanted = stream.relied_on(gaps)  # everything else waits until this is here
+    for log, low, high in (*wanted, *((g, a, b) for g, missing in gaps.items() for a, b in missing)):
+        for follower in stream.followers.values():
+            lacking = follower.gaps.get(log)
+            if follower.confirmed >= 0 and (lacking is None or lacking.first_gap(low) < high):
+                return follower.node, (log, low if lacking is None else lacking.first_gap(low), high)
+    return None
+
+
 def unread(
     stream: Stream, log_id: LogId, low: int, high: int, batches: list[BatchRecord]
 ) -> tuple[int, int] | None:

@@ -126,7 +126,7 @@ def consumer(world: World, queue: QueuePlan, *, whole: bool) -> Script:
             continue
         ledger.received(answer)
         if whole or world.calm:
-            yield from _ack(world, answer.parts)
+            yield from ack(world, answer.parts)
         else:
             yield from _misuse(world, queue, answer)
 
@@ -151,14 +151,14 @@ def _misuse(world: World, queue: QueuePlan, answer: Delivered) -> Script:
         back, parts = parts[:1], parts[1:]
         yield from _nack(world, back)
     if parts:
-        yield from _ack(world, parts)
+        yield from ack(world, parts)
 
 
 def _held(part: Part) -> Any:
     return (part.partition, part.delivery, part.log, part.first, part.count)
 
 
-def _ack(world: World, parts: list[Part]) -> Script:
+def ack(world: World, parts: list[Part]) -> Script:
     again = False
     world.ledger.acking(parts)
     for _ in range(TRIES):

@@ -1,0 +1,196 @@
+"""Scenes: a world in which nothing goes wrong but what a test does, and clients do as they are told.
+
+Where a bug needs several things at just the right time, chance does not find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop
+
+from dmqnode.batch import encode
+from dmqnode.grants import LEASE
+from dmqnode.ids import partition_id
+from dmqnode.messages import Delivered, Receive, Send, Stored
+from tests.simulation.clients import Client, Script
+from tests.simulation.host import Host
+from tests.simulation.likeness import peek, unlike
+from tests.simulation.network import PATIENCE
+from tests.simulation.plan import Plan, QueuePlan
+from tests.simulation.sent import Sent
+from tests.simulation.workload import ack
+from tests.simulation.world import World
+
+LINE = QueuePlan("line", {"visibility": 3.0, "ordering": "fifo"})
+FAR = 1e6
+"""Seconds: until something is mended."""
+
+
+class Scene:
+    """A world with one fifo queue, which a client has opened.
+
+    Arguments:
+        seed: of what is left to chance.
+        nodes: as many homes has the queue.
+    """
+
+    def __init__(self, seed: int, nodes: int = 3) -> None:
+        plan = Plan(nodes=nodes, replicas=nodes, queues=(LINE,), producers=0, consumers=0)
+        self.world = world = World(seed, plan)
+        self.hosts = list(world.hosts.values())
+        for host in self.hosts:
+            host.start()
+        for node in world.hosts:
+            world.net.born(node)
+        world.after(0.8, world.clients.start)
+        self._sequence = 0
+        self._numbers: dict[int, int] = {}
+        self.until(lambda: all(LINE.name in host.broker.registry.queues for host in self.hosts))
+        definition = self.hosts[0].broker.registry.queues[LINE.name].definition
+        self.partition = partition_id(definition.id, 0)
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def goes(self, enough: Callable[[], bool], seconds: float) -> bool:
+        """Go on for some time, or until something is so; tell whether it is."""
+        world = self.world
+        end = world.now + seconds
+        while not enough():
+            if not world._heap or world._heap[0][0] > end:
+                world.now = end
+                return False
+            world.now, _, act = heappop(world._heap)
+            act()
+        return True
+
+    def until(self, enough: Callable[[], bool]) -> None:
+        """Go on until something is so."""
+        assert self.goes(enough, 30.0), self.world.story(last=25)
+
+    def passes(self, seconds: float) -> None:
+        """Let some time pass."""
+        self.goes(lambda: False, seconds)
+
+    # --- nodes ---------------------------------------------------------------------------------------
+
+    def leads(self, host: Host) -> bool:
+        """Tell whether a node delivers."""
+        return host.runs and host.clustering.cluster.leads(self.partition)
+
+    def leader(self) -> Host:
+        """Go on until a node delivers; return it."""
+        self.until(lambda: any(map(self.leads, self.hosts)))
+        return next(filter(self.leads, self.hosts))
+
+    def ask(self, at: Host | None = None) -> None:
+        """Have somebody ask for the queue, who takes nothing, so that it gets a leader."""
+
+        def script() -> Script:
+            yield Receive(LINE.name, 0, 1 << 20, 0.0, None)
+
+        self.do(script(), at)
+
+    def next_leader(self) -> Host:
+        """Have somebody ask for the queue; go on until a node delivers, and return it."""
+        self.ask()
+        return self.leader()
+
+    def begins(self, host: Host) -> bool:
+        """Tell whether a node has on its own disk what it is to lead with, and no home follows it yet."""
+        stream = host.clustering.cluster.streams.of(self.partition)
+        return host.runs and stream is not None and not stream.following()
+
+    def has(self, host: Host, sent: Sent) -> bool:
+        """Tell whether a message is on a node's disk."""
+        return any(sent.body in record for record in peek(host.store)._records.values())
+
+    def cut(self, host: Host, *others: Host) -> None:
+        """Let nothing through any more between a node and others."""
+        links = [link for other in others for link in ((host.me, other.me), (other.me, host.me))]
+        self.world.ledger.disturbed("cut", host.me, FAR)
+        self.world.net.block(links, FAR)
+
+    def kill(self, host: Host) -> None:
+        """Kill a node, until `back`; what stalled on its links is lost, and all links are whole again."""
+        host.die("kill", back=FAR)
+        self.passes(PATIENCE[1])
+        self.world.net.heal()
+
+    def back(self, host: Host) -> None:
+        """Start a node again, and wait until it may grant (L1)."""
+        host._return()
+        self.passes(LEASE + 1.0)
+
+    # --- clients -------------------------------------------------------------------------------------
+
+    def do(self, script: Script, at: Host | None) -> Client:
+        """Let a client do something, at one node or at any."""
+        client = Client(self.world, "script", script)
+        if at is not None:
+            client.near = lambda host: host is at
+        self.world.clients.add(client)
+        return client
+
+    def send(self, at: Host | None = None) -> Sent:
+        """Begin to send a message, behind those before; it is tried once."""
+        self._sequence += 1
+        sent = self.world.ledger.new(LINE, "p", None, None)
+        self._numbers[sent.number] = self._sequence
+        self.repeat(sent, at)
+        return sent
+
+    def repeat(self, sent: Sent, at: Host | None = None) -> None:
+        """Begin to send a message, once more perhaps."""
+        ledger, number = self.world.ledger, self._numbers[sent.number]
+        blob = encode([sent.body], {}).blob
+
+        def script() -> Script:
+            ledger.attempted([sent])
+            answer = yield Send(LINE.name, b"p" * 16, number, number, None, False, blob)
+            if isinstance(answer, Stored):
+                ledger.stored([sent], answer.runs)
+            else:
+                ledger.unknown([sent])
+
+        self.do(script(), at)
+
+    def stored(self) -> Sent:
+        """Send a message, and wait until it is stored."""
+        sent = self.send()
+        self.until(lambda: sent.outcome == "stored")
+        return sent
+
+    def receive(self, at: Host | None = None, *, acks: bool) -> None:
+        """Begin to receive, until something has come."""
+        world = self.world
+
+        def script() -> Script:
+            while True:
+                answer = yield Receive(LINE.name, 1, 1 << 20, 1.0, None)
+                if isinstance(answer, Delivered) and answer.parts:
+                    break
+                yield 0.1
+            world.ledger.received(answer)
+            if acks:
+                yield from ack(world, answer.parts)
+
+        self.do(script(), at)
+
+    def take(self) -> None:
+        """Receive a message and ack it."""
+        before = self.world.ledger.counts["acked"]
+        self.receive(acks=True)
+        self.until(lambda: self.world.ledger.counts["acked"] > before)
+
+    def end(self) -> None:
+        """Everything is mended: what was stored comes out, behind all else that is left; copies are alike."""
+        world = self.world
+        world.net.heal()
+        for host in self.hosts:
+            host._return()
+        self.stored()
+        world.calm = True
+        world.clients.finish()
+        self.goes(lambda: world.ledger.settled() and not unlike(world), 60.0)
+        assert world.ledger.settled()
+        assert not unlike(world)
