@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dmqnode import hosted, mending, queues, taking
+from dmqnode import hosted, mending, queues, takeover, taking
 from dmqnode.asks import Ask
 from dmqnode.catalog import Catalog
 from dmqnode.clock import Now
@@ -18,6 +18,7 @@ from dmqnode.hybridclock import HybridClock
 from dmqnode.ids import QueueId
 from dmqnode.peer_messages import Keep, Kept, Taken
 from dmqnode.requests import Requests
+from dmqnode.streams import Streams
 from dmqnode.taking import Taking
 
 Patch = pytest.MonkeyPatch
@@ -85,6 +86,15 @@ def f2_what_lies_beyond_the_end_is_adopted(patch: Patch) -> None:
             partition.settings = settings
 
     patch.setattr(hosted, "adopt", adopt)
+
+
+def f2_the_farthest_end_counts(patch: Patch) -> None:
+    original = takeover.merge
+    patch.setattr(takeover, "merge", lambda shown, mine, *, sealed: original(shown, mine))
+
+
+def f2_serves_before_a_majority_knows_the_ends(patch: Patch) -> None:
+    patch.setattr(Streams, "seal", lambda self, now, stream, then: then(now))
 
 
 def f3_fifo_queues_grow(patch: Patch) -> None:

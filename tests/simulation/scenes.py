@@ -82,23 +82,29 @@ class Scene:
         self.until(lambda: any(map(self.leads, self.hosts)))
         return next(filter(self.leads, self.hosts))
 
-    def ask(self, at: Host | None = None) -> None:
-        """Have somebody ask for the queue, who takes nothing, so that it gets a leader."""
+    def next_leader(self) -> Host:
+        """Have somebody ask for the queue, who takes nothing; go on until a node delivers, and return it."""
 
         def script() -> Script:
             yield Receive(LINE.name, 0, 1 << 20, 0.0, None)
 
-        self.do(script(), at)
-
-    def next_leader(self) -> Host:
-        """Have somebody ask for the queue; go on until a node delivers, and return it."""
-        self.ask()
+        self.do(script(), None)
         return self.leader()
 
-    def begins(self, host: Host) -> bool:
-        """Tell whether a node has on its own disk what it is to lead with, and no home follows it yet."""
-        stream = host.clustering.cluster.streams.of(self.partition)
-        return host.runs and stream is not None and not stream.following()
+    def claim(self, host: Host) -> None:
+        """Go on until a node has the lease, and on disk what it is to lead with; no home follows yet."""
+
+        def want() -> None:
+            clustering = host.clustering
+            definition = host.broker.registry.queues[LINE.name].definition
+            clustering.cluster.want(host.now(), self.partition, clustering.first_homes(definition, 0))
+
+        def begins() -> bool:
+            stream = host.clustering.cluster.streams.of(self.partition)
+            return stream is not None and not stream.following()
+
+        while not self.goes(begins, 0.2):  # a number that is too low is denied, and the next is not
+            host.happen(want, host.life)
 
     def has(self, host: Host, sent: Sent) -> bool:
         """Tell whether a message is on a node's disk."""

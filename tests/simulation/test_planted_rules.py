@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.simulation import planted_rules as planted
+from tests.simulation import stories
 from tests.simulation.plan import BROOM, DEAD, FIFO, PLAIN, REBORN, SPENT, Plan
 from tests.simulation.sent import Broken
 from tests.simulation.world import World
@@ -21,7 +22,8 @@ HURRIED = SPENT._replace(settings={"visibility": 1.0, "max_attempts": 1, "dead_l
 
 class Planted(NamedTuple):
     plant: Callable[[Patch], None]
-    plan: Plan
+    plan: Plan | Callable[[int], None]
+    """Or a story, where chance does not find it."""
     seeds: tuple[int, ...]
     """Seeds that saw it when it was planted, which are tried first; one is enough."""
     seen: str
@@ -48,6 +50,8 @@ PLANTED = [
     Planted(planted.c2_debts_of_deleted_queues_stay, draw(REBORN, faults="isolate kill"), (1, 6, 7), "P7"),
     Planted(planted.c3_the_dead_are_taken_in_again, draw(PLAIN, faults="isolate kill"), (0, 2, 3), "P5"),
     Planted(planted.f2_what_lies_beyond_the_end_is_adopted, PARTED, (71, 124, 141), "P9"),
+    Planted(planted.f2_the_farthest_end_counts, stories.two_homes_have_one_each, (1,), "P9"),
+    Planted(planted.f2_serves_before_a_majority_knows_the_ends, stories.two_homes_have_one_each, (1,), "P9"),
     Planted(planted.f3_fifo_queues_grow, draw(FIFO._replace(grows=(4, 7))), (1, 2), "P9"),
     Planted(
         planted.n3_nobody_hears_of_the_intent,
@@ -62,11 +66,18 @@ PLANTED = [
 ]
 
 
+def play(bug: Planted, seed: int) -> None:
+    if isinstance(bug.plan, Plan):
+        World(seed, bug.plan).run()
+    else:
+        bug.plan(seed)
+
+
 def caught(bug: Planted, seed: int, patch: Patch) -> bool:
     with patch.context() as here:
         bug.plant(here)
         try:
-            World(seed, bug.plan).run()
+            play(bug, seed)
         except Broken as broken:
             return str(broken).split()[0] in bug.seen.split()
         return False
@@ -77,4 +88,4 @@ def test_each_bug_is_seen(bug: Planted, monkeypatch: Patch) -> None:
     seeds = (*bug.seeds, *range(WITHIN))
     found = next((seed for seed in seeds if caught(bug, seed, monkeypatch)), None)
     assert found is not None
-    World(found, bug.plan).run()
+    play(bug, found)

@@ -7,8 +7,6 @@ Not seen in worlds of whole brokers, but one level lower only:
 Not seen, or in one run of a hundred, and left to tests of the cores:
   - C2, that a node forgets the debts of a queue that it does not know yet: whoever meets says first which
     queues it knows, so a debt comes before its queue for a few milliseconds only;
-  - F2, that the farthest end counts at a takeover: what lies beyond is a gap of the new leader, and a later
-    repetition of that send is recognised (C5);
   - T2, that clocks far ahead are believed: everybody then goes on from their time, and nobody disagrees.
 """
 
@@ -82,7 +80,11 @@ RULES: dict[str, tuple[Any, ...]] = {
     "C4": (planted.c4_whoever_keeps_a_debt_says_what_else_is_owed,),
     "C5": (planted.c5_repeated_debts_are_taken_in, planted.recent_sends_are_not_merged),
     "F1": (planted.f1_what_is_lacking_does_not_hold_up_a_fifo_queue,),
-    "F2": (planted_rules.f2_what_lies_beyond_the_end_is_adopted,),
+    "F2": (
+        planted_rules.f2_what_lies_beyond_the_end_is_adopted,
+        planted_rules.f2_the_farthest_end_counts,
+        planted_rules.f2_serves_before_a_majority_knows_the_ends,
+    ),
     "F3": (planted_rules.f3_fifo_queues_grow,),
     "N1": (planted.notes_are_not_written, planted_ops.no_notes_outlive_a_stop),
     "N2": (planted_ops.who_hands_over_does_not_wait_for_notes,),

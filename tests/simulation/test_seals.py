@@ -2,88 +2,11 @@
 
 from __future__ import annotations
 
-from tests.simulation.scenes import Scene
+import pytest
+
+from tests.simulation import stories
 
 
-def test_what_one_home_has_does_not_appear_behind_what_another_had() -> None:
-    """Two homes have one message each that nobody else has; both lead in turn, with the third.
-
-    A  writes `early` and dies                      B and C know nothing of it
-    B  leads, is cut off, writes `late` and dies    C has followed it, or not
-    B  leads again, hands `late` out, and dies
-    A  leads with C
-    """
-    scene = Scene(1)
-    scene.stored()
-    scene.take()
-    scene.passes(1.0)
-    a = scene.leader()
-    b, c = (h for h in scene.hosts if h is not a)
-    scene.cut(a, b, c)
-    early = scene.send(a)
-    scene.until(lambda: scene.has(a, early))
-    scene.kill(a)
-
-    b = scene.next_leader()
-    (c,) = (h for h in scene.hosts if h not in (a, b))
-    scene.cut(b, c)
-    late = scene.send(b)
-    scene.until(lambda: scene.has(b, late))
-    scene.kill(b)
-    assert not scene.has(c, late)
-
-    scene.back(b)
-    scene.receive(b, acks=False)
-    scene.until(lambda: scene.leads(b))
-    scene.cut(b, c)
-    scene.until(lambda: late.deliveries > 0)
-    scene.kill(b)
-
-    scene.back(a)
-    scene.receive(a, acks=True)
-    scene.until(lambda: scene.leads(a) or scene.leads(c))
-    scene.passes(5.0)
-    assert not early.deliveries
-    scene.end()
-    assert late.acked_at > 0.0
-    assert not early.deliveries
-
-
-def test_an_end_that_nobody_led_with_does_not_kill_what_is_stored_later() -> None:
-    """A leader that dies before a majority knows where it ended a log has ended nothing.
-
-    A  writes `early` and dies                      B and C know nothing of it
-    B  has the lease, with C, and dies at once      C has not followed it
-    B  has the lease, with A, and dies at once      A has not followed it
-    A  leads with C, and answers `early`            B comes back, and says what it ended
-    """
-    scene = Scene(1)
-    b = scene.leader()
-    scene.kill(b)
-    a = scene.next_leader()
-    (c,) = (h for h in scene.hosts if h not in (a, b))
-    scene.stored()
-    scene.take()
-    scene.passes(1.0)
-    scene.cut(a, c)
-    early = scene.send(a)
-    scene.until(lambda: scene.has(a, early))
-    scene.kill(a)
-
-    for other in (c, a):
-        scene.back(b)
-        scene.ask(b)
-        scene.until(lambda: scene.begins(b))
-        scene.cut(b, other)
-        scene.kill(b)
-        if other is c:
-            scene.kill(c)
-            scene.back(a)
-
-    scene.back(c)
-    scene.repeat(early, a)
-    scene.until(lambda: early.outcome == "stored")
-    scene.back(b)
-    scene.passes(5.0)
-    scene.end()
-    assert early.acked_at > 0.0
+@pytest.mark.parametrize("seed", range(5))
+def test_what_one_home_has_does_not_appear_behind_what_another_had(seed: int) -> None:
+    stories.two_homes_have_one_each(seed)

@@ -1,0 +1,51 @@
+"""Stories of a fifo queue that chance hardly ever tells: who alone has what, who leads, who dies when."""
+
+from __future__ import annotations
+
+from tests.simulation.scenes import Scene
+
+
+def two_homes_have_one_each(seed: int) -> None:
+    """Two homes have one message each that nobody else has; both lead in turn, with the third.
+
+        A  writes `early` and dies                      B and C know nothing of it
+        B  leads, is cut off, writes `late` and dies    C has followed it, or not
+        B  leads again, hands `late` out, and dies
+        A  leads with C
+
+    Errors: Broken, AssertionError.
+    """
+    scene = Scene(seed)
+    scene.stored()
+    scene.take()
+    scene.passes(1.0)
+    a = scene.leader()
+    b, c = (h for h in scene.hosts if h is not a)
+    scene.cut(a, b, c)
+    early = scene.send(a)
+    scene.until(lambda: scene.has(a, early))
+    scene.kill(a)
+
+    b = scene.next_leader()
+    (c,) = (h for h in scene.hosts if h not in (a, b))
+    scene.cut(b, c)
+    late = scene.send(b)
+    scene.until(lambda: scene.has(b, late))
+    scene.kill(b)
+    assert not scene.has(c, late)
+
+    scene.back(b)
+    scene.receive(b, acks=False)
+    scene.until(lambda: scene.leads(b))
+    scene.cut(b, c)
+    scene.until(lambda: late.deliveries > 0)
+    scene.kill(b)
+
+    scene.back(a)
+    scene.receive(a, acks=True)
+    scene.until(lambda: scene.leads(a) or scene.leads(c))
+    scene.passes(5.0)
+    assert not early.deliveries
+    scene.end()
+    assert late.acked_at > 0.0
+    assert not early.deliveries
