@@ -20,7 +20,7 @@ from dmqnode.streams import Streams
 from storage.ops import WriteBatch
 
 NOW = Now(10.0, 1_700_000_000_000)
-ME, B, C = (NodeId(b"node000%d" % n) for n in range(3))
+ME, B, C, D, E = (NodeId(b"node000%d" % n) for n in range(5))
 PARTITION = PartitionId(b"p" * 10)
 LOG = LogId(b"l" * 20)
 ALL = ((LOG, 0, 9),)
@@ -141,3 +141,36 @@ def test_what_all_homes_are_told_is_one_message_which_is_encoded_once(streams: S
     ship(streams)
     streams.flush()
     assert [node for node, _ in port.sent[2:]] == [B]
+
+
+def test_a_fifo_queue_is_sealed_once_a_majority_follows(streams: Streams, port: Quiet) -> None:
+    (stream,) = streams
+    done: list[Now] = []
+    streams.seal(NOW, stream, done.append)
+    assert streams.unsealed(PARTITION)
+    assert done == []
+    align(streams, port, B)
+    assert not streams.unsealed(PARTITION)
+    align(streams, port, C)
+    assert done == [NOW]
+
+
+def test_while_homes_change_it_is_sealed_by_majorities_of_both_sets(port: Quiet) -> None:
+    streams, done = Streams(ME, port, lambda: 2), list[Now]()
+    homes = HomeSet(2, LeaseNumber(1, ME), (ME, B, C), (ME, D, E), False)
+    stream = Stream(PARTITION, LeaseNumber(1, ME), lambda: homes, {})
+    streams.open(stream)
+    streams.seal(NOW, stream, done.append)
+    align(streams, port, B)
+    align(streams, port, C)
+    assert done == []
+    align(streams, port, E)
+    assert done == [NOW]
+
+
+def test_who_is_the_only_home_seals_at_once(port: Quiet) -> None:
+    streams, done = Streams(ME, port, lambda: 1), list[Now]()
+    stream = Stream(PARTITION, LeaseNumber(1, ME), lambda: HomeSet.first((ME,)), {})
+    streams.open(stream)
+    streams.seal(NOW, stream, done.append)
+    assert done == [NOW]
