@@ -179,6 +179,8 @@ class Stream:
         self.waiting: deque[Waiting] = deque()
         self.unsealed: Then | None = None
         """What is done once a majority of the homes knows where this leader ends the older logs (F2)."""
+        self.certain = False
+        """Whether what homes that do not follow yet take for dead, and this node does not, lives (F2)."""
         self.missing: Gaps = {}
         """What no home has, as far as anybody can tell: nobody waits for it."""
 

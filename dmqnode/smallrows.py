@@ -10,7 +10,7 @@ nothing that anybody knows to be dead comes back.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import cbor2
@@ -53,13 +53,25 @@ class Described:
         return max(self.state.ends.get(log, 0), dead.end if dead is not None else 0)
 
     def missing_from(self, log: LogId, end: int, dead: RangeSet, gaps: Gaps) -> RangeSet:
-        """Return which of the first `end` messages of a log, those in `dead` aside, this copy lacks."""
+        """Return which of the first `end` messages of a log, those in `dead` aside, this copy lacks.
+
+        What it took for dead it does not hold any more, should that not be so.
+        """
         missing = RangeSet(dead.gaps(0, end))
-        held = 0 if log in self.closed else min(end, self.end(log))
-        lacking = gaps.get(log)
-        for low, high in [(0, held)] if lacking is None else lacking.gaps(0, held):
+        for low, high in self.held(log, end, gaps):
             missing.remove(low, high)
         return missing
+
+    def ends_only(self) -> Described:
+        """Return the same without what is dead: it stands to be led, and has died for nobody yet (F2)."""
+        return replace(self, closed={}, dead={})
+
+    def held(self, log: LogId, end: int, gaps: Gaps) -> list[tuple[int, int]]:
+        """Return which of the first `end` messages of a log are on this copy's disk for certain."""
+        without = RangeSet(gaps.get(log, ()))
+        for low, high in self.dead.get(log, ()):
+            without.add(low, high)
+        return list(without.gaps(0, 0 if log in self.closed else min(end, self.end(log))))
 
 
 def describe(rows: Rows) -> Described:
@@ -94,13 +106,19 @@ class Shown:
     gaps: Gaps
 
 
+def harmed(shown: Iterable[Shown]) -> bool:
+    """Tell whether a copy has lost records to damage: it comes last, and may know more than the first."""
+    return any(copy.stamp == NO_STAMP and copy.described.rows for copy in shown)
+
+
 def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple[Rows, Gaps]:
     """Return the records with which a new leader begins, and what its own copy, `mine`, lacks of them.
 
     Arguments:
         shown: what a majority of the homes showed, `mine` included.
         sealed: what the copy that followed furthest does not know was never answered "stored", and dies (F2):
-            it would come out behind later messages of its group.
+            it would come out behind later messages of its group.  And what that copy holds lives, whoever
+            takes it for dead: a leader whose ends no majority ever had has not ended anything.
 
     Deliveries (notes) are those of the copy that followed furthest (N1); of several that followed as far the
     notes are the same, but for those that a disk has damaged, so that each makes up for the others.  That
@@ -112,8 +130,7 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     for copy in copies:
         if copy.stamp == copies[0].stamp:
             rows.update({k: v for k, v in copy.described.rows.items() if k[:1] == b"n"})
-    # A copy that lost records to damage comes last, and may know more than that which comes first.
-    sealed = sealed and b"s" in best.rows and all(c.stamp != NO_STAMP or not c.described.rows for c in copies)
+    sealed = sealed and b"s" in best.rows and not harmed(copies)
     state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
     stated = [copy.described.state for copy in copies if b"s" in copy.described.rows]
     state.purged_at = stated[0].purged_at if stated else 0
@@ -123,7 +140,7 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     for copy in copies:
         described = copy.described
         logs.update({k: v for k, v in described.logs.items() if k not in logs})
-        closed.update(described.closed)
+        closed.update({k: v for k, v in described.closed.items() if not (sealed and k in best.logs)})
         for key, record in described.rows.items():
             if key[:1] == b"u" and not sealed:
                 known = rows.setdefault(key, record)
@@ -155,9 +172,8 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
         if log in closed:
             continue
         dead = void.get(log, RangeSet())
-        for copy in copies:
-            for low, high in copy.described.dead.get(log, ()):
-                dead.add(low, high)
+        for low, high in _dead(log, copies, sealed=sealed):
+            dead.add(low, high)
         end = max(copy.described.end(log) for copy in copies)
         if sealed and best.end(log) < end:
             dead.add(best.end(log), end)
@@ -171,6 +187,25 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     state.purges = [p for p in state.purges if p[0] in logs and p[0] not in closed]
     rows[b"s"] = encode_state(state)
     return rows, gaps
+
+
+def _dead(log: LogId, copies: list[Shown], *, sealed: bool) -> RangeSet:
+    """Return what some copy of a log knows to be dead; if `sealed`, and none that followed further holds it.
+
+    Of what was answered one of a majority has both: the message, and that it is dead.
+    """
+    dead = RangeSet()
+    for copy in copies:
+        said = RangeSet(copy.described.dead.get(log, ()))
+        if log in copy.described.closed:
+            said.add(0, copy.described.closed[log])
+        for other in copies if sealed else ():
+            if other.stamp > copy.stamp:
+                for low, high in other.described.held(log, other.described.end(log), other.gaps):
+                    said.remove(low, high)
+        for low, high in said:
+            dead.add(low, high)
+    return dead
 
 
 def encode_rows(rows: Rows) -> bytes:

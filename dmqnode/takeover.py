@@ -23,12 +23,12 @@ from dmqnode.log import Log
 from dmqnode.peer_messages import Inspect, Summary
 from dmqnode.port import Port
 from dmqnode.smallrows import (
-    NO_STAMP,
     Shown,
     decode_gaps,
     decode_rows,
     describe,
     encode_stamp,
+    harmed,
     merge,
     own_ranges,
     stamp_key,
@@ -52,6 +52,8 @@ class _Takeover:
     shown: dict[NodeId, Shown] = field(default_factory=dict)
     own: Own | None = None
     merging: bool = False
+    sealed: bool = False
+    """Whether the copy that followed furthest says alone what lives (F2)."""
     tries: int = TRIES
 
 
@@ -130,7 +132,8 @@ class Takeovers:
             return
         stream = self._streams.find(partition, summary.n)
         if stream is not None:
-            self._hosting.adopt(now, partition, describe(rows), gaps)
+            described = describe(rows)
+            self._hosting.adopt(now, partition, described.ends_only() if stream.certain else described, gaps)
             self._streams.align(stream, sender)
 
     def _see(self, now: Now, partition: PartitionId, takeover: _Takeover) -> None:
@@ -141,7 +144,8 @@ class Takeovers:
             return
         takeover.merging = True
         mine = takeover.shown[self._me]
-        rows, _ = merge(takeover.shown.values(), mine, sealed=self._hosting.sealed(partition))
+        takeover.sealed = self._hosting.sealed(partition) and not harmed(takeover.shown.values())
+        rows, _ = merge(takeover.shown.values(), mine, sealed=takeover.sealed)
         ops, gaps, stale, dead = align_rows(takeover.keys, takeover.own, rows)
         ops.put(stamp_key(takeover.keys), encode_stamp((takeover.number, 0)))
 
@@ -178,9 +182,8 @@ class Takeovers:
         shown = takeover.shown
         if not takeover.record.has_majority(shown):
             return False
-        harmed = any(s.stamp == NO_STAMP and s.described.rows for s in shown.values())
         waited = now.run - takeover.began >= PATIENCE or len(shown) >= len(takeover.record.members)
-        return waited or not harmed
+        return waited or not harmed(takeover.shown.values())
 
     def _lead(self, now: Now, partition: PartitionId, takeover: _Takeover, logs: dict[LogId, Log]) -> None:
         first = takeover.record
@@ -190,6 +193,7 @@ class Takeovers:
             return first if counted is None else counted
 
         stream = Stream(partition, takeover.number, record, logs)
+        stream.certain = takeover.sealed
         self._streams.open(stream)
         for node in takeover.shown:
             if node != self._me:

@@ -108,3 +108,26 @@ def test_a_dedup_id_of_long_ago_does_not_kill_what_came_under_it_since() -> None
     for minute, dead in ((100 + WINDOW_MINUTES, {LOG: RangeSet([(4, 5)])}), (101 + WINDOW_MINUTES, {})):
         rows, _ = merge([ahead, shown(3, {LOG: 5}, named(minute, LOG, 4))], ahead)
         assert describe(rows).dead == dead
+
+
+def test_what_the_copy_that_followed_furthest_holds_is_not_dead_where_only_leaders_take_sends() -> None:
+    """A leader that died before a majority knew its ends has ended nothing, and what it dropped it lacks."""
+    killed = {b"d" + LOG + bytes(4): RangeSet([(1, 2), (4, 9)]).encode()}
+    ahead, behind = shown(7, {LOG: 6}), shown(3, {LOG: 9}, killed)
+    rows, gaps = merge([behind, ahead], behind, sealed=True)
+    assert describe(rows).dead == {LOG: RangeSet([(6, 9)])}
+    assert gaps == {LOG: RangeSet([(1, 2), (4, 6)])}
+    lacking = Shown(ahead.stamp, ahead.described, {LOG: RangeSet([(0, 2)])})
+    rows, gaps = merge([behind, lacking], behind, sealed=True)
+    assert describe(rows).dead == {LOG: RangeSet([(1, 2), (6, 9)])}, "nobody may have it any more"
+    rows, _ = merge([behind, ahead], behind)
+    assert describe(rows).dead == {LOG: RangeSet([(1, 2), (4, 9)])}
+
+
+def test_a_log_that_a_copy_behind_closed_is_open_where_only_leaders_take_sends() -> None:
+    ahead = shown(7, {LOG: 5})
+    behind = shown(3, {}, {b"l" + LOG: encode_log(1000, delayed=False, end=6)})
+    rows, gaps = merge([behind, ahead], behind, sealed=True)
+    assert describe(rows).closed == {}
+    assert describe(rows).dead == {LOG: RangeSet([(5, 6)])}
+    assert gaps == {LOG: RangeSet([(0, 5)])}

@@ -50,3 +50,44 @@ def two_homes_have_one_each(seed: int) -> None:
     scene.end()
     scene.until(lambda: late.acked_at > 0.0)
     assert not early.deliveries
+
+
+def ends_that_nobody_led_with(seed: int) -> None:
+    """A leader that dies before a majority knows where it ended a log has ended nothing.
+
+        A  writes `early` and dies                      B and C know nothing of it
+        B  has the lease, with C, and dies at once      C has not followed it
+        B  has the lease, with A, and dies at once      A has not followed it
+        A  leads with C, and answers `early`            B comes back, and says what it ended
+
+    Errors: Broken, AssertionError.
+    """
+    scene = Scene(seed)
+    b = scene.leader()
+    scene.kill(b)
+    a = scene.next_leader()
+    (c,) = (h for h in scene.hosts if h not in (a, b))
+    scene.stored()
+    scene.take()
+    scene.passes(1.0)
+    scene.cut(a, c)
+    early = scene.send(a)
+    scene.until(lambda: scene.has(a, early))
+    scene.kill(a)
+
+    for other in (c, a):
+        scene.back(b)
+        scene.claim(b)
+        scene.cut(b, other)
+        scene.kill(b)
+        if other is c:
+            scene.kill(c)
+            scene.back(a)
+
+    scene.back(c)
+    scene.repeat(early, a)
+    scene.until(lambda: early.outcome == "stored")
+    scene.back(b)
+    scene.passes(5.0)
+    scene.end()
+    assert early.acked_at > 0.0
