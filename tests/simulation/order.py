@@ -1,6 +1,7 @@
 """In which order messages come out: in fifo queues, within groups, and of one producer in any queue (P9).
 
-In a fifo queue nothing of a group comes before all that its producer sent earlier is settled, whoever leads.
+In a fifo queue nothing of a group comes before all that its producer sent earlier is settled, whoever leads,
+nor behind what it sent later, be it that nobody knew whether it was stored.
 In others two messages are compared only if one log has both, that of one leader, and only their first
 deliveries count.  What a leader's copy lacks (it was away when it was sent) it passes over; who overtakes it
 in that way is excused, and nobody else.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dmqnode import hosted, mending, queues, takeover, taking
+from dmqnode import hosted, mending, queues, smallrows, takeover, taking
 from dmqnode.asks import Ask
 from dmqnode.catalog import Catalog
 from dmqnode.clock import Now
@@ -18,6 +18,7 @@ from dmqnode.hybridclock import HybridClock
 from dmqnode.ids import QueueId
 from dmqnode.peer_messages import Keep, Kept, Taken
 from dmqnode.requests import Requests
+from dmqnode.smallrows import Described
 from dmqnode.streams import Streams
 from dmqnode.taking import Taking
 
@@ -89,12 +90,16 @@ def f2_what_lies_beyond_the_end_is_adopted(patch: Patch) -> None:
 
 
 def f2_the_farthest_end_counts(patch: Patch) -> None:
-    original = takeover.merge
+    original = smallrows.merge
     patch.setattr(takeover, "merge", lambda shown, mine, *, sealed: original(shown, mine))
 
 
 def f2_serves_before_a_majority_knows_the_ends(patch: Patch) -> None:
     patch.setattr(Streams, "seal", lambda self, now, stream, then: then(now))
+
+
+def f2_what_nobody_led_with_counts(patch: Patch) -> None:
+    patch.setattr(Described, "ends_only", lambda self: self)
 
 
 def f3_fifo_queues_grow(patch: Patch) -> None:

@@ -84,6 +84,7 @@ RULES: dict[str, tuple[Any, ...]] = {
         planted_rules.f2_what_lies_beyond_the_end_is_adopted,
         planted_rules.f2_the_farthest_end_counts,
         planted_rules.f2_serves_before_a_majority_knows_the_ends,
+        planted_rules.f2_what_nobody_led_with_counts,
     ),
     "F3": (planted_rules.f3_fifo_queues_grow,),
     "N1": (planted.notes_are_not_written, planted_ops.no_notes_outlive_a_stop),

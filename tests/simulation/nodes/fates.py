@@ -108,7 +108,7 @@ class Fates:
         return None
 
     def _turn(self, box: Box, message: Sent) -> Wrong | None:
-        """In a fifo queue what was answered keeps its place, whoever leads (P9)."""
+        """In a fifo queue all keeps its place, whoever leads; what was not answered may never come (P9)."""
         line: list[Any] = message.line
         if not line:
             return None
