@@ -52,7 +52,7 @@ PLANTED = [
     Planted(planted.f2_what_lies_beyond_the_end_is_adopted, PARTED, (71, 124, 141), "P9"),
     Planted(planted.f2_the_farthest_end_counts, stories.two_homes_have_one_each, (1,), "P9"),
     Planted(planted.f2_serves_before_a_majority_knows_the_ends, stories.two_homes_have_one_each, (1,), "P9"),
-    Planted(planted.f2_what_nobody_led_with_counts, stories.ends_that_nobody_led_with, (1,), "P2"),
+    Planted(planted.f2_what_nobody_led_with_counts, stories.ends_that_nobody_led_with, (1,), "P9 P2"),
     Planted(planted.f3_fifo_queues_grow, draw(FIFO._replace(grows=(4, 7))), (1, 2), "P9"),
     Planted(
         planted.n3_nobody_hears_of_the_intent,
