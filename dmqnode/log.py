@@ -1,7 +1,7 @@
 """A partition's logs: what was appended, what of it is dead, how far it was read.
 
 A log is append-only and belongs to one run of one acceptor.  Live = held minus dead.  The dead set is a
-RangeSet; replicas merge it by union, so nothing deleted ever comes back.
+RangeSet; replicas merge it by union (see `smallrows`), so nothing deleted ever comes back.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 A leader sends them to a copy that is to follow (`Align`), homes show them to a new leader (`Summary`), and
 `merge` makes of what a majority shows the records with which the new leader begins.  Dead sets are united:
-nothing that anybody knows to be dead comes back.
+nothing that anybody knows to be dead comes back, but in a fifo queue what a copy holds that followed further.
 """
 
 from __future__ import annotations
