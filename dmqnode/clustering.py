@@ -375,7 +375,7 @@ class Clustering:
         self.cluster.grants.isolated = self.rosters.isolated(now, self._broker.config.dead_after / 2)
         absent = self.rosters.overdue(now, self._broker.config.dead_after, self.mender.orphans.missed)
         if absent is not None and self.cluster.leads(ROSTER):
-            self.rosters.step(now, Step("forget", absent, True), lambda now, error: None)
+            self.rosters.step(now, Step("forget", absent, True), done=lambda now, error: None)
         elif absent is not None:
             self.cluster.want(now, ROSTER, self.rosters.first)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dmqnode.clock import Now
 from dmqnode.errors import DMQError, QueueNotFound, Refused, Unavailable
 from dmqnode.frontend import failed
+from dmqnode.gathering import Gathering
 from dmqnode.growing import Growth
 from dmqnode.homesets import HomeSet
 from dmqnode.hosted import not_leader
@@ -50,6 +51,7 @@ class Requests:
         self._broker = broker
         self._clustering = clustering
         self._growth = Growth(broker, clustering)
+        self._gathering = Gathering(clustering.rosters, clustering.later)
         self._looking: set[str] = set()
 
     # --- requests ------------------------------------------------------------------------------------
@@ -303,7 +305,7 @@ class Requests:
             else:
                 self._broker.reply(session, number, Report(self._joined(step)))
 
-        self._clustering.rosters.step(now, step, done)
+        self._gathering.step(now, step, done)
 
     def _joined(self, step: Step) -> dict[str, Any]:
         fields: dict[str, Any] = {"roster": encode(self._clustering.rosters.current)}

@@ -113,9 +113,18 @@ def read_member(fields: Any) -> Member:
     except (TypeError, ValueError):
         raise ProtocolError("a member is not five fields") from None
     texts = all(type(text) is str and len(text) <= 255 for text in (name, address, zone))
-    if len(node) != NODE_ID_SIZE or not texts or not 0 <= float(weight) <= 1e6:
+    is_id = type(node) is bytes and len(node) == NODE_ID_SIZE
+    if not is_id or not texts or type(weight) not in (int, float) or not 0 <= weight <= 1e6:
         raise ProtocolError("a member's fields are not what they should be")
-    return Member(NodeId(bytes(node)), name, address, zone, float(weight))
+    return Member(NodeId(node), name, address, zone, float(weight))
+
+
+def joining(step: Step) -> Member:
+    """Return who is to join.  Errors: ProtocolError."""
+    try:
+        return read_member(cbor2.loads(step.member))
+    except (cbor2.CBORDecodeError, ValueError, TypeError, LookupError) as error:
+        raise ProtocolError(f"who is to join cannot be read: {error}") from error
 
 
 class Rosters:
@@ -208,14 +217,16 @@ class Rosters:
 
     # --- steps ---------------------------------------------------------------------------------------
 
-    def step(self, now: Now, step: Step, done: Done) -> None:
-        """Make one change, as the leader of the roster; `done` gets None, or why not."""
+    def step(self, now: Now, *steps: Step, done: Done) -> None:
+        """Make one change, or several as one, as the leader of the roster; `done` gets None, or why not."""
+        roster = self.current
         try:
-            roster = self._next(step)
+            for step in steps:
+                roster = self._next(step, roster)
         except Refused as error:
             done(now, error)
             return
-        if roster is None:
+        if roster is self.current:
             done(now, None)
             return
         if self._stepping:
@@ -235,13 +246,13 @@ class Rosters:
             self._stepping = False
             done(now, Unavailable("this node does not lead the list of members; try again"))
 
-    def _next(self, step: Step) -> Roster | None:
-        """Return the roster after a step, None if it changes nothing.  Errors: Refused."""
-        members, version = self.current.members, self.current.version + 1
+    def _next(self, step: Step, roster: Roster) -> Roster:
+        """Return the roster after a step, the same if it changes nothing.  Errors: Refused."""
+        members, version = roster.members, self.current.version + 1
         if step.kind == "join":
-            member = read_member(cbor2.loads(step.member))
+            member = joining(step)
             if member in members:
-                return None
+                return roster
             if len(members) >= MAX_MEMBERS:
                 raise Refused(f"a cluster has at most {MAX_MEMBERS} members")
             # The same place with a new identity: its disk was lost, and the old one will not come back (I2).
@@ -252,13 +263,11 @@ class Rosters:
                 and not (m.name == member.name and m.address == member.address and m.node in self._absent)
             )
             replaced = [m.node for m in members if m.node != member.node and m not in others]
-            destroyed = [n for n in (*self.current.destroyed, *replaced) if n != member.node]
-            return Roster(
-                version, (*others, member), self.current.first_homes, tuple(destroyed[-MAX_DESTROYED:])
-            )
+            destroyed = [n for n in (*roster.destroyed, *replaced) if n != member.node]
+            return Roster(version, (*others, member), roster.first_homes, tuple(destroyed[-MAX_DESTROYED:]))
         gone = NodeId(step.member)
-        if self.current.find(gone) is None:
-            return None
+        if roster.find(gone) is None:
+            return roster
         if len(members) == 1:
             raise Refused("the last member cannot leave; stop it instead")
         if step.kind == "forget" and gone not in self._absent and self._answers(gone):
@@ -287,7 +296,7 @@ class Rosters:
         """Return which of two members, that does not answer, one that joins takes the place of (M5)."""
         if step.kind != "join" or len(self.current.members) != 2:
             return None
-        new = read_member(cbor2.loads(step.member))
+        new = joining(step)
         for old in self.current.members:
             if old.node in self._absent and old.node != new.node and old[1:3] == new[1:3]:
                 return old.node
@@ -295,8 +304,8 @@ class Rosters:
 
     def force_join(self, now: Now, step: Step) -> None:
         """Let a member take the place of the other of two; as for `force`."""
-        roster = self._next(step)
-        if roster is not None:
+        roster = self._next(step, self.current)
+        if roster is not self.current:
             self.learn(now, roster._replace(version=self.current.version + FORCED))
 
     # --- the absent ----------------------------------------------------------------------------------

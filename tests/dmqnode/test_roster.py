@@ -64,7 +64,9 @@ class Leader:
         self.rosters.seen(Now(run, 0), self.answers)
 
     def step(self, kind: str, member: bytes, *, destroyed: bool = False) -> Refused | None:
-        self.rosters.step(NOW, Step(kind, member, destroyed), lambda now, error: self.outcomes.append(error))
+        self.rosters.step(
+            NOW, Step(kind, member, destroyed), done=lambda now, error: self.outcomes.append(error)
+        )
         return self.outcomes[-1]
 
 

@@ -19,7 +19,7 @@ from dmqnode.missing import Missing
 from dmqnode.orphans import Orphans
 from dmqnode.partition import Partition
 from dmqnode.peers import Peers
-from dmqnode.roster import Rosters
+from dmqnode.roster import Roster, Rosters
 from tests.simulation import planted_ops
 from tests.simulation.nodes import box
 
@@ -51,10 +51,10 @@ def a_damaged_memory_is_not_noticed(patch: Patch) -> None:
 def a_new_disk_does_not_retire_the_old(patch: Patch) -> None:
     original = Rosters._next
 
-    def following(self: Rosters, step: Step) -> Any:
+    def following(self: Rosters, step: Step, roster: Roster) -> Roster:
         absent, self._absent = self._absent, {}
         try:
-            return original(self, step)
+            return original(self, step, roster)
         finally:
             self._absent = absent
 

@@ -14,7 +14,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import trio
 
+from dmqnode.roster import Roster, Rosters
 from storage.committer import Committer
 from tests.simulation.nodes.plan import FAULTS, WIDER, Plan, draw_chores_plan, draw_wider_plan
 from tests.simulation.nodes.world import World
@@ -77,6 +79,34 @@ def test_what_was_found(seed: int) -> None:
 def test_nodes_whose_seeds_are_names_that_are_not_their_addresses_found_one_cluster() -> None:
     for seed in range(4):
         World(seed, Plan(nodes=2 + seed % 3, replicas=2, founding="names", seconds=3.0)).run()
+
+
+def sizes_of_lists(monkeypatch: pytest.MonkeyPatch, world: World) -> dict[int, float]:
+    """Run a world whose nodes start together; return when somebody first knew a list of so many members."""
+    world.starts, first, learn = (0.0, 0.01), {}, Rosters.learn
+
+    def learned(rosters: Rosters, now: Any, roster: Roster) -> None:
+        first.setdefault(len(roster.members), trio.current_time())
+        learn(rosters, now, roster)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rosters, "learn", learned)
+        world.run()
+    return first
+
+
+@pytest.mark.parametrize("founding", ["seeds", "names", "one"])
+def test_of_three_that_are_there_none_is_ever_one_of_two(
+    founding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(4):
+        assert 2 not in sizes_of_lists(monkeypatch, World(seed, Plan(founding=founding, seconds=1.0)))
+
+
+def test_a_second_node_joins_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(3):
+        plan = Plan(nodes=2, replicas=2, founding="one", seconds=1.0)
+        assert sizes_of_lists(monkeypatch, World(seed, plan))[2] < 1.1
 
 
 def test_nothing_is_delivered_twice_in_quiet_times() -> None:

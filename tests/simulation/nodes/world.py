@@ -65,6 +65,8 @@ class World:
         self.forgiven: list[tuple[float, float]] = []
         """Times in which what was acked may come again: those who knew of it were forgotten."""
         self.digest = ""
+        self.starts = (0.0, 0.0, 0.3, 3.0)
+        """Seconds from the start of one of the first nodes to that of the next: one of these."""
         self.settled_in = -1.0
         """Seconds from the end of the faults until everything was as it should be."""
         self.views_in = -1.0
@@ -185,7 +187,7 @@ class World:
         order = list(self.boxes)
         self.rng.shuffle(order)
         for box in order:
-            await trio.sleep(self.rng.choice((0.0, 0.0, 0.3, 3.0)))
+            await trio.sleep(self.rng.choice(self.starts))
             box.start()
         await self.until(lambda: not self.strange(), FOUNDED, "P7", "no cluster")
         await self.until(self._members_everywhere, FOUNDED, "P7", "no cluster")
