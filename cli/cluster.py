@@ -23,6 +23,7 @@ _COLUMNS = (
     ("ADDRESS", lambda m: m["address"]),
     ("STATE", lambda m: m["state"]),
     ("ZONE", lambda m: m["zone"]),
+    ("WEIGHT", lambda m: f"{m['weight']:g}"),
     ("VERSION", lambda m: m["version"]),
     ("ID", lambda m: m["node_id"]),
 )

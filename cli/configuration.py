@@ -21,6 +21,7 @@ KEYS = {
         "join",
         "name",
         "zone",
+        "weight",
         "cluster",
         "replicas",
         "write_quorum",

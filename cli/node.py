@@ -48,6 +48,9 @@ def start(
         str | None,
         typer.Option("--zone", metavar="ZONE", help="Where it stands; copies are spread over zones."),
     ] = None,
+    weight: Annotated[
+        str | None, typer.Option("--weight", metavar="W", help="Its share, relative to others (1).")
+    ] = None,
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="NAME", help="The cluster's name (dmq).")
     ] = None,
@@ -87,6 +90,7 @@ def start(
         "join": join or None,
         "name": name,
         "zone": zone,
+        "weight": weight,
         "cluster": cluster,
         "replicas": replicas,
         "write_quorum": write_quorum,
@@ -117,6 +121,7 @@ def node_config(given: dict[str, Any], file: Path | None) -> NodeConfig:
 
 
 _READ: dict[str, Callable[[str, str], Any]] = {
+    "weight": options.real,
     "replicas": options.number,
     "write_quorum": options.number,
     "max_connections": options.number,

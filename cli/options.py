@@ -164,6 +164,17 @@ def number(flag: str, text: str, low: int = 1, high: int = 2**31) -> int:
     return value
 
 
+def real(flag: str, text: str) -> float:
+    """Return a number given with `flag`.
+
+    Errors: UsageError, naming the flag.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        _wrong(flag, f"{text!r} is not a number")
+
+
 def seconds_or_none(flag: str, text: str | None) -> float | None:
     """Return the seconds of a duration, None where it was not given."""
     return None if text is None else duration(flag, text)

@@ -145,14 +145,15 @@ class Belonging:
         self._node.stop()
 
     async def settle_in(self) -> None:
-        """Tell the cluster where this node is, if that is not what the roster says."""
+        """Tell the cluster where this node is, and its weight, if that is not what the roster says."""
         clustering = self._broker.clustering
         while clustering is not None:
             listed = clustering.rosters.current.find(self._me.node)
-            if listed is None or listed._replace(weight=self._me.weight) == self._me:
+            # Who is about to leave, as its weight of 0 says, goes on to leave.
+            me = self._me if listed is None or listed.weight else self._me._replace(weight=0.0)
+            if listed is None or listed == me:
                 return
-            member = cbor2.dumps(list(self._me._replace(weight=listed.weight)))
-            answer = await self.ask(Step("join", member, False))
+            answer = await self.ask(Step("join", cbor2.dumps(list(me)), False))
             if not isinstance(answer, Report):
                 say_rarely("cannot tell the cluster where this node is", why=_why(answer))
                 await trio.sleep(STEP_AGAIN)

@@ -10,6 +10,8 @@ from pathlib import Path
 from dmqnode.errors import UsageError
 
 MIB = 1 << 20
+LIGHTEST, HEAVIEST = 0.01, 100.0
+"""The least and the greatest weight that a node may be given; 0 is that of one that is about to leave."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}")
 _WHOLE = (
     "replicas",
@@ -38,6 +40,8 @@ class NodeConfig:
     """Shown to operators; the host's name where empty."""
     zone: str = ""
     """Where the node stands; copies are spread over zones."""
+    weight: float = 1.0
+    """How many partitions the node takes, relative to the others."""
     cluster: str = "dmq"
     """The cluster's name."""
     replicas: int = 3
@@ -71,6 +75,8 @@ class NodeConfig:
             value = getattr(self, setting)
             known = type(value) in (int, float) and math.isfinite(value)
             _check(known, f"{setting} is {value!r}; it must be a number of seconds")
+        known = type(self.weight) in (int, float) and LIGHTEST <= self.weight <= HEAVIEST
+        _check(known, f"weight is {self.weight!r}; it must be within {LIGHTEST:g} and {HEAVIEST:g}")
         for setting in ("name", "zone", "cluster"):
             _check_name(setting, getattr(self, setting), empty=setting != "cluster")
         _check(1 <= self.replicas <= 7, f"replicas is {self.replicas}; it must be within 1 and 7")

@@ -339,6 +339,6 @@ async def settle(
     """
     membership = await machine.in_thread(read_membership, store, machine.chance)
     advertise = listed_address(config, membership, advertise)
-    me = Member(membership.identity.node, config.name, advertise, config.zone)
+    me = Member(membership.identity.node, config.name, advertise, config.zone, float(config.weight))
     token = tokens.first if tokens is not None else None
     return await Joining(config, store, listeners, membership, me, token, machine).settle()

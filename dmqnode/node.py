@@ -75,7 +75,9 @@ class Node:
         self.broker.surroundings.report = lambda text, found: say_rarely(text, found=found)
         self._sessions: dict[int, ConnectionSession | Own] = {}
         self.belonging = Belonging(
-            self, membership, Member(identity.node, config.name, advertise or address, config.zone)
+            self,
+            membership,
+            Member(identity.node, config.name, advertise or address, config.zone, float(config.weight)),
         )
         self._given_up: DMQError | None = None
         self.doors = Doors(self, listeners)

@@ -317,6 +317,6 @@ class Reports:
             "state": "alive",
             "zone": config.zone,
             "version": VERSION,
-            "weight": 1.0,
+            "weight": float(config.weight),
         }
         return {**seen, "members": [member]}

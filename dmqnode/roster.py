@@ -250,7 +250,9 @@ class Rosters:
         """Return the roster after a step, the same if it changes nothing.  Errors: Refused."""
         members, version = roster.members, self.current.version + 1
         if step.kind == "join":
-            member = joining(step)
+            member, listed = joining(step), roster.find(joining(step).node)
+            if listed is not None and not listed.weight:
+                member = member._replace(weight=0.0)  # about to leave, wherever it is and whatever it weighed
             if member in members:
                 return roster
             if len(members) >= MAX_MEMBERS:

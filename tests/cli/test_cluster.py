@@ -17,8 +17,8 @@ def test_members(dmq: Dmq) -> None:
     row = dmq("cluster", "members", "--json").rows[0]
     assert (row["name"], row["state"]) == ("shared", "alive")
     heading, line = dmq("cluster", "members").out.splitlines()
-    assert heading.split()[:3] == ["NAME", "ADDRESS", "STATE"]
-    assert line.split()[:3] == ["shared", row["address"], "alive"]
+    assert heading.split() == ["NAME", "ADDRESS", "STATE", "ZONE", "WEIGHT", "VERSION", "ID"]
+    assert line.split() == ["shared", row["address"], "alive", "-", "1", row["version"], row["node_id"]]
 
 
 def test_status(dmq: Dmq) -> None:

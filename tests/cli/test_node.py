@@ -34,8 +34,9 @@ def test_flags_go_before_the_configuration(place: Path) -> None:
         tokens=Path("tokens"),
     )
     assert node_config({"join": ["c:3"]}, None).join == ("c:3",)
-    (place / "other.toml").write_text('[node]\nzone = "z"\n')
-    assert node_config({}, place / "other.toml") == NodeConfig(data=place / "state/dmq", zone="z")
+    (place / "other.toml").write_text('[node]\nzone = "z"\nweight = 2.5\n')
+    assert node_config({}, place / "other.toml") == NodeConfig(data=place / "state/dmq", zone="z", weight=2.5)
+    assert node_config({"weight": "2"}, place / "other.toml").weight == 2
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,9 @@ def test_flags_go_before_the_configuration(place: Path) -> None:
         ({"replicas": "x"}, "--replicas: 'x' is not a whole number"),
         ({"dead_after": "x"}, "--dead-after: 'x' is not a duration"),
         ({"memory_limit": "x"}, "--memory-limit: 'x' is not a size"),
+        ({"weight": "x"}, "--weight: 'x' is not a number"),
+        ({"weight": "0"}, r"weight is 0.0; it must be within 0.01 and 100"),
+        ({"weight": "inf"}, "weight is inf; it must be within"),
         ({"listen": "x"}, "'x' is not HOST:PORT"),
         ({"log_format": "x"}, "it is text or json"),
         ({"write_quorum": "9"}, "write_quorum is 9"),

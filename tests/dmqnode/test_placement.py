@@ -51,6 +51,20 @@ def test_shares_follow_the_weights() -> None:
         assert abs(held[place.node] - expected) <= 0.15 * expected + 10
 
 
+@given(st.integers(0, 10**6), st.integers(1, 4), st.floats(0.01, 100), st.floats(1.01, 10))
+def test_who_weighs_more_takes_more_and_nothing_moves_between_the_others(
+    p: int, replicas: int, weight: float, times: float
+) -> None:
+    light, heavy = (Place(node(9), weight=w) for w in (weight, weight * times))
+    before = homes(partition(p), [*FIVE, light], replicas)
+    after = homes(partition(p), [*FIVE, heavy], replicas)
+    if heavy.node in before:
+        assert set(after) == set(before)
+        assert after.index(heavy.node) <= before.index(heavy.node)
+    else:
+        assert {n for n in after if n not in before} <= {heavy.node}
+
+
 def test_a_weight_of_zero_takes_nothing() -> None:
     places = [*FIVE, Place(node(9), weight=0.0)]
     assert node(9) not in shares(places, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -132,3 +133,6 @@ def test_a_node_that_lost_something_is_not_healthy() -> None:
 def test_one_node_is_the_only_member() -> None:
     (member,) = told(World(), Members())["members"]
     assert (member["state"], member["weight"]) == ("alive", 1.0)
+    heavy = World()
+    heavy.broker.config = replace(heavy.broker.config, weight=2)
+    assert told(heavy, Members())["members"][0]["weight"] == 2.0

@@ -121,6 +121,20 @@ def test_a_new_disk_at_the_same_place_replaces_the_absent_member() -> None:
     assert leader.rosters.current.nodes == (NODES[0], NODES[1], again.node)
 
 
+def test_a_member_may_weigh_another_share_but_one_that_is_about_to_leave_goes_on_to() -> None:
+    leader = Leader(3)
+    heavy = MEMBERS[1]._replace(weight=2.0)
+    assert leader.step("join", record(heavy)) is None
+    assert leader.rosters.current.find(NODES[1]) == heavy
+    assert leader.rosters.current.version == 2
+    leader.step("join", record(heavy._replace(weight=0.0)))
+    leader.step("join", record(heavy._replace(address="h:9")))
+    assert leader.rosters.current.find(NODES[1]) == heavy._replace(weight=0.0, address="h:9")
+    version = leader.rosters.current.version
+    leader.step("join", record(heavy._replace(address="h:9")))
+    assert leader.rosters.current.version == version, "it is listed so already"
+
+
 def test_who_does_not_lead_makes_no_step() -> None:
     leader = Leader(3, leads=False)
     assert leader.step("join", record(MEMBERS[4])) is not None
