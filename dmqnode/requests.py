@@ -305,7 +305,7 @@ class Requests:
             else:
                 self._broker.reply(session, number, Report(self._joined(step)))
 
-        self._gathering.step(now, step, done)
+        self._gathering.step(now, step, done, lambda: session in self._broker.sessions)
 
     def _joined(self, step: Step) -> dict[str, Any]:
         fields: dict[str, Any] = {"roster": encode(self._clustering.rosters.current)}

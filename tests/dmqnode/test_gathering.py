@@ -36,6 +36,7 @@ class Lone:
         self.sizes: list[int] = []
         self.outcomes: dict[str, DMQError | None] = {}
         self.leads = True
+        self.gone: set[str] = set()
         self._timers: list[tuple[float, Callable[[Now], None]]] = []
         port: Any = Port()
         self.rosters = Rosters(
@@ -59,7 +60,8 @@ class Lone:
         self.step(f"n{n}", Step("join", cbor2.dumps(list(member)), False))
 
     def step(self, name: str, step: Step) -> None:
-        self.gathering.step(self.now, step, lambda now, error: self.outcomes.update({name: error}))
+        done = lambda now, error: self.outcomes.update({name: error})
+        self.gathering.step(self.now, step, done, lambda: name not in self.gone)
 
     def wait(self, seconds: float) -> None:
         self.now = Now(self.now.run + seconds, self.now.wall)
@@ -98,6 +100,19 @@ def test_one_that_asks_twice_is_not_two() -> None:
     assert not lone.sizes
     lone.wait(HOLD)
     assert lone.sizes == [2]
+
+
+def test_who_has_gone_meanwhile_is_not_let_in() -> None:
+    lone = Lone()
+    lone.join(1)
+    lone.gone.add("n1")
+    lone.wait(HOLD)
+    assert not lone.sizes
+    lone.join(1)
+    lone.join(2)
+    assert not lone.sizes, "n2 waits as the first"
+    lone.wait(HOLD)
+    assert lone.rosters.current.nodes == (MEMBERS[0].node, MEMBERS[2].node)
 
 
 @pytest.mark.parametrize("count", [2, 3])
