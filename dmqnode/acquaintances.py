@@ -24,8 +24,9 @@ UNKNOWN = "not-a-member"
 
 PATIENCE = {AMNESIA: 0.0, TWICE: 5.0, UNKNOWN: 10.0}
 """Seconds for which peers must say one of these before this node believes them.  What a stranger says that
-sits where a member was does not count.  Who has a later list of members than this node is believed at once:
-an id that a list has and a later one has not never comes back, so it is no peer that is only behind."""
+sits where a member was does not count.  Who has a later list of members than this node, without it, is
+believed at once: an id that a list has and a later one has not never comes back, so it is no peer that is
+only behind.  Whose process is alive is no matter of lists: after a crash it is the one that died."""
 
 
 class Rebuffs:
@@ -50,7 +51,7 @@ class Rebuffs:
             return False
         said = self._said.setdefault(code, {})
         said.setdefault(peer, now)
-        if later:
+        if later and code == UNKNOWN:
             said[peer] = -math.inf
         convinced = sum(now - since >= PATIENCE[code] for since in said.values())
         return 2 * convinced >= members if code == UNKNOWN else convinced > 0

@@ -381,10 +381,10 @@ class Cluster:
         self._release_former(partition)
 
     def _release_former(self, partition: PartitionId) -> None:
-        """Tell former homes that nobody needs their copies (C1): once the set is complete without them, and
-        again when somebody comes to lead, for the last leader may be one of them, or not have got through."""
+        """Tell former homes that nobody needs their copies (C1): once the set is known complete without them,
+        and when somebody comes to lead, for the last leader may be one of them, or not have got through."""
         lease = self.leases.held(self._clock.fast, partition)
-        if lease is None or not lease.record.committed:
+        if lease is None or not lease.record.committed or not lease.known:
             return
         for node in lease.record.old:
             if node not in lease.record.new and node != self.me:

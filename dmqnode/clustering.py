@@ -36,6 +36,7 @@ from dmqnode.keys import PartitionKeys
 from dmqnode.leaseclock import LeaseClock, reading
 from dmqnode.mender import Mender
 from dmqnode.messages import Message, Step
+from dmqnode.orphans import reduced, reform
 from dmqnode.overview import Overview
 from dmqnode.partition import Partition
 from dmqnode.pending import Addition, Look, Shipment
@@ -44,7 +45,7 @@ from dmqnode.queue import Queue
 from dmqnode.queues import Definition
 from dmqnode.reads import Procedure
 from dmqnode.requests import Requests
-from dmqnode.roster import ROSTER, Roster, Rosters, quorum, reduced, reform
+from dmqnode.roster import ROSTER, Roster, Rosters, quorum
 from dmqnode.smallrows import encode_stamp, stamp_key
 from dmqnode.walls import Walls
 from storage.ops import WriteBatch
@@ -88,7 +89,7 @@ class Clustering:
         self._later: list[tuple[float, int, Then]] = []
         self._tie = count()
         self.rosters = Rosters(
-            roster, self, self.replicate, replicas=config.replicas, changed=self._roster_changed
+            roster, self, self.replicate, self._roster_changed, config.replicas, config.dead_after
         )
         self.hosted = Hosted(broker, self)
         self.cluster = Cluster(

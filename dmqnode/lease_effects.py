@@ -54,7 +54,7 @@ class Denial(NamedTuple):
 
 
 class HomesChanged(NamedTuple):
-    """A home set that this node proposed is in force."""
+    """A home set that this node proposed is in force; again, when most new homes have that on disk."""
 
     partition: PartitionId
     record: HomeSet

@@ -73,6 +73,17 @@ class Lease:
         """Nodes that have not confirmed yet to know the committed home set."""
 
     @property
+    def known(self) -> bool:
+        """Whether most of the new homes have on disk that the home set is in force: that is not forgotten."""
+        return 2 * sum(node not in self.untold for node in self.record.new) > len(self.record.new)
+
+    def confirmed(self, node: NodeId) -> bool:
+        """A node has the committed home set on disk; tell whether with it most of the new homes have."""
+        before = self.known
+        self.untold.pop(node, None)
+        return self.known and not before
+
+    @property
     def counted(self) -> HomeSet:
         """The home set whose majorities count now: what is proposed, until it is committed (H1)."""
         return self.record if self.proposal is None else self.proposal

@@ -274,9 +274,9 @@ class Leases:
             # Who agrees grants, be it late: renewals that leave from now on count again.
             lease.barred[sender] = fast
             self._renewals.add(sender, agreed.partition, lease.number.n)
-        if record.committed:
-            lease.untold.pop(sender, None)
-        elif lease.proposal is not None:
+        if record.committed and lease.confirmed(sender):
+            self._effects.append(HomesChanged(agreed.partition, lease.record))
+        elif not record.committed and lease.proposal is not None:
             lease.agreed[sender] = None
             if lease.proposal.has_majority(lease.agreed):
                 self._commit(agreed.partition, lease, lease.proposal)

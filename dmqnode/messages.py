@@ -391,8 +391,8 @@ class Members(Message, tag=47):
 class Step(Message, tag=48):
     """Asks for a change of the members: that `member` may "join", or "leave", or be forgotten ("forget").
 
-    `member` is its id, for a join [id, name, address, zone, weight] in CBOR.  `destroyed` says that its
-    copies will not come back.  Answered by Report.
+    `member` is its id, for a join [id, name, address, zone, weight] in CBOR.  `destroyed` says of one to be
+    forgotten that it need not have been away for long.  Answered by Report.
     """
 
     kind: str

@@ -17,14 +17,15 @@ those for `dead_after`, too, forgets them (M2).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from dmqnode.clock import Now
-from dmqnode.homesets import HomeSet, read_home_set
+from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet, read_home_set
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Message
 from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
-from dmqnode.roster import ROSTER, Roster, reduced
+from dmqnode.roster import ROSTER, Roster
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -38,6 +39,30 @@ TELL_AT_ONCE = 10
 """Partitions of which it is told, in one step, that their homes have no majority: one is enough."""
 BELIEVED = 120.0
 """Seconds for which it is believed that somebody does not answer; until then it is told again."""
+
+
+def reform(roster: Roster, record: HomeSet, wanted: Iterable[NodeId]) -> HomeSet:
+    """Return the home set that is left when a majority of one was declared destroyed (M4).
+
+    Those who should be homes now must agree, too: were they homes already, they know a newer record.
+    """
+    if not roster.destroyed or record.has_majority([n for n in record.members if n not in roster.destroyed]):
+        return record
+    left = [n for n in record.members if roster.find(n) is not None]
+    homes = tuple(dict.fromkeys((*left, *wanted)))[:MAX_HOMES]
+    return HomeSet(record.version + 1, NO_LEASE, homes, homes, True)
+
+
+def reduced(roster: Roster, record: HomeSet, answers: Callable[[NodeId], bool]) -> HomeSet:
+    """Return a home set without one of an even number of homes that is destroyed, if that helps (M4).
+
+    Half of four is no majority, but two of the three that are left are one: none but the destroyed is missed.
+    """
+    if not roster.destroyed or record.has_majority([n for n in record.members if answers(n)]):
+        return record
+    smaller = record.without(roster.destroyed)
+    helps = smaller.has_majority([n for n in smaller.members if answers(n)])
+    return smaller if helps else record
 
 
 class _Inquiry:

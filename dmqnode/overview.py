@@ -218,10 +218,15 @@ class Overview:
         return found
 
     def homes_here(self) -> int:
-        """Return of how many partitions this node is a home, the list of members among them."""
+        """Return of how many partitions this node is a home, or holds a copy, the list of members among them.
+
+        Until it is told that its copy is not needed, it may be the only one that knows of the new homes.
+        """
         clustering, me = self._clustering, self._clustering.me
         roster = clustering.cluster.homes(ROSTER, clustering.rosters.first).members
-        return sum(me in members for _, members in self._partitions()) + (me in roster)
+        copies = clustering.cluster.copies
+        every = (*self._partitions(), (ROSTER, roster))
+        return sum(me in members or copies.find(id_) is not None for id_, members in every)
 
     def members(self) -> list[Fields]:
         """Return the members as this node sees them."""

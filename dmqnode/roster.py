@@ -7,7 +7,8 @@ homes has it on disk.  Placement and quorums use the roster, never the view of g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cbor2
@@ -15,7 +16,7 @@ import cbor2
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError, Refused, Unavailable
 from dmqnode.greetings import RosterIs, WantRoster
-from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet
+from dmqnode.homesets import MAX_HOMES, HomeSet
 from dmqnode.ids import NODE_ID_SIZE, PARTITION_ID_SIZE, NodeId, PartitionId
 from dmqnode.keys import PartitionKeys
 from dmqnode.messages import Message, Step
@@ -31,9 +32,10 @@ RECORD = b"m"
 """The record's key in the partition, behind its prefix."""
 MAX_MEMBERS = 1000
 MAX_DESTROYED = 64
+NOTICED = 5.0
+"""Seconds within which a link is known to be silent, looked at, and a lease over that was granted before."""
 FORCED = 1000
 """What a step that no majority made adds to the version: more than steps that it does not know of."""
-
 MOST_PLACED = 50_000
 """Partitions whose homes are remembered."""
 
@@ -133,8 +135,9 @@ class Rosters:
     Arguments:
         port: to the rest of the node.
         replicate: writes to the roster's partition if this node leads it; False if it does not.
-        replicas: R.
         changed: called with every newer roster.
+        replicas: R.
+        dead_after: seconds after which who does not answer is forgotten.
     """
 
     def __init__(
@@ -142,11 +145,12 @@ class Rosters:
         current: Roster,
         port: Port,
         replicate: Replicate,
-        *,
-        replicas: int,
         changed: Callable[[Now, Roster], None],
+        replicas: int,
+        dead_after: float,
     ) -> None:
         self.current = current
+        self._patience = min(dead_after, dead_after / 2 + NOTICED)
         self._port = port
         self._replicate = replicate
         self._replicas = replicas
@@ -222,6 +226,7 @@ class Rosters:
         roster = self.current
         try:
             for step in steps:
+                self._check_absence(now, step)
                 roster = self._next(step, roster)
         except Refused as error:
             done(now, error)
@@ -272,9 +277,22 @@ class Rosters:
             return roster
         if len(members) == 1:
             raise Refused("the last member cannot leave; stop it instead")
-        if step.kind == "forget" and gone not in self._absent and self._answers(gone):
+        return self._without(version, gone, destroyed=step.kind == "forget")
+
+    def _check_absence(self, now: Now, step: Step) -> None:
+        """Refuse to forget who is there, or may serve where this node does not hear of it.  Errors: Refused.
+
+        Its homes are formed anew then (M4): it must have stopped granting (M3), unless it is destroyed.
+        """
+        gone = NodeId(step.member)
+        if step.kind != "forget" or self.current.find(gone) is None:
+            return
+        if gone not in self._absent and self._answers(gone):
             raise Refused("this member answers; let it leave with: dmq node leave, or stop it first")
-        return self._without(version, gone, destroyed=step.destroyed)
+        left = self._absent.get(gone, now.run) + self._patience - now.run
+        if left > 0 and not step.destroyed:
+            why = "this member has not been away for long, and may still serve behind a cut; try again in"
+            raise Refused(f"{why} {math.ceil(left)} seconds, or say --destroyed if its disk is lost")
 
     def _without(self, version: int, gone: NodeId, *, destroyed: bool) -> Roster:
         left = tuple(m for m in self.current.members if m.node != gone)
@@ -359,30 +377,6 @@ class Rosters:
         return None
 
 
-def reform(roster: Roster, record: HomeSet, wanted: Iterable[NodeId]) -> HomeSet:
-    """Return the home set that is left when a majority of one was declared destroyed (M4).
-
-    Those who should be homes now must agree, too: were they homes already, they know a newer record.
-    """
-    if not roster.destroyed or record.has_majority([n for n in record.members if n not in roster.destroyed]):
-        return record
-    left = [n for n in record.members if roster.find(n) is not None]
-    homes = tuple(dict.fromkeys((*left, *wanted)))[:MAX_HOMES]
-    return HomeSet(record.version + 1, NO_LEASE, homes, homes, True)
-
-
-def reduced(roster: Roster, record: HomeSet, answers: Callable[[NodeId], bool]) -> HomeSet:
-    """Return a home set without one of an even number of homes that is destroyed, if that helps (M4).
-
-    Half of four is no majority, but two of the three that are left are one: none but the destroyed is missed.
-    """
-    if not roster.destroyed or record.has_majority([n for n in record.members if answers(n)]):
-        return record
-    smaller = record.without(roster.destroyed)
-    helps = smaller.has_majority([n for n in smaller.members if answers(n)])
-    return smaller if helps else record
-
-
 def quorum(roster: Roster, replicas: int, write_quorum: int) -> int:
     """Return W': as many copies as there must be on disk before a write is answered.
 
@@ -390,8 +384,3 @@ def quorum(roster: Roster, replicas: int, write_quorum: int) -> int:
     """
     staying = len([m for m in roster.members if m.weight > 0])
     return max(1, min(write_quorum, replicas, staying))
-
-
-def addresses(members: Iterable[Member]) -> list[str]:
-    """Return where members are reached."""
-    return [m.address for m in members]

@@ -95,3 +95,10 @@ def test_a_later_list_of_members_is_believed_at_once() -> None:
     assert not rebuffs.sent_away(1.0, OTHER, UNKNOWN, 3)
     assert not rebuffs.sent_away(1.1, OTHER, UNKNOWN, 3, later=True)  # one of three is not half of them
     assert rebuffs.sent_away(1.2, STRANGER, UNKNOWN, 3, later=True)
+
+
+def test_who_has_a_later_list_may_still_take_a_crashed_process_for_alive() -> None:
+    rebuffs = Rebuffs()
+    assert not rebuffs.sent_away(1.0, OTHER, TWICE, 3, later=True)
+    assert not rebuffs.sent_away(5.9, OTHER, TWICE, 3, later=True)
+    assert rebuffs.sent_away(6.0, OTHER, TWICE, 3, later=True)

@@ -13,7 +13,7 @@ from dmqnode.grants import LEASE, Grants
 from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.lease_effects import Acquired, Denial, Effect, HomesChanged, Lost, Persist, Serving, ToPeer
-from dmqnode.lease_states import HELD
+from dmqnode.lease_states import HELD, Lease
 from dmqnode.leases import Leases
 from dmqnode.messages import Message
 from dmqnode.peer_messages import Claim, Denied, Granted, Release, Renew, Renewed
@@ -259,7 +259,7 @@ def test_a_change_of_homes_is_agreed_to_and_told(nodes: Nodes) -> None:
     assert not nodes.leases[A].propose(nodes.now, P, (A, B))
     nodes.settle()
     changed = [e.record for e in nodes.seen if isinstance(e, HomesChanged)]
-    assert [r.new for r in changed] == [(A, B, D)]
+    assert [r.new for r in changed] == [(A, B, D)] * 2, "in force, and known by most new homes"
     for node in (A, B, C, D):
         promise = nodes.grants[node].find(P)
         assert promise is not None
@@ -267,6 +267,15 @@ def test_a_change_of_homes_is_agreed_to_and_told(nodes: Nodes) -> None:
     nodes.away = {B, C}
     nodes.run(10.0)
     assert nodes.leads(A)  # with D, which renews since it agreed
+
+
+def test_a_change_of_homes_is_known_once_most_new_homes_have_it_on_disk() -> None:
+    changed = HomeSet.first((A, B, C)).change(LeaseNumber(1, A), (A, B, D)).commit()
+    lease = Lease(LeaseNumber(1, A), changed, 0.0, 0.0)
+    lease.untold = dict.fromkeys((A, B, C, D))
+    assert not lease.known
+    assert [lease.confirmed(node) for node in (C, A, B, D)] == [False, False, True, False]
+    assert lease.known
 
 
 def test_an_only_home_needs_nobody_until_it_has_company(nodes: Nodes) -> None:

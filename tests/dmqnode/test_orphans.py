@@ -9,9 +9,9 @@ from dmqnode.clock import Now
 from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import Message
-from dmqnode.orphans import BELIEVED, Orphans
+from dmqnode.orphans import BELIEVED, Orphans, reform
 from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
-from dmqnode.roster import Member, Roster, reform
+from dmqnode.roster import Member, Roster
 
 A, B, C, D, E = (NodeId(bytes([n] * 8)) for n in range(1, 6))
 PARTITION = PartitionId(bytes(9) + b"\x07")

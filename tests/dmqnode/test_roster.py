@@ -45,8 +45,9 @@ class Leader:
             Roster(1, MEMBERS[:count]),
             self.port,  # type: ignore[arg-type]
             self.replicate,
+            lambda now, roster: None,
             replicas=3,
-            changed=lambda now, roster: None,
+            dead_after=60.0,
         )
         self.absent: set[NodeId] = set()
         self.look()
@@ -63,9 +64,9 @@ class Leader:
     def look(self, run: float = 100.0) -> None:
         self.rosters.seen(Now(run, 0), self.answers)
 
-    def step(self, kind: str, member: bytes, *, destroyed: bool = False) -> Refused | None:
+    def step(self, kind: str, member: bytes, *, destroyed: bool = False, now: Now = NOW) -> Refused | None:
         self.rosters.step(
-            NOW, Step(kind, member, destroyed), done=lambda now, error: self.outcomes.append(error)
+            now, Step(kind, member, destroyed), done=lambda now, error: self.outcomes.append(error)
         )
         return self.outcomes[-1]
 
@@ -108,8 +109,20 @@ def test_a_member_that_answers_is_not_forgotten() -> None:
     assert refused is not None
     assert "dmq node leave" in str(refused)
     leader.absent.add(NODES[2])
-    assert leader.step("forget", NODES[2]) is None
+    assert leader.step("forget", NODES[2], destroyed=True) is None
     assert leader.rosters.current.nodes == tuple(NODES[:2])
+
+
+def test_who_is_not_destroyed_is_forgotten_once_it_has_stopped_granting_by_itself() -> None:
+    leader = Leader(3)
+    leader.absent.add(NODES[2])
+    for run, left in ((100.0, 35), (134.0, 1)):
+        leader.look(run)
+        refused = leader.step("forget", NODES[2], now=Now(run, 0))
+        assert f"in {left} seconds, or say --destroyed" in str(refused)
+    assert leader.step("forget", NODES[2], now=Now(135.0, 0)) is None
+    assert leader.rosters.current.nodes == tuple(NODES[:2])
+    assert leader.rosters.current.destroyed == (NODES[2],), "it is let in as a new one only"
 
 
 def test_a_new_disk_at_the_same_place_replaces_the_absent_member() -> None:

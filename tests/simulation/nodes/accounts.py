@@ -16,6 +16,7 @@ from dmqnode.messages import Delivered, Nack
 from dmqnode.node import Node
 from tests.simulation.likeness import peek
 from tests.simulation.nodes.fates import Fates
+from tests.simulation.nodes.flights import Flights
 
 if TYPE_CHECKING:
     from storage.memory import MemoryStore
@@ -24,17 +25,12 @@ if TYPE_CHECKING:
 
 REPEATED = 12.0
 """Seconds for which a client repeats a send."""
-AROUND = 4.0
-"""Seconds around a fault in which deliveries may have been on their way."""
 MARGIN = 0.2
 """Seconds by which clocks differ."""
 WAITED_FOR = 60.0
 """Seconds by which what is due may be late at most; what is a day late does not come out in a run."""
 ATTEMPTS = 3
 """Deliveries after which a message moves to the dead-letter queue, where there is one."""
-NOTES_LOST = ("clock", "power", "restore", "torn", "eio", "rot", "wipe")
-"""Faults behind which what is known of deliveries may be lost or wrong, however old they are."""
-
 LOSSES = ("long_split", "replace", "destroy", "damage")
 """Faults that take more copies away than those of the node that was forgotten."""
 
@@ -56,7 +52,6 @@ class Sent:
         """Under which it was delivered: more than one if a repeated send was not recognised (P10)."""
         self.acked_ids: set[str] = set()
         self.held_until = 0.0
-        self.held_since = 0.0
         self.acking_at = self.acked_at = -1.0
         self.destroyed = False
         self.stored_at = self.moved_at = -1.0
@@ -87,17 +82,16 @@ class Accounts:
         """Bodies sent to see whether it works."""
         self.counts: Counter[str] = Counter()
         self.fates = Fates(self, LOSSES)
+        self.flights = Flights()
         self._by_id: dict[tuple[bytes, int], Sent] = {}
-        self._faults: list[tuple[float, float, str]] = []
         self._ahead: list[tuple[float, float, float]] = []
         """From when to when a clock that may lead was how many seconds ahead."""
 
     def disturbed(self, kind: str, seconds: float = 0.0) -> None:
         """Something goes wrong, for some time."""
-        now = trio.current_time()
         self.counts["faults"] += 1
         self.counts[f"fault {kind}"] += 1
-        self._faults.append((now, now + seconds, kind))
+        self.flights.disturbed(kind, trio.current_time(), seconds)
 
     def believed_ahead(self, seconds: float, ahead: float) -> None:
         """A wrong clock goes on to lead: what is delayed is due by it, also once it is right again."""
@@ -120,12 +114,6 @@ class Accounts:
     def never_due(self, queue: str) -> bool:
         """Tell whether something in a queue may be due only when the run is long over."""
         return any(m.queue == queue and self.late(m) > WAITED_FOR for m in self.messages)
-
-    def _excused(self, since: float, until: float) -> bool:
-        return any(
-            kind in NOTES_LOST or (begin - AROUND <= until and since <= end + AROUND)
-            for begin, end, kind in self._faults
-        )
 
     # --- sending -------------------------------------------------------------------------------------
 
@@ -161,7 +149,7 @@ class Accounts:
         def taken_back(now: Any, delivered: Delivered) -> None:
             for part in delivered.parts:
                 for message in self._of(part):
-                    message.held_until = 0.0
+                    self.given_back(message)
             take_back(now, delivered)
 
         def settled(now: Any, session: Any, number: int, request: Any) -> None:
@@ -169,7 +157,7 @@ class Accounts:
                 for _, _, log, first, count in request.held:
                     for seq in range(first, first + count):
                         if (log, seq) in self._by_id:
-                            self._by_id[log, seq].held_until = 0.0
+                            self.given_back(self._by_id[log, seq])
             settle(now, session, number, request)
 
         deliveries._answer, deliveries.take_back, deliveries.settle = _answer, taken_back, settled
@@ -224,10 +212,11 @@ class Accounts:
                     self._break("P3", "early", "delivered before its time", message)
                 if now < message.held_until - MARGIN:
                     self.counts["duplicated"] += 1
-                    if not self._excused(message.held_since, now):
+                    if not self.flights.repeats(message.number, now):
                         self._break("P4", "duplicated", f"held until {message.held_until:.3f}", message)
                 message.deliveries.append(now)
-                message.held_since, message.held_until = now, now + visibility
+                message.held_until = now + visibility
+                self.flights.begins(message.number, now, visibility)
 
     # --- what clients do -----------------------------------------------------------------------------
 
@@ -242,6 +231,18 @@ class Accounts:
             self.counts["recovered"] += 1
         return message
 
+    def given_back(self, message: Sent) -> None:
+        """Nobody holds a message any more, though it is not acked."""
+        message.held_until = 0.0
+        self.flights.ends(message.number, trio.current_time())
+
+    def acked(self, message: Sent, id_: str) -> None:
+        """An ack was answered."""
+        message.acked_ids.add(id_)
+        message.acked_at = trio.current_time()
+        self.counts["acked"] += 1
+        self.flights.ends(message.number, message.acked_at)
+
     def forgets(self, box: Box, old: MemoryStore) -> None:
         """A node begins anew without what was in its old store; of some messages that was the last copy.
 
@@ -253,6 +254,7 @@ class Accounts:
         for message in self.messages:
             if message.acked_at < 0 and message.body in own and message.body not in others:
                 answered = message.outcome == "stored" and message.acking_at < 0
+                answered = answered and not self.fates.may_be_over(message)
                 if answered and not any(self.counts[f"fault {kind}"] for kind in LOSSES):
                     self._break("C1", "discarded", f"{box.name} had the last copy", message)
                 message.destroyed = True
@@ -287,6 +289,10 @@ class Accounts:
         left = self.left()
         if left:
             self._break("P2", "lost", f"{len(left)} never came out: {[m.number for m in left[:8]]}", left[0])
+        repeated, in_flight = self.counts["duplicated"], self.flights.at_faults
+        self.counts["in flight at faults"] += in_flight
+        if repeated > in_flight:
+            self._break("P4", "repeated", f"{repeated} times, and {in_flight} were in flight at faults", None)
 
     def _break(self, promise: str, word: str, text: str, message: Sent | None) -> None:
         world = self._world

@@ -30,6 +30,7 @@ from storage.errors import StorageError
 from storage.faults import Faults
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
+from tests.simulation.nodes import edges
 from tests.simulation.nodes.loop import PROCESS, Process
 from tests.simulation.nodes.wires import SimDatagrams, SimStream
 from tests.simulation.torn import tear
@@ -154,6 +155,10 @@ class Box:
         """Why the last time."""
         self.wanted = True
         """Whether it should be running in the end."""
+        self.foreign = False
+        """Whether it is of another cluster, whose messages nobody here accounts for."""
+        self.crashed = False
+        """Whether it died between two effects and was not started since."""
 
     # --- what the accountant looks at ------------------------------------------------------------------
 
@@ -204,6 +209,7 @@ class Box:
         assert self.life is None
         self.lives += 1
         self.why = ""
+        self.crashed = False
         self.world.net.machines_off.discard(self.host)
         life = self.life = Life(self)
         self.world.note("starts", self.name, self.lives)
@@ -253,7 +259,7 @@ class Box:
         if lost is not None:
             self.world.note("forgets", self.name, lost.what)
             self.store = MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
-        store = self.store
+        store = edges.Disk(self, self.store)
         door = self.world.net.listen(self.address)
         config = NodeConfig(
             data=Path(f"/{self.name}"),
@@ -274,7 +280,9 @@ class Box:
             belonging.peers._me = belonging._gossip._me = speaks
         node.broker.surroundings.pid = self.lives  # alike in every process
         life.node = node
-        self.world.accounts.watch(self, node)
+        if not self.foreign:
+            self.world.accounts.watch(self, node)
+        edges.watch(self, node)
         await node.run()
 
     def _begin_anew(self, cause: BeginAnew) -> None:
@@ -315,6 +323,16 @@ class Box:
         if self.life is not None:
             self.world.note("dies", self.name, how)
             self._gone(how)
+
+    def crash(self, how: str) -> None:
+        """End the life between two effects; who asks for it raises `killed`."""
+        self.die(how)
+        self.crashed = True
+
+    @property
+    def killed(self) -> Killed:
+        """What ends the code of a life."""
+        return Killed()
 
     def wipe(self) -> None:
         """Give the machine an empty disk; no node runs on it."""

@@ -143,7 +143,7 @@ class Changes(DiskTrouble):
                     break
             except DMQError as error:
                 self._world.note("leave", error)
-                if box.life is None:
+                if box.life is None and not box.crashed:
                     break
             if trio.current_time() > until:
                 self._world.accounts.broken("P7", "stuck", f"{box.name} cannot leave")

@@ -151,7 +151,7 @@ class Errands:
         try:
             if action == "nack" and not self._world.calm:
                 for _, sent in held:
-                    sent.held_until = 0.0
+                    accounts.given_back(sent)
                 await client.nack([m for m, _ in held])
                 return
             for _, sent in held:
@@ -163,9 +163,7 @@ class Errands:
                 failed = {at for at, _ in partly.failures}
             for n, (m, sent) in enumerate(held):
                 if n not in failed:
-                    sent.acked_ids.add(m.id)
-                    sent.acked_at = trio.current_time()
-                    accounts.counts["acked"] += 1
+                    accounts.acked(sent, m.id)
         except StaleReceipt:
             accounts.counts["stale"] += 1
         except DMQError as error:

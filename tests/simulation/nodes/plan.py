@@ -24,6 +24,8 @@ class Plan(NamedTuple):
     """One behind the other, those of `trouble`."""
     chores: bool = False
     """Whether there are queues of every kind, and operators."""
+    edge: str = ""
+    """The kind of effect at which nodes die by "boundary", if that is not drawn; see `edges`."""
 
 
 SHORT = (
@@ -50,9 +52,11 @@ LONG = ("long_pause", "long_split", "absent")
 CHANGES = ("join", "leave", "destroy", "replace", "restore", "twin", "stranger", "versions", "damage")
 WIDER = ("clients", "full", "eio", "rot", "torn", "wipe")
 """What only seeds of their own draw: each further drawing would change what all others mean."""
+EDGES = ("boundary", "forget", "strangers")
+"""The same of a third kind."""
 UNDRAWN = ("burn", "bereave")
 """Drawn by none: a plan has to name it."""
-FAULTS = SHORT + LONG + CHANGES + WIDER + UNDRAWN
+FAULTS = SHORT + LONG + CHANGES + WIDER + EDGES + UNDRAWN
 HOUR = 0.01
 """How many of those seeds have a cut of an hour, which costs half a minute; the first hundred have none."""
 
@@ -92,6 +96,30 @@ def draw_wider_plan(rng: random.Random) -> Plan:
         producers=rng.choice((1, 2)),
         consumers=rng.choice((1, 2, 3)),
         faults=tuple(faults),
+    )
+
+
+BESIDE = ("join", "leave", "destroy", "forget", "kill", "isolate", "halves", "stop", "pause", "tcp", "lossy")
+"""What goes wrong beside a death at an effect."""
+
+
+def draw_edges_plan(rng: random.Random) -> Plan:
+    """Deaths at an effect, mostly one that something else brings about; strangers, and the forgotten."""
+    faults = ["boundary", rng.choice(BESIDE)]
+    if rng.random() < 0.4:
+        faults += ["boundary", rng.choice(BESIDE)]
+    elif rng.random() < 0.4:
+        faults.insert(rng.randint(0, 2), rng.choice(("strangers", "forget")))
+    nodes = rng.choice((2, 3, 3, 3, 4, 5))
+    return Plan(
+        nodes=nodes,
+        replicas=rng.choice((2, 3, 3, 3)) if nodes > 2 else 2,
+        dead_after=rng.choice((20.0, 600.0)) if "forget" not in faults else 60.0,
+        founding=rng.choice(("seeds", "one")),
+        producers=rng.choice((1, 2)),
+        consumers=rng.choice((1, 2, 3)),
+        faults=tuple(faults),
+        chores=rng.random() < 0.3,
     )
 
 

@@ -156,6 +156,49 @@ def what_lay_waiting_is_done(patch: Patch) -> None:
     patch.setattr(Missing, "expects_more", lambda self, now, partition: False)
 
 
+# --- what deaths at an effect show, and strangers, and who is forgotten by command --------------------------
+
+
+def what_one_disk_has_is_stored(patch: Patch) -> None:
+    patch.setattr(HomeSet, "has_quorum", lambda self, have, least: bool(have))
+
+
+def a_dead_process_is_taken_for_alive_at_once(patch: Patch) -> None:
+    original = Rebuffs.sent_away
+
+    def sent_away(self: Rebuffs, now: float, peer: Any, code: str, members: int, *, later: bool) -> bool:
+        return (later and code == TWICE) or original(self, now, peer, code, members, later=later)
+
+    patch.setattr(Rebuffs, "sent_away", sent_away)
+
+
+def who_has_a_cluster_joins_the_seeds_too(patch: Patch) -> None:
+    original = Joining.settle
+
+    async def settle(self: Joining) -> Any:
+        seeds = [a for a in self.config.join if a != self.me.address]
+        return await self._join(seeds) if self.membership.several and seeds else await original(self)
+
+    patch.setattr(Joining, "settle", settle)
+
+
+def who_is_forgotten_may_come_back_to_its_homes(patch: Patch) -> None:
+    original = Rosters._without
+
+    def without(self: Rosters, version: int, gone: Any, *, destroyed: bool) -> Any:
+        return original(self, version, gone, destroyed=False)
+
+    patch.setattr(Rosters, "_without", without)
+
+
+def who_may_serve_behind_a_cut_is_forgotten(patch: Patch) -> None:
+    patch.setattr(Rosters, "_check_absence", lambda self, now, step: None)
+
+
+def nobody_hears_of_deliveries(patch: Patch) -> None:
+    planted_ops.no_notes_outlive_a_stop(patch)
+
+
 # --- what only queues of every kind show -----------------------------------------------------------------
 
 

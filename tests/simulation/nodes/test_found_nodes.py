@@ -17,6 +17,10 @@ BURN = Plan(faults=("burn",), nodes=5, replicas=2, seconds=6.0, producers=1, con
 BEREAVED = Plan(faults=("bereave",), nodes=7, replicas=5, dead_after=20.0, seconds=6.0)
 LOST_TWO = Plan(faults=("replace", "absent"), nodes=4, replicas=2, dead_after=20.0, seconds=6.0)
 
+LEFT_ALONE = Plan(
+    faults=("boundary", "leave"), edge="homes", nodes=2, replicas=2, seconds=4.0, producers=1, consumers=1
+)
+
 
 @pytest.mark.parametrize(
     ("seed", "plan"),
@@ -31,6 +35,8 @@ LOST_TWO = Plan(faults=("replace", "absent"), nodes=4, replicas=2, dead_after=20
         pytest.param(2116, LOST_TWO, id="of four homes of the list one is replaced and another lost at once"),
         pytest.param(2, BURN, id="of five nodes three burn"),
         pytest.param(1, BEREAVED, id="of five homes three are lost at once, and one more member than may be"),
+        pytest.param(73, LEFT_ALONE, id="who alone knows the new homes does not leave before another does"),
+        pytest.param(24, LEFT_ALONE, id="no copy is given up before the new homes are known on disk"),
     ],
 )
 def test_promises_hold(seed: int, plan: Plan | None) -> None:

@@ -30,6 +30,8 @@ def plan(*faults: str, nodes: int = 3, replicas: int = 3, dead_after: float = 20
 
 
 BEREAVED = plan("bereave", nodes=7, replicas=5)
+HELD_BACK = plan("boundary", "boundary", "boundary")._replace(edge="local")
+LISTED = plan("boundary", "join")._replace(edge="roster")
 CHORES = plan("kill")._replace(chores=True)
 PLANTED = [
     Planted("I2", planted.an_old_backup_is_welcome, plan("restore"), "I2"),
@@ -52,6 +54,14 @@ PLANTED = [
     Planted("P10", planted.names_are_not_recognised, CHORES, "P10"),
     Planted("N3", planted.what_has_moved_stays, CHORES, "N3 P10"),
     Planted("T3", planted.a_purge_does_nothing, CHORES, "T3"),
+    Planted("P4", planted.nobody_hears_of_deliveries, plan("stop", "stop", dead_after=600.0), "P4"),
+    Planted("P1", planted.what_one_disk_has_is_stored, HELD_BACK, "P2 P5"),
+    Planted("I2", planted.a_dead_process_is_taken_for_alive_at_once, LISTED, "P7"),
+    Planted("I3", planted.who_has_a_cluster_joins_the_seeds_too, plan("strangers"), "I3"),
+    Planted(
+        "M2", planted.who_is_forgotten_may_come_back_to_its_homes, plan("forget", replicas=2), "P0 P2 P7"
+    ),
+    Planted("M2", planted.who_may_serve_behind_a_cut_is_forgotten, plan("forget"), "M2"),
     Planted("P9", planted.a_group_goes_on_while_one_of_it_is_out, CHORES, "P9"),
 ]
 

@@ -121,12 +121,12 @@ class Trouble:
     async def _clock(self) -> None:
         box = self._box()
         step = self._rng.choice((100, 4000, 60_000, 86_400_000)) * self._rng.choice((-1, 1))
-        self._disturbed("clock", 0.0)
         self._world.note("clock", box.name, step)
         if abs(step) >= WINDOW_MINUTES * 60_000:  # repeated sends are not recognised over such a step
             self._world.accounts.counts["leaps"] += 1
         box.wall_offset += step
         seconds = self._long()
+        self._disturbed("clock", seconds)
         if len(self._world.wanted) < 3:  # of two clocks nobody can tell which is wrong (T1)
             self._world.accounts.believed_ahead(seconds, step / 1000)
         await trio.sleep(seconds)

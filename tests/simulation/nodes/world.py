@@ -28,6 +28,7 @@ from tests.simulation.likeness import home_set, unlike
 from tests.simulation.nodes.accounts import Accounts, Broken
 from tests.simulation.nodes.box import PORT, Box, Journal
 from tests.simulation.nodes.chores import Chores
+from tests.simulation.nodes.edges import Edge
 from tests.simulation.nodes.errands import Errands, one_client
 from tests.simulation.nodes.loop import run_alike
 from tests.simulation.nodes.plan import Plan, draw_plan
@@ -60,6 +61,8 @@ class World:
         self.accounts = Accounts(self)
         self.boxes: list[Box] = []
         self.calm = False
+        self.edge: Edge | None = None
+        """Where a node is to die between two effects."""
         self.resting = False
         """Whether clients do little, for a fault takes long."""
         self.forgiven: list[tuple[float, float]] = []
@@ -149,7 +152,7 @@ class World:
         return box
 
     async def _main(self) -> None:
-        from tests.simulation.nodes.changes import Changes
+        from tests.simulation.nodes.edgetrouble import EdgeTrouble
 
         self.net = Net(random.Random(self.rng.getrandbits(64)))
         async with trio.open_nursery() as nursery:
@@ -165,7 +168,7 @@ class World:
             if isinstance(errands, Chores):
                 nursery.start_soon(errands.operate)
             await trio.sleep(1.0)
-            trouble = Changes(self)
+            trouble = EdgeTrouble(self)
             for fault in self.plan.faults:
                 await trio.sleep(self.rng.choice((0.0, 1.0, 6.0)))
                 await trouble.make(fault)
