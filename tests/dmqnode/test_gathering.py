@@ -40,7 +40,12 @@ class Lone:
         self._timers: list[tuple[float, Callable[[Now], None]]] = []
         port: Any = Port()
         self.rosters = Rosters(
-            Roster(1, tuple(MEMBERS[:count])), port, self._replicate, replicas=3, changed=self._changed
+            Roster(1, tuple(MEMBERS[:count])),
+            port,
+            self._replicate,
+            self._changed,
+            replicas=3,
+            dead_after=60.0,
         )
         self.gathering = Gathering(self.rosters, self._later)
 
