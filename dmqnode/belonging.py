@@ -135,7 +135,9 @@ class Belonging:
             if not self._gossips:
                 self._gossips = True
                 services.start_soon(self._gossip.run, around.address)
-            if roster.find(self._me.node) is None:
+            if self._me.node in roster.destroyed:
+                self.expel("the cluster has forgotten it", anew=True)
+            elif roster.find(self._me.node) is None:
                 self._left()
 
     def _left(self) -> None:

@@ -20,6 +20,7 @@ import cbor2
 import trio
 
 from dmqnode import roster as rosters
+from dmqnode.amnesia import BeginAnew
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST, ClientConnection, ServerConnection
 from dmqnode.doors import Door
@@ -77,7 +78,7 @@ class Joining:
     async def settle(self) -> Membership:
         """Return the node's membership once it has one; may wait for ever.
 
-        Errors: CannotJoin.
+        Errors: CannotJoin; BeginAnew for a node that was forgotten.
         """
         known, name = self.membership, self.config.cluster
         seeds = [a for a in dict.fromkeys(self.config.join) if a != self.me.address]
@@ -88,6 +89,10 @@ class Joining:
             )
         if known.several:
             assert known.roster is not None
+            if known.identity.node in known.roster.destroyed:
+                # It heard so, and came not far enough to begin anew.
+                others = tuple(m.address for m in known.roster.members)
+                raise BeginAnew("this node cannot serve: the cluster has forgotten it", others)
             if known.roster.find(known.identity.node) is None:
                 raise CannotJoin(
                     f"this node has left its cluster, or was forgotten; start with an empty data directory "

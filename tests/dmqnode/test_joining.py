@@ -13,14 +13,19 @@ import pytest
 import trio
 
 from dmqnode import logs
+from dmqnode.amnesia import BeginAnew
 from dmqnode.config import NodeConfig
-from dmqnode.joining import WaitingRoom, listed_address, settle
+from dmqnode.ids import NodeId
+from dmqnode.joining import CannotJoin, Joining, WaitingRoom, listed_address, settle
 from dmqnode.machine import Machine
 from dmqnode.membership import Membership
 from dmqnode.messages import Report
+from dmqnode.records import Identity
+from dmqnode.roster import Member, Roster
 from storage.memory import MemoryStore
 from tests.dmqnode.running import MemoryDoor
 
+ME = NodeId(b"this one")
 SEEDS = ("h1:7367", "h2:7367", "h3:7367")
 
 
@@ -142,3 +147,16 @@ async def test_what_is_no_answer_of_one_who_waits_is_none(
 
         monkeypatch.setattr(WaitingRoom, "_answer_to", answer)
         assert not await first_to_settle(3.0, h1=SEEDS, h2=SEEDS, h3=SEEDS)
+
+
+@pytest.mark.parametrize(("destroyed", "error"), [((ME,), BeginAnew), ((), CannotJoin)])
+async def test_who_heard_that_it_was_forgotten_begins_anew_and_who_has_left_does_not_start(
+    destroyed: tuple[NodeId, ...], error: type[Exception]
+) -> None:
+    others = (Member(NodeId(b"another-"), "b", "h2:7367"),)
+    known = Membership(Identity(ME, 2, 7), bytes(8), "dmq", bytes(32), Roster(4, others, (ME,), destroyed))
+    config = NodeConfig(data=Path("/a"), listen="h1:7367", name="a", cluster="dmq")
+    me = Member(ME, "a", "h1:7367")
+    with pytest.raises(error) as raised:
+        await Joining(config, MemoryStore(), [], known, me, None, Wired({})).settle()
+    assert not isinstance(raised.value, BeginAnew) or raised.value.seeds == ("h2:7367",)

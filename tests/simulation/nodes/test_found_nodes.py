@@ -21,6 +21,10 @@ LEFT_ALONE = Plan(
     faults=("boundary", "leave"), edge="homes", nodes=2, replicas=2, seconds=4.0, producers=1, consumers=1
 )
 
+TOLD = Plan(
+    faults=("boundary", "forget"), edge="roster", dead_after=60.0, seconds=4.0, producers=1, consumers=1
+)
+
 
 @pytest.mark.parametrize(
     ("seed", "plan"),
@@ -36,6 +40,7 @@ LEFT_ALONE = Plan(
         pytest.param(2, BURN, id="of five nodes three burn"),
         pytest.param(1, BEREAVED, id="of five homes three are lost at once, and one more member than may be"),
         pytest.param(73, LEFT_ALONE, id="who alone knows the new homes does not leave before another does"),
+        pytest.param(21, TOLD, id="who is forgotten begins anew, though it hears so by the list without it"),
         pytest.param(24, LEFT_ALONE, id="no copy is given up before the new homes are known on disk"),
     ],
 )
