@@ -27,6 +27,8 @@ MAX_TOLD = 64
 """Ranges of settled sequences that are remembered of one producer."""
 MAX_PRODUCERS = 50_000
 """Producers that one partition remembers; beyond, the one silent longest is forgotten and counted."""
+PRODUCER_BYTES, SEND_BYTES, NAME_BYTES = 1200, 200, 220
+"""What a producer, one of its sends, and a dedup id take in memory, about."""
 
 Runs = list[tuple[LogId, int, int]]
 _PRODUCER = b"p"
@@ -93,6 +95,8 @@ class Dedup:
         self._gone: list[tuple[int, bytes]] = []
         self.low = 0
         """The lowest minute of which something may be stored."""
+        self.size = 0
+        """Bytes of memory that all this took, about, after the last sweep."""
 
     def __len__(self) -> int:
         return len(self._producers) + len(self._names)
@@ -213,16 +217,17 @@ class Dedup:
 
     # --- forgetting ------------------------------------------------------------------------------
 
-    def sweep(self, minute: int, *, awaited: bool = False) -> None:
+    def sweep(self, minute: int, *, awaited: bool = False, share: float = 1.0) -> None:
         """Forget what came more than the window before `minute`.
 
         Arguments:
             awaited: somebody may still bring a send that was repeated before: forget only so much of it that
                 half of all the room is left for others.
+            share: how much of all that is remembered may stay, if it is awaited.
         """
         limit = minute - WINDOW_MINUTES
         if awaited:
-            limit = min(limit, self._crowd())
+            limit = min(limit, self._crowd(share))
         for producer in [p for p, known in self._producers.items() if known.minute < limit]:
             self._forget_producer(producer)
         for name in [n for n, placed in self._names.items() if placed.minute < limit]:
@@ -231,12 +236,14 @@ class Dedup:
             self._gone += ((old, key) for key in self._keys.pop(old))
         if limit > self.low and (self._keys or self._gone):
             self.low = limit
+        sends = sum(len(p.runs) + len(p.kept) for p in self._producers.values())
+        self.size = PRODUCER_BYTES * len(self._producers) + SEND_BYTES * sends + NAME_BYTES * len(self._names)
 
-    def _crowd(self) -> int:
+    def _crowd(self, share: float) -> int:
         """Return before which minute all is to be forgotten, so that half of the room is left; 0: nothing."""
         limit = 0
         for remembered, most in ((self._producers, MAX_PRODUCERS), (self._names, MAX_NAMES)):
-            excess = len(remembered) - most // 2
+            excess = len(remembered) - min(most // 2, int(len(remembered) * share))
             if excess > 0:
                 limit = max(limit, sorted(known.minute for known in remembered.values())[excess - 1] + 1)
         return limit

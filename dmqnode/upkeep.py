@@ -22,6 +22,8 @@ LINGER = 10.0
 """The same for one that was only opened to be visited."""
 MAX_OPEN = 2000
 """Queues beyond which idle ones are closed at once, least recently used first."""
+AWAITED = 8
+"""Which part of the memory limit the sends may take that are remembered for who is away."""
 COMPACT_BYTES = 64 << 20
 """Deleted bytes from which on a partition's range is compacted."""
 COMPACT_WHEN_SHORT = 1 << 20
@@ -35,6 +37,8 @@ class Upkeep:
         self._broker = broker
         self._round = 0
         self._visit: list[str] = []
+        self._share = 1.0
+        """How much may stay of what is remembered for who is away."""
         self._expiring: dict[Queue, None] = {}
         """Queues that are read to find what is too old."""
 
@@ -46,6 +50,8 @@ class Upkeep:
             return
         self._round += 1
         opened = [q for q in broker.registry.queues.values() if q.open]
+        remembered = sum(p.dedup.size for q in opened for p in q.partitions)
+        self._share = min(1.0, broker.config.memory_limit / AWAITED / max(1, remembered))
         for n, queue in enumerate(opened):
             if (n + self._round) % SWEEP_EVERY == 0:
                 self._sweep(now, queue)
@@ -62,7 +68,7 @@ class Upkeep:
         for partition in queue.partitions:
             clustering = broker.clustering
             awaited = clustering is not None and clustering.hosted.absent.expects_more(now, partition.id)
-            partition.dedup.sweep(now.wall // 60_000, awaited=awaited)
+            partition.dedup.sweep(now.wall // 60_000, awaited=awaited, share=self._share)
             if partition.deleted_bytes > max(COMPACT_BYTES, partition.state.bytes):
                 self._compact(partition)
             broker.touched(now, partition)

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmqnode.counters import Counters
-from dmqnode.dedup import WINDOW_MINUTES, Dedup, join_runs
+from dmqnode.dedup import (
+    NAME_BYTES,
+    PRODUCER_BYTES,
+    SEND_BYTES,
+    WINDOW_MINUTES,
+    Dedup,
+    join_runs,
+)
 from dmqnode.ids import LogId, PartitionId, choose_partition
 from dmqnode.keys import PartitionKeys
 from storage.memory import MemoryStore
@@ -115,6 +122,22 @@ def test_while_somebody_is_awaited_nothing_is_forgotten_but_what_is_too_much(
     reloaded(dedup, store)
     assert len(dedup) == 0
     assert not store.scan(*KEYS.sent_range(0), limit=10).rows
+
+
+def test_of_what_is_remembered_for_who_is_away_only_a_share_may_stay_the_latest_of_it() -> None:
+    dedup = Dedup(Counters())
+    for n in range(20):
+        dedup.remember(n, b"%d" % n, 1, 0, [(LOG, n, 1)])
+        dedup.remember_name(str(n), LOG, n, n)
+    dedup.sweep(20, awaited=True)
+    assert (len(dedup), dedup.size) == (40, 20 * (PRODUCER_BYTES + SEND_BYTES + NAME_BYTES))
+    dedup.sweep(20, awaited=True, share=0.5)
+    assert [dedup.find_name(str(n), n) is not None for n in range(20)] == [False] * 10 + [True] * 10
+    assert [dedup.find(b"%d" % n, 1) is not None for n in range(20)] == [False] * 10 + [True] * 10
+    assert dedup.size == 10 * (PRODUCER_BYTES + SEND_BYTES + NAME_BYTES)
+    dedup.sweep(20, awaited=True, share=0.0)
+    assert dedup.find(b"14", 1) is None
+    assert dedup.find(b"15", 1) is not None, "nothing is forgotten before its five minutes are over"
 
 
 def test_a_dedup_id_of_long_ago_stands_for_another_message_though_it_is_remembered() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dmqnode import upkeep
+from dmqnode.dedup import PRODUCER_BYTES
 from dmqnode.messages import Failed, Stored
+from tests.dmqnode.several import Several
 from tests.dmqnode.world import World
 
 
@@ -104,3 +106,19 @@ def test_with_room_on_the_disk_little_is_not_compacted(world: World) -> None:
     world.ack(world.receive(1000))
     world.pass_time(2 * upkeep.SWEEP_EVERY)
     assert not world.broker.compactions
+
+
+def test_what_is_remembered_for_who_is_away_stays_within_its_part_of_the_memory_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Several("n1", "n2", "n3")
+    room = 40 * PRODUCER_BYTES
+    monkeypatch.setattr(upkeep, "AWAITED", cluster.nodes["n1"].broker.config.memory_limit / room)
+    cluster.create()
+    cluster.kill("n3")
+    for n in range(100):
+        cluster.stored("n1", b"x", producer=b"%016d" % n)
+        cluster.run(8.0)
+    queues = [q for n in cluster.nodes.values() if n.up for q in n.broker.registry.queues.values()]
+    remembered = max(len(p.dedup) for q in queues for p in q.partitions)
+    assert 300 / 8 - 1 < remembered < 60, "all of five minutes, and of what was before only a part"
