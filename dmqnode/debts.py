@@ -280,6 +280,11 @@ class Debts:
         if definition is None:
             if clustering.catalog.deleted(QueueId(partition[:8])):
                 self._forget(partition, list(owed))
+                self._offered.pop(partition, None)
+                self._offered_to.pop(partition, None)
+                self._under_offer.pop(partition, None)
+                for delayed in (False, True):
+                    self._logs.pop((partition, delayed), None)
             return
         silent = self._offered_to.pop(partition, None)
         if silent is not None and clustering.leader_of(partition) == silent:
