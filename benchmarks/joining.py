@@ -27,6 +27,8 @@ QUIET = 10.0
 """Seconds of sends before anything happens."""
 STILL = 4.0
 """Seconds without a change after which nothing moves any more."""
+LOOK = 1.0
+"""Seconds between two looks."""
 DEADLINE = 300.0
 
 
@@ -125,16 +127,20 @@ def measure(messages: int, count: int, pause: float) -> dict[str, object]:
 
 
 def wait_for_rest(client: SyncClient, queues: list[str]) -> tuple[float, Counter[str]]:
-    """Wait until nothing has moved for a while; return since when, and the homes."""
-    since, seen = time.monotonic(), homes(client, queues)
+    """Wait until nothing has moved for a while; return since when, and the homes.
+
+    Looking is work for the nodes, too, which the quiet time before did not have: every queue is asked about
+    only once nothing is under way.
+    """
+    since, seen = time.monotonic(), Counter[str]()
     begun = since
     while len(seen) < 4 or time.monotonic() - since < STILL:
-        found = homes(client, queues)
-        if found != seen or not whole(client):
+        found = homes(client, queues) if whole(client) else Counter[str]()
+        if found != seen or not found:
             since, seen = time.monotonic(), found
         if time.monotonic() - begun > DEADLINE:
             raise SystemExit(f"still moving after {DEADLINE:.0f} s")
-        time.sleep(0.25)
+        time.sleep(LOOK)
     return since, seen
 
 
