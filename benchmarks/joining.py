@@ -92,7 +92,7 @@ def whole(client: SyncClient) -> bool:
     return bool(client.status()["overview"]["healthy"])
 
 
-def measure(messages: int, count: int, pause: float) -> dict[str, object]:
+def measure(messages: int, count: int, pause: float, fourth: Path | None) -> dict[str, object]:
     """Run it; return what was seen."""
     directory = Path(tempfile.mkdtemp(prefix="dmq-joining."))
     queues = [f"q{n}" for n in range(count)]
@@ -110,7 +110,8 @@ def measure(messages: int, count: int, pause: float) -> dict[str, object]:
                 begun = time.monotonic()
                 time.sleep(QUIET)
                 joined = time.monotonic()
-                stack.enter_context(running_node(directory / "4", name="n4", join=[first.address]))
+                beside = Path(tempfile.mkdtemp(prefix="dmq-joining.", dir=fourth))
+                stack.enter_context(running_node(beside / "4", name="n4", join=[first.address]))
                 served = time.monotonic()
                 balanced, spread = wait_for_rest(client, queues)
             quiet, meanwhile = sender.figures(begun, joined), sender.figures(joined, balanced)
@@ -159,8 +160,11 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1_000_000, help="that wait (1000000)")
     parser.add_argument("--queues", type=int, default=8, help="that they wait in (8)")
     parser.add_argument("--pause", type=float, default=0.005, help="seconds between two sends (0.005)")
+    parser.add_argument(
+        "--fourth", type=Path, metavar="DIR", help="where the fourth keeps its data (with the others)"
+    )
     args = parser.parse_args()
-    print(json.dumps(measure(args.messages, args.queues, args.pause), indent=2))
+    print(json.dumps(measure(args.messages, args.queues, args.pause, args.fourth), indent=2))
 
 
 if __name__ == "__main__":
