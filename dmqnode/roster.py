@@ -22,6 +22,7 @@ from dmqnode.keys import PartitionKeys
 from dmqnode.messages import Message, Step
 from dmqnode.placement import Place, homes
 from dmqnode.port import Port
+from dmqnode.striking import StruckOff
 from storage.ops import WriteBatch
 
 ROSTER = PartitionId(bytes(PARTITION_ID_SIZE))
@@ -151,6 +152,7 @@ class Rosters:
     ) -> None:
         self.current = current
         self._patience = min(dead_after, dead_after / 2 + NOTICED)
+        self._struck_off = StruckOff(self._patience)
         self._port = port
         self._replicate = replicate
         self._replicas = replicas
@@ -188,6 +190,7 @@ class Rosters:
         self.current = roster
         for node in [n for n in self._absent if roster.find(n) is None]:
             del self._absent[node]
+        self._struck_off.note(now, roster.destroyed)
         ops = WriteBatch()
         ops.put(ROSTER_KEY, encode(roster))
         self._port.write(ops, lambda now: None)
@@ -277,12 +280,15 @@ class Rosters:
             return roster
         if len(members) == 1:
             raise Refused("the last member cannot leave; stop it instead")
+        if step.kind not in ("leave", "forget"):
+            raise Refused(f"this version knows no step {step.kind!r}; upgrade all nodes first")
         return self._without(version, gone, destroyed=step.kind == "forget")
 
     def _check_absence(self, now: Now, step: Step) -> None:
         """Refuse to forget who is there, or may serve where this node does not hear of it.  Errors: Refused.
 
-        Its homes are formed anew then (M4): it must have stopped granting (M3), unless it is destroyed.
+        Its homes are formed anew then (M4): it must have stopped granting (M3), unless it is destroyed, or
+        one of so few who may be cut off that they serve nothing.
         """
         gone = NodeId(step.member)
         if step.kind != "forget" or self.current.find(gone) is None:
@@ -290,7 +296,9 @@ class Rosters:
         if gone not in self._absent and self._answers(gone):
             raise Refused("this member answers; let it leave with: dmq node leave, or stop it first")
         left = self._absent.get(gone, now.run) + self._patience - now.run
-        if left > 0 and not step.destroyed:
+        silent = {gone, *self._absent, *(n for n in self.current.nodes if not self._answers(n))}
+        homes = min(self._replicas, len(self.current.members))
+        if left > 0 and not step.destroyed and not self._struck_off.too_few(now, silent, homes):
             why = "this member has not been away for long, and may still serve behind a cut; try again in"
             raise Refused(f"{why} {math.ceil(left)} seconds, or say --destroyed if its disk is lost")
 
@@ -333,6 +341,7 @@ class Rosters:
     def seen(self, now: Now, answering: Callable[[NodeId], bool]) -> None:
         """Take note of who answers."""
         self._answers = answering
+        self._struck_off.note(now, self.current.destroyed)
         for node in self.current.nodes:
             if answering(node):
                 self._absent.pop(node, None)

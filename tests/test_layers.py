@@ -68,7 +68,7 @@ MODULES = {
             explaining fanout filling founding frontend gathering grants growing homesets hosted hosting
             hybridclock lease_effects lease_states leaseclock leases leaving mender mending merging missing
             news orphans pacing peer_messages placement polls port renewals requests roster shards shortcut
-            smallrows standing strays streams takeover taking whereabouts
+            smallrows standing strays streams striking takeover taking whereabouts
         """,
         # Act: sockets, disks, signals, files.
         "shell": """

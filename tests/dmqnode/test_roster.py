@@ -113,9 +113,23 @@ def test_a_member_that_answers_is_not_forgotten() -> None:
     assert leader.rosters.current.nodes == tuple(NODES[:2])
 
 
+def test_one_of_three_that_is_away_may_be_forgotten_at_once_but_not_two() -> None:
+    leader = Leader(4)
+    leader.absent.add(NODES[3])
+    leader.look()
+    assert leader.step("forget", NODES[3]) is None
+    leader.absent.add(NODES[2])
+    leader.look()
+    assert "may still serve behind a cut" in str(leader.step("forget", NODES[2]))
+
+
+def test_a_step_that_is_not_known_is_refused() -> None:
+    assert "upgrade all nodes first" in str(Leader(3).step("split", NODES[2]))
+
+
 def test_who_is_not_destroyed_is_forgotten_once_it_has_stopped_granting_by_itself() -> None:
     leader = Leader(3)
-    leader.absent.add(NODES[2])
+    leader.absent.update(NODES[1:3])
     for run, left in ((100.0, 35), (134.0, 1)):
         leader.look(run)
         refused = leader.step("forget", NODES[2], now=Now(run, 0))

@@ -121,12 +121,14 @@ class EdgeTrouble(Changes):
             world.accounts.broken("M2", "same", f"{box.name} is back with the id that was forgotten")
 
     async def _strike_off(self, box: Box, node: NodeId) -> None:
-        """Strike a node off that is away: too early at first, for it might be only cut off."""
+        """Strike a node off that is away: too early at first where it might still serve behind a cut."""
         first = self._rng.choice([b for b in self._world.wanted if b.up and b is not box])
         try:
             async with one_client(self._world, first.address) as client:
                 await client._line.run(questions.change_members("forget", node, destroyed=False))
-            self._world.accounts.broken("M2", "early", f"{box.name} was struck off at once")
+            if self._world.plan.replicas < 3:
+                self._world.accounts.broken("M2", "early", f"{box.name} was struck off at once")
+            return
         except DMQError as error:
             self._world.note("operator", first.name, error)
         await self._rest(self._world.plan.dead_after / 2 + NOTICED)

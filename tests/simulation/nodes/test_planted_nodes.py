@@ -61,7 +61,7 @@ PLANTED = [
     Planted(
         "M2", planted.who_is_forgotten_may_come_back_to_its_homes, plan("forget", replicas=2), "P0 P2 P7"
     ),
-    Planted("M2", planted.who_may_serve_behind_a_cut_is_forgotten, plan("forget"), "M2"),
+    Planted("M2", planted.who_may_serve_behind_a_cut_is_forgotten, plan("forget", replicas=2), "M2"),
     Planted("P9", planted.a_group_goes_on_while_one_of_it_is_out, CHORES, "P9"),
 ]
 
