@@ -198,8 +198,7 @@ class Cluster:
             case Aligned() | Compared() | Filled() | Shipped() | Unaligned():
                 self.streams.hear(now, sender, message)
             case Fill():
-                stream = self.streams.find(message.partition, message.n)
-                if stream is not None:
+                if (stream := self.streams.find(message.partition, message.n)) is not None:
                     self._take_in(now, sender, stream, message)
                 else:
                     self.copies.fill(now, sender, message)
@@ -228,7 +227,8 @@ class Cluster:
                 self._drained(now, partition)
             for partition in [p for p, (_, end) in self._told.items() if self._clock.fast >= end]:
                 del self._told[partition]
-            self.takeovers.tick(now)
+            for partition in self.takeovers.tick(now):
+                self.leases.release(partition)
             self.streams.tick(now, self._reachable)
         self.streams.filling.go_on(now)
         if now.run >= self._next_repair:

@@ -112,13 +112,17 @@ class Takeovers:
         takeover = self._under_way.get(partition)
         return takeover is not None and not takeover.merging and takeover.record.has_majority(takeover.shown)
 
-    def tick(self, now: Now) -> None:
-        """Ask those again that were silent."""
+    def tick(self, now: Now) -> list[PartitionId]:
+        """Ask those again that were silent.
+
+        Returns the partitions of queues that are deleted, to be given up: no home shows its copy any more.
+        """
         for partition, takeover in list(self._under_way.items()):
             if not takeover.merging and now.run - takeover.asked_at >= ASK_AGAIN:
                 takeover.asked_at = now.run
                 self._ask(partition, takeover)
                 self._see(now, partition, takeover)
+        return [partition for partition in self._under_way if self._copies.deleted(partition)]
 
     def on_summary(self, now: Now, sender: NodeId, summary: Summary) -> None:
         """A home shows its copy.  Errors: ProtocolError."""

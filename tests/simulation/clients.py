@@ -49,6 +49,8 @@ class Client:
 
     def go_on(self, value: Message | None = None) -> None:
         """Run the script to its next wish."""
+        if self.over:
+            return
         try:
             wish = self._script.send(value)
         except StopIteration:
@@ -62,6 +64,8 @@ class Client:
 
     def _call(self, request: Message) -> None:
         world = self.world
+        if self.over:
+            return
         if self.line is None or self.line.lost:
             hosts = [h for h in world.hosts.values() if h.up and not h.paused and self.near(h)]
             if not hosts:
@@ -160,6 +164,22 @@ class Clients:
         """Everything is mended: receive what is left."""
         for queue in self._world.plan.queues:
             self._add(f"d{queue.name}", consumer(self._world, queue, whole=True))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(not c.over for c in self._clients)
+
+    def vanish(self) -> None:
+        """All clients go, whatever they wait for."""
+        for client in self._clients:
+            client.over = True
+
+        def hang_up() -> None:
+            for client in self._clients:
+                client._hang_up()
+
+        self._world.after(0.01, hang_up)  # what they have asked has arrived
 
     def answered(self, host: Host, session: int, number: int, answer: Message) -> None:
         """A node answers."""

@@ -365,6 +365,10 @@ class Ledger:
         if self.counts["stored"] < 3 or (over < 3 and not self.counts["delete"] + self.counts["purge"]):
             self._break("P0", "idle", f"nothing happened: {dict(self.counts)}", None)
 
+    def unbounded(self, text: str) -> None:
+        """A node holds more in memory than it may.  Errors: Broken."""
+        self._break("P8", "unbounded", text, None)
+
     def summary(self) -> Counter[str]:
         """Sum the run up."""
         return sum_up(self.counts, self.messages)

@@ -10,7 +10,18 @@ from tests.simulation.sent import Sent
 OUTCOMES = ("stored", "unknown", "not stored", "delivered", "acked")
 EXCUSED = ("recovered", "duplicated")
 """Of unknown outcome, and came out; delivered again where P4 allows it."""
-WRONG = ("lost", "unexpected", "resurrected", "early", "order", "wrong", "stuck", "counters", "undurable")
+WRONG = (
+    "lost",
+    "unexpected",
+    "resurrected",
+    "early",
+    "order",
+    "wrong",
+    "stuck",
+    "counters",
+    "undurable",
+    "unbounded",
+)
 """What breaks a promise; a run ends at the first."""
 
 

@@ -19,8 +19,10 @@ from typing import Any
 from tests.gossip import test_swim_planted as gossip
 from tests.simulation import (
     planted,
+    planted_bounds,
     planted_ops,
     planted_rules,
+    test_bounds,
     test_planted,
     test_planted_ops,
     test_planted_rules,
@@ -111,8 +113,13 @@ BESIDES = (
     planted.dead_sets_are_not_united,
     planted_ops.a_group_goes_on_while_one_of_it_is_out,
     planted_ops.what_was_read_last_comes_first,
+    planted_bounds.the_receives_of_who_is_gone_stay,
+    planted_bounds.what_is_settled_stays_in_a_table,
+    planted_bounds.the_sessions_of_peers_that_are_gone_stay,
+    planted_bounds.every_sequence_of_a_producer_is_remembered,
 )
-"""Of no rule alone: an answer before its sync, a forgotten hint, what is dead and comes back, order (P9)."""
+"""Of no rule alone: an answer before its sync, a forgotten hint, what is dead and comes back, order (P9),
+memory that fills (P8)."""
 
 
 def named() -> list[str]:
@@ -125,7 +132,10 @@ def named() -> list[str]:
 def test_each_rule_of_the_manual_has_a_planted_bug_that_is_seen() -> None:
     tested = {
         bug.plant
-        for table in (test_planted, test_planted_ops, test_planted_rules, test_planted_nodes, leases)
+        for table in (
+            *(test_planted, test_planted_ops, test_planted_rules, test_bounds),
+            *(test_planted_nodes, leases),
+        )
         for bug in table.PLANTED
     }
     left_out = {bug.rule for bug in leases.PLANTED if bug.plant is leases.nothing}

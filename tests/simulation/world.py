@@ -20,6 +20,7 @@ from dmqnode.greetings import TimeIs, WhatTime
 from dmqnode.ids import NodeId
 from dmqnode.messages import Message
 from dmqnode.roster import Member, Roster
+from tests.simulation.bounds import Around, excess
 from tests.simulation.clients import Clients
 from tests.simulation.host import Host
 from tests.simulation.ledger import Broken, Ledger
@@ -33,6 +34,12 @@ BEGINNING = 1_700_000_000_000
 """The wall clock at the beginning, ms since 1970."""
 CALM_WITHIN = 90.0
 """Seconds after the last fault within which everything that was stored has come out, and copies are equal."""
+REST = 2.0
+"""Seconds after the last client has gone in which what was kept for it goes, too."""
+RESTS = 5
+"""How often it is looked again: what stays is kept for ever, what goes was under way."""
+WEIGH_EVERY = 5.0
+"""Seconds between two looks at what is in memory."""
 EVENTS = 400_000
 KEPT = 60_000
 
@@ -57,6 +64,7 @@ class World:
         self._digest = blake2b(digest_size=8)
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
+        self._weigh_at = WEIGH_EVERY
         members = tuple(Member(NodeId(b"node%04d" % n), f"n{n}", f"h{n}:1") for n in range(self.plan.nodes))
         self.roster = Roster(1, members)
         self.ledger = Ledger(self)
@@ -123,6 +131,31 @@ class World:
         self.clients.finish()
         self._until(end + CALM_WITHIN, enough=self._finished)
         self.ledger.final(unlike(self))
+        self.clients.vanish()
+        wrong = ""
+        for _ in range(RESTS):
+            self._until(self.now + REST)
+            wrong = self._excess(rest=True)
+            if not wrong:
+                return
+        self.ledger.unbounded(wrong)
+
+    def _excess(self, *, rest: bool = False) -> str:
+        """Return what a node holds more in memory than it may (P8); of made-up queues it is not known."""
+        if not self.plan.queues:
+            return ""
+        partitions = [max(q.settings.get("partitions", 1), *q.grows, 1) for q in self.plan.queues]
+        deleted = self.ledger.counts["delete"] + 1
+        queues, of_all = len(partitions) + deleted, sum(partitions) + deleted * max(partitions)
+        busy = self.clients.count + sum(m.acked_at < 0 for m in self.ledger.messages)
+        known = (
+            k.partitions for host in self.hosts.values() for k in host.clustering.catalog._known.values()
+        )
+        around = Around(len(self.hosts), queues, of_all + sum(known), busy)
+        for host in self.hosts.values():
+            if host.up and (wrong := excess(host.broker, around, rest=rest)):
+                return f"{host.name}{' at rest' if rest else ''}: {'; '.join(wrong)}"
+        return ""
 
     def _until(self, end: float, enough: Callable[[], bool] = lambda: False) -> None:
         look = self.now
@@ -132,6 +165,10 @@ class World:
             if self.events > EVENTS:
                 raise Broken(f"endless: more than {EVENTS} events")
             act()
+            if self.now >= self._weigh_at:
+                self._weigh_at = self.now + WEIGH_EVERY
+                if wrong := self._excess():
+                    self.ledger.unbounded(wrong)
             if self.now >= look:
                 look = self.now + 0.25
                 if enough():

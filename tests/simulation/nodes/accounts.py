@@ -54,6 +54,7 @@ class Sent:
         self.held_until = 0.0
         self.acking_at = self.acked_at = -1.0
         self.destroyed = False
+        """Whether its last copy is."""
         self.stored_at = self.moved_at = -1.0
         """When it was answered, and when it was first delivered of a dead-letter queue."""
         self.ttl = 0.0
@@ -61,7 +62,8 @@ class Sent:
         """Whether it was sent twice under one name; whether somebody asked to move it to another queue."""
         self.line: list[Sent] = []
         """What its producer sent to the same group of a fifo queue."""
-        """Whether its last copy is."""
+        self.through: object = None
+        """By which client, then."""
 
     def __str__(self) -> str:
         times = ", ".join(f"{time:.3f}" for time in self.deliveries)

@@ -66,7 +66,7 @@ class Chores(Errands):
         accounts = self._world.accounts
         group = self._rng.choice(("red", "green", None))
         sent = [accounts.new("line", 0.0) for _ in range(self._rng.choice((1, 1, 4)))]
-        accounts.fates.line_up(sent, producer, group)
+        accounts.fates.line_up(sent, producer, group, client)
         bodies = [m.body for m in sent]
         accounts.outcome(sent, await _outcome(lambda: client.send_many("line", bodies, group=group)))
 

@@ -51,12 +51,12 @@ class Fates:
 
     # --- what clients and operators do ---------------------------------------------------------------
 
-    def line_up(self, sent: list[Sent], producer: int, group: str | None) -> None:
-        """A producer sends these, behind what it sent before."""
+    def line_up(self, sent: list[Sent], producer: int, group: str | None, through: object) -> None:
+        """A producer sends these, behind what it sent before; `through` is its client of the time."""
         line = self._lines.setdefault((producer, group), [])
         line += sent
         for message in sent:
-            message.line = line
+            message.line, message.through = line, through
 
     def sweep(self, queue: str) -> Sweep:
         """A purge is asked for."""
@@ -117,7 +117,12 @@ class Fates:
             settled = other.outcome != "stored" or other.acking_at >= 0 or other.destroyed
             if not (settled or (self._lossy and not _has(box, other))):
                 return ("P9", "order", f"delivered before message {other.number} was settled")
-        later = next((m for m in line[at + 1 :] if m.deliveries), None)
+        # What a client has given up may be under way still, when what another sends is there.
+        forgiven = message.outcome != "stored"
+        behind = (
+            m for m in line[at + 1 :] if m.deliveries and not (forgiven and m.through is not message.through)
+        )
+        later = next(behind, None)
         if later is not None and not message.deliveries:
             return ("P9", "order", f"delivered behind message {later.number}")
         return None

@@ -32,6 +32,7 @@ from tests.simulation.nodes.edges import Edge
 from tests.simulation.nodes.errands import Errands, one_client
 from tests.simulation.nodes.loop import run_alike
 from tests.simulation.nodes.plan import Plan, draw_plan
+from tests.simulation.nodes.weighing import weigh, weigh_at_rest
 from tests.simulation.nodes.wires import Net
 from tests.simulation.telling import story
 
@@ -171,6 +172,7 @@ class World:
             trouble = EdgeTrouble(self)
             for fault in self.plan.faults:
                 await trio.sleep(self.rng.choice((0.0, 1.0, 6.0)))
+                weigh(self, errands)
                 await trouble.make(fault)
             await trio.sleep(max(0.0, self.plan.seconds - trio.current_time()))
             await trouble.heal()
@@ -273,6 +275,7 @@ class World:
         await self.until(lambda: not errands.consuming, SETTLED, "P7", "stuck")
         await self._use(errands)
         self.accounts.final()
+        await weigh_at_rest(self, errands)
 
     async def settle_copies(self) -> None:
         """Wait until all copies are there, and in the end also alike.  Errors: Broken."""
