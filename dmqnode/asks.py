@@ -34,3 +34,8 @@ class Ask:
     risky: bool = False
     """It may have been done already: it, or what it repeats, was under way when a connection broke."""
     cancelled: bool = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody has it, or did when it was last refused."""
+        return self.where is not None

@@ -137,7 +137,8 @@ class FrontEnd:
             return
         target = self._target(now, ask)
         if target is None:
-            self._park(now, ask)
+            if not ask.asked and ask.ticket in self._asks:  # or this node has come to lead it at once
+                self._park(now, ask)
             return
         ask.where = target
         session = self._broker.sessions.get(ask.session)

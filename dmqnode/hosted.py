@@ -194,6 +194,8 @@ class Hosted:
                 broker.forget(hosted)
                 self._fail(hosted.abandon())
             shard.close()
+        if partition == ROSTER:
+            self._clustering.rosters.lost(now)
         self._clustering.front.lost(now, partition)
 
     def _fail(self, replies: Iterable[Reply]) -> None:

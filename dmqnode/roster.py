@@ -157,7 +157,7 @@ class Rosters:
         self._replicate = replicate
         self._replicas = replicas
         self._changed = changed
-        self._stepping = False
+        self._stepping: Done | None = None
         self._answers: Callable[[NodeId], bool] = lambda node: False
         self._absent: dict[NodeId, float] = {}
         """Members that do not answer, since when."""
@@ -202,7 +202,12 @@ class Rosters:
         """The partition of the roster was opened here, to be led: what it holds is committed."""
         if record is not None:
             self.learn(now, decode(record))
-        self._stepping = False
+
+    def lost(self, now: Now) -> None:
+        """The partition of the roster is led here no more: a change that was under way is made, or not."""
+        done, self._stepping = self._stepping, None
+        if done is not None:
+            done(now, Unavailable("others may know of this change; look with: dmq cluster members"))
 
     def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in a peer's message; tell whether it was one of these.  Errors: ProtocolError."""
@@ -237,21 +242,21 @@ class Rosters:
         if roster is self.current:
             done(now, None)
             return
-        if self._stepping:
+        if self._stepping is not None:
             done(now, Unavailable("another change of the members is under way; try again"))
             return
         keys = PartitionKeys.of(ROSTER)
         ops = WriteBatch()
         ops.put(keys.prefix + RECORD, encode(roster))
-        self._stepping = True
+        self._stepping = done
 
         def committed(now: Now) -> None:
-            self._stepping = False
+            self._stepping = None
             self.learn(now, roster)
             done(now, None)
 
         if not self._replicate(now, ROSTER, ops, committed):
-            self._stepping = False
+            self._stepping = None
             done(now, Unavailable("this node does not lead the list of members; try again"))
 
     def _next(self, step: Step, roster: Roster) -> Roster:

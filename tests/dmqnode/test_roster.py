@@ -39,6 +39,7 @@ class Leader:
 
     def __init__(self, count: int, *, leads: bool = True) -> None:
         self.leads = leads
+        self.replicate_later = False
         self.port = Port()
         self.outcomes: list[Refused | None] = []
         self.rosters = Rosters(
@@ -54,7 +55,7 @@ class Leader:
 
     def replicate(self, now: Now, partition: bytes, ops: WriteBatch, then: Any) -> bool:
         assert partition == ROSTER
-        if self.leads:
+        if self.leads and not self.replicate_later:
             then(now)
         return self.leads
 
@@ -121,6 +122,20 @@ def test_one_of_three_that_is_away_may_be_forgotten_at_once_but_not_two() -> Non
     leader.absent.add(NODES[2])
     leader.look()
     assert "may still serve behind a cut" in str(leader.step("forget", NODES[2]))
+
+
+def test_a_step_is_answered_when_the_lead_ends_before_it_is_committed() -> None:
+    leader = Leader(3)
+    leader.replicate_later = True
+    leader.rosters.step(
+        NOW, Step("leave", NODES[2], False), done=lambda now, error: leader.outcomes.append(error)
+    )
+    assert not leader.outcomes
+    leader.rosters.lost(NOW)
+    leader.rosters.lost(NOW)
+    assert ["dmq cluster members" in str(error) for error in leader.outcomes] == [True]
+    leader.replicate_later = False
+    assert leader.step("leave", NODES[2]) is None
 
 
 def test_a_step_that_is_not_known_is_refused() -> None:

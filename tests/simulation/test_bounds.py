@@ -18,6 +18,7 @@ from tests.simulation.haul import Haul
 from tests.simulation.memory import Walk
 from tests.simulation.plan import PLAIN, WIDE, Plan, draw_wider_plan
 from tests.simulation.sent import Broken
+from tests.simulation.test_swarm import run
 from tests.simulation.world import World
 
 Patch = pytest.MonkeyPatch
@@ -59,6 +60,10 @@ def test_each_bug_is_seen(bug: Planted, monkeypatch: Patch) -> None:
 def test_a_lease_of_what_is_deleted_meanwhile_is_given_up() -> None:
     """A takeover waited for homes that show nothing of a deleted queue, renewing its lease for ever."""
     World(66, draw_wider_plan(random.Random(66))).run()
+
+
+def test_a_receive_waits_once_where_its_node_comes_to_lead_as_it_is_asked() -> None:
+    run(454)
 
 
 @pytest.mark.torture
