@@ -40,7 +40,7 @@ class Filling:
         """Called with messages that this node should hold and cannot read."""
         self._port = port
         self._streams = streams
-        self._pacing = Pacing()
+        self.pacing = Pacing()
         self._waiting: dict[tuple[PartitionId, NodeId], None] = {}
         """Homes that lack something and wait for their turn."""
 
@@ -53,11 +53,11 @@ class Filling:
         gap = next_gap(stream, follower)
         if gap is None:
             return
-        if not (gap.urgent or self._pacing.may_begin(now.run)):
+        if not (gap.urgent or self.pacing.may_begin(now.run)):
             self._waiting[turn] = None
             return
         follower.filling = True
-        self._pacing.begins(now.run, turn)
+        self.pacing.begins(now.run, turn)
 
         def read(now: Now, result: tuple[list[BatchRecord], int]) -> None:
             batches, reached = result
@@ -69,7 +69,7 @@ class Filling:
                 high = damaged[0]
             if not follows or high <= gap.low:
                 follower.filling = False
-                self._pacing.ends(now.run, turn)
+                self.pacing.ends(now.run, turn)
                 return
             live = [b for b in batches if b.first < high and not dead(stream, gap.log, b)]
             n = stream.number.n
@@ -79,12 +79,12 @@ class Filling:
 
     def ended(self, now: Now, partition: PartitionId, node: NodeId) -> None:
         """A home has its page on disk."""
-        self._pacing.ends(now.run, (partition, node))
+        self.pacing.ends(now.run, (partition, node))
 
     def go_on(self, now: Now) -> None:
         """Send pages to those whose turn it is."""
         for partition, node in list(self._waiting):
-            if not self._pacing.may_begin(now.run):
+            if not self.pacing.may_begin(now.run):
                 return
             stream = self._streams.get(partition)
             follower = None if stream is None else stream.followers.get(node)
@@ -95,7 +95,7 @@ class Filling:
 
     def next_deadline(self, now: Now) -> float:
         """Return when `go_on` must be called next (running time)."""
-        return self._pacing.next_begin(now.run) if self._waiting else math.inf
+        return self.pacing.next_begin(now.run) if self._waiting else math.inf
 
 
 def next_gap(stream: Stream, follower: Follower) -> Gap | None:

@@ -6,6 +6,10 @@ AT_ONCE = 1
 """Pages that this node has under way."""
 REST = 5.0
 """After each page it rests for so many times as long as that took: it takes up a sixth of the time."""
+BUSY_REST = 15.0
+"""The same while clients write here: a page is read, sent and synced on a disk that they wait for, too."""
+BUSY = 1.0
+"""Seconds after a write in which clients count as busy."""
 LONGEST = 0.25
 """Seconds that it rests at most."""
 PATIENCE = 5.0
@@ -21,6 +25,11 @@ class Pacing:
     def __init__(self) -> None:
         self._under_way: dict[object, float] = {}
         self._until = float("-inf")
+        self._written_at = float("-inf")
+
+    def written(self, now: float) -> None:
+        """A client has written something here, at `now` (running time)."""
+        self._written_at = now
 
     def may_begin(self, now: float) -> bool:
         """Tell whether a page may be copied now (running time)."""
@@ -38,7 +47,8 @@ class Pacing:
         """A page has arrived, or will not."""
         begun = self._under_way.pop(page, None)
         if begun is not None:
-            self._until = max(self._until, now + min(LONGEST, REST * (now - begun)))
+            rest = BUSY_REST if now - self._written_at < BUSY else REST
+            self._until = max(self._until, now + min(LONGEST, rest * (now - begun)))
 
     def next_begin(self, now: float) -> float:
         """Return when to ask again: never before a page under way ends, if that is what is waited for."""

@@ -201,6 +201,7 @@ class Streams:
         stream = self._streams.get(partition)
         if stream is None or stream.number != number:
             return False
+        self.filling.pacing.written(now.run)
         stream.durable = max(stream.durable, seq)
         stream.waiting.append(Waiting(seq, then, brought, relied))
         self._complete(now, stream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmqnode.pacing import AT_ONCE, LONGEST, PATIENCE, REST, Pacing
+from dmqnode.pacing import AT_ONCE, BUSY, BUSY_REST, LONGEST, PATIENCE, REST, Pacing
 
 
 def test_so_many_pages_are_under_way_and_no_more() -> None:
@@ -21,6 +21,15 @@ def test_after_a_page_it_rests_in_proportion() -> None:
     assert not pacing.may_begin(1.01 + rest / 2)
     assert 1.01 < pacing.next_begin(1.01) <= 1.01 + rest * 1.001
     assert pacing.may_begin(1.01 + rest * 1.001)
+
+
+def test_it_rests_longer_while_clients_write() -> None:
+    for ago, times in ((BUSY / 2, BUSY_REST), (BUSY * 2, REST)):
+        pacing = Pacing()
+        pacing.written(1.01 - ago)
+        pacing.begins(1.0, "page")
+        pacing.ends(1.01, "page")
+        assert abs(pacing.next_begin(1.01) - (1.01 + 0.01 * times)) < 1e-9
 
 
 def test_a_slow_page_is_not_followed_by_a_long_rest() -> None:
