@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from gc import collect
+from weakref import ref
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,3 +36,20 @@ def test_moving_one_key_for_ever_takes_no_memory() -> None:
     for n in range(10_000):
         made.set("key", float(n))
     assert len(made._heap) < 100
+
+
+def test_what_is_cancelled_is_not_kept_until_its_time() -> None:
+    class Key:
+        pass
+
+    made, keys = Deadlines[Key](), [Key(), Key()]
+    gone = [ref(key) for key in keys]
+    for key in keys:
+        made.set(key, 1e9)
+    made.cancel(keys[0])
+    made.set(keys[1], 2e9)
+    made.cancel(keys[1])
+    del keys, key
+    collect()
+    assert [found() for found in gone] == [None, None]
+    assert not made._keys

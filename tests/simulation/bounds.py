@@ -98,7 +98,7 @@ KEPT: dict[str, Limit] = {
     **_each(PARTITION, "DueTimes._near", MAX_CACHED + 1024),
     **_each(PARTITION, "Holds._free", 64),
     **_each(HEAP, "Deadlines._heap", 64 + 16),
-    **_each(NODE, "Deadlines._current Agenda._heap", 16),
+    **_each(NODE, "Deadlines._current Deadlines._keys Agenda._heap", 16),
     # --- until it is looked at again
     **_each(NODE, "Pacing._under_way", AT_ONCE),
     **_each(PARTITION, "Leases._not_before"),
