@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.clock import Now
 from dmqnode.greetings import StateIs, WantState
+from dmqnode.homesets import HomeSet
 from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId, QueueId, partition_id
 from dmqnode.messages import Message
 from dmqnode.roster import ROSTER
@@ -44,6 +45,7 @@ class Overview:
     def __init__(self, broker: Broker, clustering: Clustering) -> None:
         self._broker = broker
         self._clustering = clustering
+        clustering.rosters.struck_off.spared = self.spared
         self._asking: dict[int, _Asking] = {}
         self._nonce = broker.identity.first_question
 
@@ -206,7 +208,19 @@ class Overview:
         index = int.from_bytes(partition[8:], "big")
         return {"queue": definition.name if definition is not None else None, "partition": index}
 
+    def spared(self, away: Collection[NodeId]) -> bool:
+        """Tell whether every partition has a majority of the homes that this node knows without these."""
+        clustering = self._clustering
+        records = [
+            clustering.cluster.homes(ROSTER, clustering.rosters.first),
+            *(r for _, r in self._records()),
+        ]
+        return all(r.has_majority([n for n in r.members if n not in away]) for r in records)
+
     def _partitions(self) -> list[tuple[PartitionId, tuple[NodeId, ...]]]:
+        return [(id_, record.members) for id_, record in self._records()]
+
+    def _records(self) -> list[tuple[PartitionId, HomeSet]]:
         clustering = self._clustering
         found = []
         for queue in self._broker.registry.every():
@@ -214,7 +228,7 @@ class Overview:
             for index in range(definition.settings.partitions):
                 id_ = partition_id(definition.id, index)
                 first = clustering.first_homes(definition, index)
-                found.append((id_, clustering.cluster.homes(id_, first).members))
+                found.append((id_, clustering.cluster.homes(id_, first)))
         return found
 
     def homes_here(self) -> int:

@@ -152,7 +152,7 @@ class Rosters:
     ) -> None:
         self.current = current
         self._patience = min(dead_after, dead_after / 2 + NOTICED)
-        self._struck_off = StruckOff(self._patience)
+        self.struck_off = StruckOff(self._patience)
         self._port = port
         self._replicate = replicate
         self._replicas = replicas
@@ -190,7 +190,7 @@ class Rosters:
         self.current = roster
         for node in [n for n in self._absent if roster.find(n) is None]:
             del self._absent[node]
-        self._struck_off.note(now, roster.destroyed)
+        self.struck_off.note(now, roster.destroyed)
         ops = WriteBatch()
         ops.put(ROSTER_KEY, encode(roster))
         self._port.write(ops, lambda now: None)
@@ -298,12 +298,12 @@ class Rosters:
         gone = NodeId(step.member)
         if step.kind != "forget" or self.current.find(gone) is None:
             return
-        if gone not in self._absent and self._answers(gone):
+        if self._answers(gone):
             raise Refused("this member answers; let it leave with: dmq node leave, or stop it first")
         left = self._absent.get(gone, now.run) + self._patience - now.run
         silent = {gone, *self._absent, *(n for n in self.current.nodes if not self._answers(n))}
-        homes = min(self._replicas, len(self.current.members))
-        if left > 0 and not step.destroyed and not self._struck_off.too_few(now, silent, homes):
+        homes = min(self._replicas, sum(member.weight > 0 for member in self.current.members))
+        if left > 0 and not step.destroyed and not self.struck_off.too_few(now, silent, homes):
             why = "this member has not been away for long, and may still serve behind a cut; try again in"
             raise Refused(f"{why} {math.ceil(left)} seconds, or say --destroyed if its disk is lost")
 
@@ -346,7 +346,7 @@ class Rosters:
     def seen(self, now: Now, answering: Callable[[NodeId], bool]) -> None:
         """Take note of who answers."""
         self._answers = answering
-        self._struck_off.note(now, self.current.destroyed)
+        self.struck_off.note(now, self.current.destroyed)
         for node in self.current.nodes:
             if answering(node):
                 self._absent.pop(node, None)

@@ -2,12 +2,13 @@
 
 Homes that lost their majority by what is struck off are formed anew (M4).  Whoever is only cut off may serve
 behind the cut, until it notices (M3), if together with others that are there it is a majority of some homes.
-While all who may be there are too few for that, nobody need wait.
+While all who may be there are too few for that, nobody need wait: they are less than half of the homes that a
+partition should have, and every home set that is known, of fewer homes perhaps, has a majority without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from dmqnode.clock import Now
 from dmqnode.ids import NodeId
@@ -21,6 +22,8 @@ class StruckOff:
     """
 
     def __init__(self, patience: float) -> None:
+        self.spared: Callable[[Collection[NodeId]], bool] = lambda away: True
+        """Tells whether every home set that is known has a majority without these."""
         self._patience = patience
         self._until: dict[NodeId, float] = {}
 
@@ -33,7 +36,7 @@ class StruckOff:
 
         Arguments:
             absent: members that do not answer.
-            homes: how many homes a partition has.
+            homes: how many homes a partition should have.
         """
-        recent = [node for node, until in self._until.items() if now.run < until and node not in absent]
-        return 2 * (len(absent) + len(recent)) < homes
+        away = {*absent, *(node for node, until in self._until.items() if now.run < until)}
+        return 2 * len(away) < homes and self.spared(away)

@@ -13,7 +13,7 @@ from dmqnode.overview import Overview
 from dmqnode.records import Identity
 from dmqnode.roster import Member, Roster
 from dmqnode.surroundings import Surroundings
-from tests.dmqnode.several import Several
+from tests.dmqnode.several import Several, id_of
 
 ME, OTHER = NodeId(b"me------"), NodeId(b"other---")
 
@@ -27,6 +27,7 @@ def shown(*, linked: bool, told: str | None) -> dict[str, str]:
         reachable=lambda node: node == ME or linked,
         rosters=SimpleNamespace(
             current=Roster(1, (Member(ME, "me", "a:1"), Member(OTHER, "other", "b:1"))),
+            struck_off=SimpleNamespace(),
         ),
     )
     broker: Any = SimpleNamespace(surroundings=around, identity=Identity(ME, 1, 7))
@@ -89,3 +90,14 @@ def test_what_is_lost_is_no_mere_notice() -> None:
     cluster = Several("n1", "n2", "n3")
     cluster.nodes["n2"].broker.counters.lost = 1
     assert not cluster.overview("n1")["healthy"]
+
+
+def test_homes_that_have_no_majority_without_somebody_are_known() -> None:
+    cluster = Several("n1", "n2", "n3")
+    cluster.create(partitions=2)
+    cluster.run(1.0)
+    ids = [id_of(name) for name in ("n1", "n2", "n3")]
+    for node in cluster.nodes.values():
+        spared = node.clustering.rosters.struck_off.spared
+        assert all(spared({id_}) for id_ in ids)
+        assert not spared(set(ids[:2]))

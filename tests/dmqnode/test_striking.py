@@ -35,3 +35,12 @@ def test_nobody_counts_twice() -> None:
     struck = StruckOff(15.0)
     struck.note(Now(0.0, 0), [A])
     assert struck.too_few(Now(1.0, 0), [A], 3)
+
+
+def test_nobody_is_too_few_who_is_a_majority_of_some_homes_that_are_known() -> None:
+    struck = StruckOff(15.0)
+    asked: list[set[NodeId]] = []
+    struck.spared = lambda away: asked.append(set(away)) or False  # type: ignore[func-returns-value]
+    struck.note(Now(0.0, 0), [B])
+    assert not struck.too_few(Now(1.0, 0), [A], 5)
+    assert asked == [{A, B}]
