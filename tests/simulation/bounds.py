@@ -101,7 +101,7 @@ KEPT: dict[str, Limit] = {
     **_each(NODE, "Deadlines._current Deadlines._keys Agenda._heap", 16),
     # --- until it is looked at again
     **_each(NODE, "Pacing._under_way", AT_ONCE),
-    **_each(PARTITION, "Leases._not_before"),
+    **_each(PARTITION, "Leases._not_before Cluster._fetching"),
     # --- of the process
     **_each(NODE, "StruckOff._until", MAX_DESTROYED),
     **_each(NODE, "Doors._listeners", 4),
