@@ -69,7 +69,7 @@ KEPT: dict[str, Limit] = {
     **_each(MEMBER, "Renewals._rounds", ROUNDS + 1),
     # --- of queues and partitions
     **_each(QUEUE, "Catalog._known Registry._by_id"),
-    **_each(QUEUE, "Merging._since"),
+    **_each(QUEUE, "Merging._since Growth._under_way"),
     **_each(QUEUE, "Catalog._named", 2),
     **_each(QUEUE, "Registry._doubles", 3),
     **_each(PARTITION, "Registry.by_partition Queue.partitions Queue.readers Hosted.shards Hosted._serving"),

@@ -209,9 +209,8 @@ class Fates:
 
 
 def _died(shard: Any, message: Sent) -> bool:
-    for partition in shard.partitions:
-        for log_id, seq in message.ids:
-            log = partition.logs.get(log_id)
-            if log is not None and log.dead.ranges.overlap(seq, seq + 1):
-                return True
-    return False
+    """Tell whether a message is dead under every id that it has: of two, one is to die (C5)."""
+    logs = {log_id: log for partition in shard.partitions for log_id, log in partition.logs.items()}
+    return bool(message.ids) and all(
+        log_id in logs and logs[log_id].dead.ranges.overlap(seq, seq + 1) for log_id, seq in message.ids
+    )
