@@ -103,7 +103,7 @@ def align_rows(keys: PartitionKeys, own: Own, rows: Rows) -> Change:
         missing = before.missing_from(log, after.end(log), dead, own.gaps)
         if missing.size:
             gaps[log] = missing
-    for log in before.logs:
+    for log in before.known:
         held = before.end(log)
         # Of a log that is closed nothing is left, also of what was known to be dead.
         known = before.dead.get(log, RangeSet()) if log in after.logs else RangeSet()

@@ -52,6 +52,11 @@ class Described:
         dead = self.dead.get(log)
         return max(self.state.ends.get(log, 0), dead.end if dead is not None else 0)
 
+    @property
+    def known(self) -> list[LogId]:
+        """The logs that are open, as far as this copy knows: damage may have taken the record of one."""
+        return list(dict.fromkeys((*self.logs, *(log for log in self.state.ends if log not in self.closed))))
+
     def missing_from(self, log: LogId, end: int, dead: RangeSet, gaps: Gaps) -> RangeSet:
         """Return which of the first `end` messages of a log, those in `dead` aside, this copy lacks.
 
@@ -147,7 +152,7 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
                 if known != record:
                     rows[key] = join_rows(key, known, record)
         extra: dict[LogId, RangeSet] = {}
-        for log in described.logs:
+        for log in described.known:
             if (end := described.end(log)) > ends.get(log, 0):
                 extra[log] = RangeSet([(ends.get(log, 0), end)])
                 ends[log] = end

@@ -102,3 +102,11 @@ def test_of_a_log_that_was_closed_everything_goes() -> None:
     assert list(change.stale[LOG]) == list(change.dead[LOG]) == [(0, 8)]
     still_open = align_rows(KEYS, found, own | {b"d" + LOG + bytes(4): RangeSet([(0, 6)]).encode()})
     assert list(still_open.stale[LOG]) == [(0, 2)]
+
+
+def test_what_is_dead_of_a_log_whose_record_is_lost_is_deleted_too() -> None:
+    lost = {b"s": encode_state(State(ends={LOG: 8}))}
+    found = split_own(KEYS, {KEYS.prefix + key: record for key, record in lost.items()})
+    dead = {b"d" + LOG + bytes(4): RangeSet([(5, 8)]).encode()}
+    change = align_rows(KEYS, found, lost | {b"l" + LOG: encode_log(WALL, delayed=False)} | dead)
+    assert list(change.stale[LOG]) == [(5, 8)]

@@ -12,7 +12,7 @@ from dmqnode.ids import LogId, NodeId
 from dmqnode.ranges import RangeSet
 from dmqnode.records import State, decode_state, encode_log, encode_state
 from dmqnode.repeats import read_producer
-from dmqnode.smallrows import Rows, Shown, decode_stamp, describe, encode_stamp, merge
+from dmqnode.smallrows import NO_STAMP, Rows, Shown, decode_stamp, describe, encode_stamp, merge
 
 LOG = LogId(b"node0001" + bytes(11) + b"1")
 OTHER = LogId(b"node0001" + bytes(11) + b"2")
@@ -64,6 +64,15 @@ def test_of_two_places_of_one_send_that_one_copy_shows_none_is_judged_again() ->
     copies = [shown(7, {LOG: 5, OTHER: 1}, {**kept, **dead}) for _ in range(2)]
     rows, _ = merge(copies, copies[0])
     assert describe(rows).dead == {LOG: RangeSet([(4, 5)])}
+
+
+def test_a_repeated_send_is_recognised_in_a_log_whose_record_is_lost() -> None:
+    ahead = shown(7, {LOG: 5, OTHER: 2}, sends({1: [(OTHER, 0, 2)]}))
+    rows = shown(0, {LOG: 9}, sends({1: [(LOG, 7, 2)]})).described.rows
+    damaged = Shown(NO_STAMP, describe({k: v for k, v in rows.items() if k[:1] != b"l"}), {})
+    merged, gaps = merge([damaged, ahead], ahead)
+    assert describe(merged).dead == {LOG: RangeSet([(7, 9)])}
+    assert gaps == {LOG: RangeSet([(5, 7)])}
 
 
 def test_who_repeats_a_send_finds_the_place_that_lives() -> None:
