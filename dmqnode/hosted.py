@@ -228,13 +228,13 @@ class Hosted:
         brought, relied = ((), ()) if shipment is None else _messages_of(shipment)
         self._clustering.cluster.streams.written(now, partition, number, seq, known, brought, relied)
 
-    def adopt(self, now: Now, partition: PartitionId, described: Described, gaps: Gaps) -> None:
+    def adopt(self, now: Now, partition: PartitionId, described: Described, *, certain: bool) -> None:
         """A home shows what this node may not know."""
         shard = self.shards.get(partition)
         if shard is None:
             return
         for hosted in shard.partitions:
-            for log, died in adopt(hosted, described).items():
+            for log, died in adopt(hosted, described, certain=certain).items():
                 for low, high in died:
                     void(hosted, log, low, high)
             self.keep_gaps(hosted)

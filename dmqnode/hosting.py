@@ -47,8 +47,12 @@ class Hosting(Protocol):
             unanswered: what waited for copies; its outcome is unknown.
         """
 
-    def adopt(self, now: Now, partition: PartitionId, described: Described, gaps: Gaps) -> None:
-        """A home shows what this node, which leads, may not know: take it in."""
+    def adopt(self, now: Now, partition: PartitionId, described: Described, *, certain: bool) -> None:
+        """A home shows what this node, which leads, may not know: take it in.
+
+        Arguments:
+            certain: what a fifo queue's homes did not show before this node led was never answered (F2).
+        """
 
     def take_in(
         self,

@@ -207,7 +207,9 @@ def purge_page(partition: Partition) -> Procedure[None]:
         if due:
             partition.freed(0, keys.due(due, log, first))
     # What was damaged here, now or before, is not here any more, and other homes have it.
-    partition.elsewhere.void(log, began, low if page.more else high)
+    end = low if page.more else high
+    for first, beyond in [(began, end)] if known is None else known.dead.ranges.within(began, end):
+        partition.elsewhere.void(log, first, beyond)  # what lives was purged by a leader that nobody followed
     partition.purged = (log, low)
     rest = [p for p in partition.state.purges if p != purge]
     partition.state.purges = [(log, low, high), *rest] if page.more else rest

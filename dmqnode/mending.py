@@ -39,8 +39,12 @@ def gaps_of(partition: Partition) -> Gaps:
     return {log.id: log.gaps for log in partition.logs.values() if log.gaps.size}
 
 
-def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
+def adopt(partition: Partition, described: Described, *, certain: bool = True) -> dict[LogId, RangeSet]:
     """Take in what a home shows that did not show it before this node began to lead.
+
+    Arguments:
+        certain: in a fifo queue, what nobody showed before was never answered "stored", and dies: that needs
+            a majority, and one was asked before this node led (F2), of which none had lost anything.
 
     Returns what died by it, per log; batches of it may have to be deleted.
     """
@@ -57,8 +61,7 @@ def adopt(partition: Partition, described: Described) -> dict[LogId, RangeSet]:
             partition.add_log(log)
         end = described.end(log_id)
         if end > log.end:
-            if partition.settings.ordering == "fifo":
-                # Never answered "stored": that needs a majority, and one was asked before this node led (F2).
+            if partition.settings.ordering == "fifo" and certain:
                 log.dead.add(log.end, end)
             else:
                 partition.lack(log, end)

@@ -116,6 +116,13 @@ def harmed(shown: Iterable[Shown]) -> bool:
     return any(copy.stamp == NO_STAMP and copy.described.rows for copy in shown)
 
 
+def certain(shown: Iterable[Shown]) -> bool:
+    """Tell whether the copy that followed furthest may say alone what lives (F2): none has lost anything."""
+    copies = list(shown)
+    best = max(copies, key=lambda copy: copy.stamp)
+    return b"s" in best.described.rows and not harmed(copies)
+
+
 def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple[Rows, Gaps]:
     """Return the records with which a new leader begins, and what its own copy, `mine`, lacks of them.
 
@@ -135,7 +142,7 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     for copy in copies:
         if copy.stamp == copies[0].stamp:
             rows.update({k: v for k, v in copy.described.rows.items() if k[:1] == b"n"})
-    sealed = sealed and b"s" in best.rows and not harmed(copies)
+    sealed = sealed and certain(copies)
     state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
     stated = [copy.described.state for copy in copies if b"s" in copy.described.rows]
     state.purged_at = stated[0].purged_at if stated else 0

@@ -24,6 +24,7 @@ from dmqnode.peer_messages import Inspect, Summary
 from dmqnode.port import Port
 from dmqnode.smallrows import (
     Shown,
+    certain,
     decode_gaps,
     decode_rows,
     describe,
@@ -137,7 +138,8 @@ class Takeovers:
         stream = self._streams.find(partition, summary.n)
         if stream is not None:
             described = describe(rows)
-            self._hosting.adopt(now, partition, described.ends_only() if stream.certain else described, gaps)
+            described = described.ends_only() if stream.certain else described
+            self._hosting.adopt(now, partition, described, certain=stream.certain)
             self._streams.align(stream, sender)
 
     def _see(self, now: Now, partition: PartitionId, takeover: _Takeover) -> None:
@@ -148,7 +150,7 @@ class Takeovers:
             return
         takeover.merging = True
         mine = takeover.shown[self._me]
-        takeover.sealed = self._hosting.sealed(partition) and not harmed(takeover.shown.values())
+        takeover.sealed = self._hosting.sealed(partition) and certain(takeover.shown.values())
         rows, _ = merge(takeover.shown.values(), mine, sealed=takeover.sealed)
         ops, gaps, stale, dead = align_rows(takeover.keys, takeover.own, rows)
         ops.put(stamp_key(takeover.keys), encode_stamp((takeover.number, 0)))

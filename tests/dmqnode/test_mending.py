@@ -87,3 +87,14 @@ def test_who_was_acked_unheard_does_not_hold_up_its_group() -> None:
         parts = partition.take(Now(6.0, 6000), 2, "", 4.0, 10, 1 << 20)[0]
         assert [(p.first, p.count) for p in parts] == [(1, 1)]
         assert partition.holds.noted == 1
+
+
+def test_what_a_home_of_a_fifo_queue_shows_late_dies_only_where_others_had_lost_nothing() -> None:
+    for certain, dead, lacking in ((True, [(5, 9)], {}), (False, [], {LOG: RangeSet([(5, 9)])})):
+        fifo = Settings(ordering="fifo")
+        partition = Partition(PartitionId(b"p" * 10), fifo, lambda: LOG, Counters())
+        partition.add_log(Log(LOG, 1, delayed=False, end=5))
+        shown = Described({}, {LOG: (1, False)}, {}, {}, State(ends={LOG: 9}))
+        adopt(partition, shown, certain=certain)
+        assert list(partition.logs[LOG].dead.ranges) == dead
+        assert gaps_of(partition) == lacking

@@ -12,7 +12,7 @@ from dmqnode.ids import LogId, NodeId
 from dmqnode.ranges import RangeSet
 from dmqnode.records import State, decode_state, encode_log, encode_state
 from dmqnode.repeats import read_producer
-from dmqnode.smallrows import NO_STAMP, Rows, Shown, decode_stamp, describe, encode_stamp, merge
+from dmqnode.smallrows import NO_STAMP, Rows, Shown, certain, decode_stamp, describe, encode_stamp, merge
 
 LOG = LogId(b"node0001" + bytes(11) + b"1")
 OTHER = LogId(b"node0001" + bytes(11) + b"2")
@@ -140,3 +140,12 @@ def test_a_log_that_a_copy_behind_closed_is_open_where_only_leaders_take_sends()
     assert describe(rows).closed == {}
     assert describe(rows).dead == {LOG: RangeSet([(5, 6)])}
     assert gaps == {LOG: RangeSet([(0, 5)])}
+
+
+def test_copies_of_which_the_first_has_nothing_or_one_was_harmed_are_not_certain() -> None:
+    ahead, behind = shown(7, {LOG: 5}), shown(3, {LOG: 5})
+    empty = Shown(NO_STAMP, describe({}), {})
+    assert certain([behind, ahead])
+    assert certain([ahead, empty])
+    assert not certain([empty, empty])
+    assert not certain([ahead, Shown(NO_STAMP, behind.described, {})])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,13 +77,8 @@ def c3_the_dead_are_taken_in_again(patch: Patch) -> None:
 def f2_what_lies_beyond_the_end_is_adopted(patch: Patch) -> None:
     original = mending.adopt
 
-    def adopt(partition: Any, described: Any) -> Any:
-        settings = partition.settings
-        partition.settings = replace(settings, ordering="standard")
-        try:
-            return original(partition, described)
-        finally:
-            partition.settings = settings
+    def adopt(partition: Any, described: Any, *, certain: bool) -> Any:
+        return original(partition, described, certain=False)
 
     patch.setattr(hosted, "adopt", adopt)
 
