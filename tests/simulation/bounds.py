@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from dmqnode.dedup import MAX_NAMES, MAX_TOLD, MAX_UNSETTLED
 from dmqnode.duetimes import MAX_CACHED
-from dmqnode.pacing import AT_ONCE
 from dmqnode.renewals import ROUNDS
 from dmqnode.roster import MAX_DESTROYED
 from tests.simulation.memory import Walk
@@ -100,7 +99,7 @@ KEPT: dict[str, Limit] = {
     **_each(HEAP, "Deadlines._heap", 64 + 16),
     **_each(NODE, "Deadlines._current Deadlines._keys Agenda._heap", 16),
     # --- until it is looked at again
-    **_each(NODE, "Pacing._under_way", AT_ONCE),
+    **_each(COPY, "Pacing._under_way"),
     **_each(PARTITION, "Leases._not_before Cluster._fetching"),
     # --- of the process
     **_each(NODE, "StruckOff._until", MAX_DESTROYED),
