@@ -225,8 +225,7 @@ class Cluster:
             self._next_tick = now.run + TICK
             for partition in [p for p, (_, end) in self._draining.items() if now.run >= end]:
                 self._drained(now, partition)
-            for partition in [p for p, (_, end) in self._told.items() if self._clock.fast >= end]:
-                del self._told[partition]
+            self._told = {p: told for p, told in self._told.items() if told[1] > self._clock.fast}
             for partition in self.takeovers.tick(now):
                 self.leases.release(partition)
             self.streams.tick(now, self._reachable)
@@ -275,7 +274,8 @@ class Cluster:
                             self.leaders[effect.partition] = effect.holder
                             self._told[effect.partition] = (effect.holder, self._clock.fast + BELIEVE)
                     case HomesChanged():
-                        self._homes_changed(now, effect.partition)
+                        self.streams.homes_changed(now, effect.partition)
+                        self._release_former(effect.partition)
 
     def _tell(self, node: NodeId, message: Message) -> None:
         """Send a message; a claim that reaches nobody is as good as denied: two homes that each wait for the
@@ -348,15 +348,18 @@ class Cluster:
     def _move(self, now: Now, stream: Stream, record: HomeSet) -> None:
         wanted = self._wanted(stream.partition) or record.new
         complete = {f.node for f in stream.followers.values() if stream.complete(f)} | {self.me}
+        to = wanted[0]
         if set(wanted) != set(record.new):
             self.streams.refresh(stream, wanted)
             whole = stream.nothing_but_missing(self._hosting.missing(stream.partition))
             if whole and all(n in complete for n in wanted):
                 self.leases.propose(self._clock.fast, stream.partition, wanted)
-            return
-        preferred = wanted[0]
-        if preferred != self.me and preferred in complete and self.may_lead(preferred):
-            self.hand_over(now, stream.partition, preferred)
+                return
+            to = NOBODY
+        if (to not in complete or not self.may_lead(to)) and self.me not in record.new:
+            to = self.successor(stream.partition) or NOBODY  # what has moved off this node does not need it
+        if to != self.me and to in complete and self.may_lead(to):
+            self.hand_over(now, stream.partition, to)
 
     def hand_over(self, now: Now, partition: PartitionId, successor: NodeId) -> None:
         """Let `successor` lead, with the deliveries (N2)."""
@@ -376,19 +379,14 @@ class Cluster:
                 self.leaders[partition] = successor
             self._settle(now)
 
-    def _homes_changed(self, now: Now, partition: PartitionId) -> None:
-        self.streams.homes_changed(now, partition)
-        self._release_former(partition)
-
     def _release_former(self, partition: PartitionId) -> None:
         """Tell former homes that nobody needs their copies (C1): once the set is known complete without them,
         and when somebody comes to lead, for the last leader may be one of them, or not have got through."""
         lease = self.leases.held(self._clock.fast, partition)
-        if lease is None or not lease.record.committed or not lease.known:
+        if lease is None or not lease.serving or not lease.record.committed or not lease.known:
             return
-        for node in lease.record.old:
-            if node not in lease.record.new and node != self.me:
-                self._port.send(node, Dropped(partition, lease.number.n))
+        for node in [n for n in lease.record.old if n not in (*lease.record.new, self.me)]:
+            self._port.send(node, Dropped(partition, lease.number.n))
 
     def _fetch_missing(self, now: Now, stream: Stream) -> None:
         """Ask a home for what this copy lacks."""

@@ -100,7 +100,7 @@ class Clustering:
             self.hosted,
             silent=silent,
             least=self.least,
-            wanted=self.wanted,
+            wanted=lambda partition: self.mender.strays.wanted(partition),
             reachable=self.reachable,
         )
         self.catalog = Catalog(

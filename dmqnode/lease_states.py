@@ -22,13 +22,21 @@ class Attempt:
         self.started = started
         self.record = record
         self.asked: dict[NodeId, None] = {}
-        self.granted: dict[NodeId, None] = {}
+        self.granted: dict[NodeId, HomeSet] = {}
+        """Who has granted, and the home set that it has on disk."""
         self.denied: dict[NodeId, None] = {}
 
     @property
     def patience(self) -> float:
         """Seconds to wait for answers; little once somebody denied: another claim is likely in the way."""
         return LEASE / 5 if self.denied else LEASE / 2
+
+    @property
+    def untold(self) -> dict[NodeId, None]:
+        """Which homes are to be told that they are these: none, if most of them have shown that they know."""
+        homes = self.record.new if self.record.committed else ()
+        untold = {node: None for node in homes if self.granted.get(node) != self.record}
+        return untold if 2 * len(untold) >= len(homes) else {}
 
     @property
     def hopeless(self) -> bool:
@@ -40,6 +48,10 @@ class Lease:
     """One lease that this node holds.
 
     `number` is its number, `record` the home set in force, `serving` whether it delivers.
+
+    Arguments:
+        claim: which enough homes have granted.
+        fast: holder's time.
     """
 
     __slots__ = (
@@ -55,10 +67,10 @@ class Lease:
         "untold",
     )
 
-    def __init__(self, number: LeaseNumber, record: HomeSet, started: float, fast: float) -> None:
-        self.number = number
-        self.record = record
-        self.until = started + HELD
+    def __init__(self, claim: Attempt, fast: float) -> None:
+        self.number = claim.number
+        self.record = claim.record
+        self.until = claim.started + HELD
         """Until when a majority has promised, as far as worked out (holder's time); never goes back."""
         self.since = fast
         """Renewals that left up to then say nothing of this lease."""
@@ -69,7 +81,7 @@ class Lease:
         self.mark = 0
         """Where the copies must have come to in order to agree to the proposal (H3)."""
         self.agreed: dict[NodeId, None] = {}
-        self.untold: dict[NodeId, None] = {}
+        self.untold = claim.untold
         """Nodes that have not confirmed yet to know the committed home set."""
 
     @property

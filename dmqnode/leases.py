@@ -82,6 +82,11 @@ class Leases:
         lease = self._held.get(partition)
         return None if lease is None else lease.counted
 
+    def known(self, partition: PartitionId) -> bool:
+        """Tell whether most homes of a partition whose lease is held have on disk that they are these."""
+        lease = self._held.get(partition)
+        return lease is not None and lease.known
+
     def __len__(self) -> int:
         return len(self._held)
 
@@ -152,8 +157,7 @@ class Leases:
             return  # an answer to an earlier attempt does not count (L2)
         if fast - claim.started >= HELD:
             return
-        record = read_home_set(granted.record)
-        claim.granted[sender] = None
+        claim.granted[sender] = record = read_home_set(granted.record)
         if record.newer_than(claim.record):
             claim.record = record
             self._grants.learn(granted.partition, record)
@@ -168,14 +172,14 @@ class Leases:
     def _acquire(self, fast: float, partition: PartitionId, claim: Attempt) -> None:
         del self._claims[partition]
         self._seen.pop(partition, None)
-        lease = Lease(claim.number, claim.record, claim.started, fast)
-        self._held[partition] = lease
+        lease = self._held[partition] = Lease(claim, fast)
         for node in claim.record.members:
             self._renewals.add(node, partition, lease.number.n)
         promise = self._grants.promise(partition, claim.record)
         if claim.record.newer_than(promise.record):
             promise.record = claim.record
         self._effects.append(Acquired(partition, lease.number, lease.record))
+        self._tell(partition, lease)
 
     def _on_denied(self, fast: float, sender: NodeId, denied: Denied) -> None:
         highest = LeaseNumber(denied.highest, NodeId(denied.highest_node))
@@ -238,10 +242,9 @@ class Leases:
         lease = self.held(fast, partition)
         if lease is None or not lease.serving or lease.proposal is not None or not lease.record.committed:
             return False
-        if homes == lease.record.new:
-            return False
-        self._propose(fast, partition, lease, lease.record.change(lease.number, homes))
-        return True
+        if changes := homes != lease.record.new:
+            self._propose(fast, partition, lease, lease.record.change(lease.number, homes))
+        return changes
 
     def _propose(self, fast: float, partition: PartitionId, lease: Lease, record: HomeSet) -> None:
         # What the old set has promised goes on to count; those who were no homes count once they agree.
@@ -265,10 +268,8 @@ class Leases:
                 self._effects.append(ToPeer(node, message))
 
     def _on_agreed(self, fast: float, sender: NodeId, agreed: Agreed) -> None:
-        lease = self.held(fast, agreed.partition)
-        if lease is None or lease.number.n != agreed.n:
-            return
-        if (record := read_home_set(agreed.record)).age != lease.counted.age:
+        lease, record = self.held(fast, agreed.partition), read_home_set(agreed.record)
+        if lease is None or lease.number.n != agreed.n or record.age != lease.counted.age:
             return
         if lease.barred.get(sender) == math.inf and sender in lease.counted.members:
             # Who agrees grants, be it late: renewals that leave from now on count again.
@@ -342,7 +343,7 @@ class Leases:
         message: Claim | Renew | Release | Propose | Committed,
     ) -> None:
         grants = self._grants
-        effect: Effect | None
+        effect: Effect | None = None
         match message:
             case Claim():
                 effect = grants.on_claim(slow, sender, message)
@@ -359,7 +360,6 @@ class Leases:
                 self._overtaken(fast, message.partition, LeaseNumber(message.n, sender))
             case Release():
                 grants.on_release(slow, sender, message)
-                effect = None
         if effect is not None:
             self._effects.append(effect)
 

@@ -78,7 +78,7 @@ class Mender:
     def step(self, now: Now) -> None:
         """Look at the next partitions, and visit one that nobody uses."""
         claimed = 0
-        self.strays.begin()
+        self.strays.begin(now)
         self.orphans.begin()
         for _ in range(LOOK_AT):
             found = next(self._walk, None)

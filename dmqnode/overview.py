@@ -231,16 +231,16 @@ class Overview:
                 found.append((id_, clustering.cluster.homes(id_, first)))
         return found
 
-    def homes_here(self) -> int:
+    def homes_here(self, now: Now) -> int:
         """Return of how many partitions this node is a home, or holds a copy, the list of members among them.
 
         Until it is told that its copy is not needed, it may be the only one that knows of the new homes.
         """
         clustering, me = self._clustering, self._clustering.me
         roster = clustering.cluster.homes(ROSTER, clustering.rosters.first).members
-        copies = clustering.cluster.copies
+        strays = clustering.mender.strays
         every = (*self._partitions(), (ROSTER, roster))
-        return sum(me in members or copies.find(id_) is not None for id_, members in every)
+        return sum(me in members or strays.may_hold(now, id_) for id_, members in every)
 
     def members(self) -> list[Fields]:
         """Return the members as this node sees them."""

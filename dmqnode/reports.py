@@ -251,7 +251,7 @@ class Reports:
         if clustering is None:
             self._reply(session, number, Report({**status, "overview": of_one(status)}))
             return
-        status["homes"] = clustering.overview.homes_here()
+        status["homes"] = clustering.overview.homes_here(now)
         status["hints"] = clustering.debts.count
         status["notices"] += [*clustering.walls.notices(), *clustering.catalog.notices(now)]
         status["healthy"] = status["healthy"] and not clustering.walls.unlike

@@ -1,12 +1,17 @@
 """Asking who leads: for copies that no home needs, and where what is believed of a leader may be wrong.
 
     a copy here, which placement does not want ──WhoLeads──> its homes ──Dropped──> deleted (C1)
-                                                                └─ nobody leads: the first of them claims
+                                                                ├─ nobody leads: the first of them claims
+                                                                └─ they were formed anew: it becomes a home,
+                                                                   and shows what it has, until they change
     not in order, though somebody is believed to lead ──WhoLeads──> it ──LedBy: nobody──> claimed
 
 A leader tells former homes that they are none any more, but a link may be down then, the next change may be
 made before it is up again, and a copy that was begun for a home that then was not wanted is no former home's.
 So who holds a copy asks by itself, until it is told.
+
+Homes formed anew by a decision (M4) have what was left: not all, perhaps, and a copy elsewhere may be the
+only one that has the rest.  So its holder becomes a home, as any other, until they change again.
 """
 
 from __future__ import annotations
@@ -16,12 +21,13 @@ from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.grants import NOBODY
-from dmqnode.homesets import NO_LEASE, HomeSet, read_home_set
+from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet, read_home_set
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.keys import PartitionKeys
 from dmqnode.messages import Message
 from dmqnode.peer_messages import Committed, Dropped, LedBy, WhoLeads
 from dmqnode.reads import Procedure, Rows, Scan
+from dmqnode.roster import ROSTER
 
 if TYPE_CHECKING:
     from dmqnode.clustering import Clustering
@@ -30,6 +36,9 @@ ASK_AT_ONCE = 50
 """Partitions asked about, and looked for on disk, in one step."""
 MOST_LOOKED = 100_000
 """Partitions remembered as looked for, deleted ones among them; beyond it all are looked for anew."""
+
+OFFERED = 30.0
+"""Seconds for which a copy counts as offered; who has one asks again before."""
 
 
 class Strays:
@@ -44,11 +53,22 @@ class Strays:
         self._unled = unled
         self._looked: dict[PartitionId, None] = {}
         """Partitions of which it was seen, since the start, whether something is on disk."""
+        self._unsure: dict[PartitionId, None] | None = None
+        """Partitions of which something may be on disk since before the start; None: not known so far."""
+        self._offered: dict[PartitionId, dict[NodeId, float]] = {}
+        """Who has a copy that homes formed anew may not know, and until when to believe it."""
         self._left = 0
 
-    def begin(self) -> None:
+    def begin(self, now: Now) -> None:
         """A step begins: so many questions may be asked in it."""
         self._left = ASK_AT_ONCE
+        if self._unsure is None:
+            self._unsure = dict.fromkeys(partition for partition, _ in self._clustering.cluster.grants)
+        for partition, offers in list(self._offered.items()):
+            for node in [n for n, end in offers.items() if end <= now.run]:
+                del offers[node]
+            if not offers:
+                del self._offered[partition]
 
     # --- asking --------------------------------------------------------------------------------------
 
@@ -64,8 +84,17 @@ class Strays:
             self._look_on_disk(now, partition)
         return False
 
+    def may_hold(self, now: Now, partition: PartitionId) -> bool:
+        """Tell whether something of a partition is here, or was before the start and was not looked for."""
+        if self._unsure is None or partition in self._unsure:
+            self.holds(now, partition)
+            return True
+        return self._clustering.cluster.copies.find(partition) is not None
+
     def _look_on_disk(self, now: Now, partition: PartitionId) -> None:
         def seen(now: Now, page: Rows) -> None:
+            if self._unsure is not None:
+                self._unsure.pop(partition, None)
             if page.rows or page.damaged:
                 self._clustering.cluster.copies.copy_of(partition)
 
@@ -106,11 +135,35 @@ class Strays:
             if record.newer_than(known):
                 # It grants nothing by this, for it is no home: lease 0 is nobody's.
                 clustering.send(sender, Committed(partition, 0, record.fields()))
-            if leads and sender not in clustering.wanted(partition) and not _reformed(record):
-                number = cluster.streams.number(partition)
-                clustering.send(sender, Dropped(partition, number.n))
+            if leads and sender not in clustering.wanted(partition):
+                self._give_back(now, partition, record, sender)
         if holder == NOBODY:
             self._unled(now, partition)
+
+    def _give_back(self, now: Now, partition: PartitionId, record: HomeSet, holder: NodeId) -> None:
+        """Tell who holds a copy that it is not needed, unless it is, or may be if these homes crash now."""
+        cluster = self._clustering.cluster
+        # Of the list of members every node has the latest that it heard of, whatever its homes have.
+        if _reformed(record) and partition != ROSTER:
+            offers = self._offered.setdefault(partition, {})
+            if holder in offers or len(offers) < MAX_HOMES:
+                offers[holder] = now.run + OFFERED
+        elif cluster.leases.known(partition):
+            number = cluster.streams.number(partition)
+            self._clustering.send(holder, Dropped(partition, number.n))
+
+    def wanted(self, partition: PartitionId) -> tuple[NodeId, ...]:
+        """Return where a partition led here should be: where placement wants it; of homes formed anew also
+        where a copy is offered, and there is room for one at least; empty: as it is."""
+        clustering = self._clustering
+        wanted = clustering.wanted(partition)
+        promise = clustering.cluster.grants.find(partition)
+        if partition not in self._offered or promise is None or not _reformed(promise.record):
+            return wanted
+        wanted = wanted or promise.record.new
+        offered = [n for n in self._offered[partition] if n not in wanted and clustering.reachable(n)]
+        offered = offered[: max(1, MAX_HOMES - len(wanted))]
+        return (*wanted[: MAX_HOMES - len(offered)], *offered)
 
     def _believe(self, now: Now, sender: NodeId, led: LedBy) -> None:
         """Somebody says who leads: of itself it knows."""

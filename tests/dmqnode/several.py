@@ -14,7 +14,8 @@ from dmqnode.broker import Broker
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
-from dmqnode.disk import look, perform_read
+from dmqnode.disk import look, perform_read, read_ranges
+from dmqnode.grants import GRANTS, GRANTS_END
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.messages import (
     CreateQueue,
@@ -70,6 +71,8 @@ class Some:
         """Begin again with what is on the disk, after `Several.kill`; nothing is linked."""
         self.up = True
         self._begin(self.clustering.rosters.current, 0.0)
+        for key, record in read_ranges(self.store, ((GRANTS, GRANTS_END),)).items():
+            self.clustering.cluster.grants.load(PartitionId(key[len(GRANTS) :]), record)
 
     def crank(self) -> None:
         """Do all that there is to do at this moment."""

@@ -3,92 +3,19 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from itertools import count
 
 import pytest
 
-from dmqnode.grants import LEASE, Grants
+from dmqnode.grants import LEASE
 from dmqnode.homesets import HomeSet, LeaseNumber
-from dmqnode.ids import NodeId, PartitionId
-from dmqnode.lease_effects import Acquired, Denial, Effect, HomesChanged, Lost, Persist, Serving, ToPeer
-from dmqnode.lease_states import HELD, Lease
-from dmqnode.leases import Leases
+from dmqnode.ids import PartitionId
+from dmqnode.lease_effects import Denial, HomesChanged, Lost, Persist, Serving, ToPeer
+from dmqnode.lease_states import HELD, Attempt, Lease
 from dmqnode.messages import Message
-from dmqnode.peer_messages import Claim, Denied, Granted, Release, Renew, Renewed
-
-A, B, C, D = (NodeId(bytes([n]) * 8) for n in range(1, 5))
-P, Q = (PartitionId(bytes([n]) * 10) for n in (1, 2))
-ABC = HomeSet.first((A, B, C))
-
-
-class Nodes:
-    """Nodes without a network between them: a message is there at once, unless its receiver is away."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.grants = {n: Grants(n, -1.0, lambda *_: True) for n in (A, B, C, D)}
-        self.leases = {n: self.start(n) for n in (A, B, C, D)}
-        self.away: set[NodeId] = set()
-        self.seen: list[Effect] = []
-        self.sent: list[tuple[NodeId, NodeId, Message]] = []
-
-    def start(self, node: NodeId) -> Leases:
-        return Leases(node, self.grants[node], random.Random(node[0]), lambda _: 0)
-
-    def restart(self, node: NodeId) -> None:
-        """Forget all but the promises on disk."""
-        old = self.grants[node]
-        self.grants[node] = Grants(node, self.now + LEASE, lambda *_: True)
-        for partition, _ in old:
-            (_, record), *_ = old.save(partition)
-            assert record is not None
-            self.grants[node].load(partition, record)
-        self.leases[node] = self.start(node)
-
-    def want(self, node: NodeId, record: HomeSet = ABC, partition: PartitionId = P) -> None:
-        self.leases[node].want(self.now, partition, record)
-        self.settle()
-
-    def settle(self) -> None:
-        for _ in range(1000):
-            effects = [(n, e) for n in self.leases for e in self.leases[n].take_effects()]
-            if not effects:
-                return
-            for node, effect in effects:
-                self._do(node, effect)
-        raise AssertionError("the nodes talk without end")
-
-    def _do(self, node: NodeId, effect: Effect) -> None:
-        self.seen.append(effect)
-        match effect:
-            case ToPeer():
-                self._send(node, effect)
-            case Persist():
-                for message in effect.then:
-                    self._send(node, message)
-            case Acquired():
-                self.leases[node].merged(self.now, effect.partition, effect.number)
-            case _:
-                pass
-
-    def _send(self, node: NodeId, to: ToPeer) -> None:
-        self.sent.append((node, to.node, to.message))
-        if node not in self.away and (to.node not in self.away or to.node == node):
-            assert self.leases[to.node].receive(self.now, self.now, node, to.message)
-
-    def run(self, seconds: float) -> None:
-        for _ in range(round(seconds / 0.1)):
-            self.now += 0.1
-            for leases in self.leases.values():
-                if self.now >= leases.next_deadline():
-                    leases.tick(self.now)
-            self.settle()
-
-    def leads(self, node: NodeId, partition: PartitionId = P) -> bool:
-        lease = self.leases[node].held(self.now, partition)
-        return lease is not None and self.leases[node].leads(self.now, partition, lease.number)
+from dmqnode.peer_messages import Claim, Committed, Denied, Granted, Release, Renew, Renewed
+from tests.dmqnode.leaseholders import ABC, A, B, C, D, Nodes, P, Q
 
 
 @pytest.fixture
@@ -271,11 +198,65 @@ def test_a_change_of_homes_is_agreed_to_and_told(nodes: Nodes) -> None:
 
 def test_a_change_of_homes_is_known_once_most_new_homes_have_it_on_disk() -> None:
     changed = HomeSet.first((A, B, C)).change(LeaseNumber(1, A), (A, B, D)).commit()
-    lease = Lease(LeaseNumber(1, A), changed, 0.0, 0.0)
+    lease = Lease(Attempt(LeaseNumber(1, A), 0, 0.0, changed), 0.0)
     lease.untold = dict.fromkeys((A, B, C, D))
     assert not lease.known
     assert [lease.confirmed(node) for node in (C, A, B, D)] == [False, False, True, False]
     assert lease.known
+
+
+def test_who_alone_knew_the_new_homes_may_be_gone_once_another_leads_them(nodes: Nodes) -> None:
+    nodes.want(A, HomeSet.first((A,)))
+    nodes.lost = {(B, Committed)}
+    nodes.leases[A].propose(nodes.now, P, (B,))
+    nodes.settle()
+    nodes.leases[A].release(P, B)
+    nodes.run(LEASE + 0.1)  # of the old homes A is not told that the lease is over
+    nodes.lost = set()
+    nodes.want(B)
+    assert nodes.leads(B)
+    nodes.away = {A}
+    nodes.restart(B)
+    nodes.run(LEASE + 0.1)
+    nodes.want(B)
+    assert nodes.leads(B), "it has no majority of the old homes"
+
+
+def test_new_homes_are_not_known_because_one_node_that_is_none_showed_them(nodes: Nodes) -> None:
+    nodes.want(A)
+    nodes.lost = {(n, Committed) for n in (B, C, D)}
+    nodes.leases[A].propose(nodes.now, P, (B, C, D))
+    nodes.settle()
+    nodes.leases[A].release(P, B)
+    nodes.settle()
+    nodes.away = {D}
+    nodes.lost = {(B, Committed), (C, Committed)}
+    nodes.want(B)
+    assert nodes.leads(B)
+    assert not nodes.leases[B].known(P), "it is on the disk of a former home"
+    nodes.seen.clear()
+    nodes.lost = {(C, Committed)}
+    nodes.run(0.5)
+    assert not nodes.leases[B].known(P), "and on that of one of three new homes"
+    nodes.lost = set()
+    nodes.run(0.5)
+    assert nodes.leases[B].known(P)
+    assert [e.record.new for e in nodes.seen if isinstance(e, HomesChanged)] == [(B, C, D)]
+
+
+def test_new_homes_are_known_if_most_of_them_showed_them(nodes: Nodes) -> None:
+    nodes.want(A)
+    nodes.leases[A].propose(nodes.now, P, (A, B, D))
+    nodes.settle()
+    nodes.leases[A].release(P, B)
+    nodes.settle()
+    nodes.away = {A, C}
+    nodes.sent.clear()
+    nodes.want(B)
+    assert nodes.leads(B)
+    assert nodes.leases[B].known(P)
+    nodes.run(1.0)
+    assert not any(isinstance(message, Committed) for _, _, message in nodes.sent), "nobody need be told"
 
 
 def test_an_only_home_needs_nobody_until_it_has_company(nodes: Nodes) -> None:

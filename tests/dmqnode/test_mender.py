@@ -32,7 +32,7 @@ class Around:
             for n in range(1, QUEUES + 1)
         ]
         registry = SimpleNamespace(every=lambda: queues, definition_of=lambda id_: id_)
-        self.cluster = SimpleNamespace(homes=lambda partition, first: first, want=self._want)
+        self.cluster = SimpleNamespace(homes=lambda partition, first: first, want=self._want, grants=())
         self.rosters = SimpleNamespace(first=HomeSet.first(self.homes), scarce=False)
         self.walls = SimpleNamespace(far=lambda now, node: False)
         self.mender = Mender(cast(Broker, SimpleNamespace(registry=registry)), cast(Clustering, self))

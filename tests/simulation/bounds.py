@@ -74,7 +74,10 @@ KEPT: dict[str, Limit] = {
     **_each(PARTITION, "Registry.by_partition Queue.partitions Queue.readers Hosted.shards Hosted._serving"),
     **_each(PARTITION, "Cluster.leaders Grants._promises Copies._copies Leases._held Leases._seen"),
     **_each(PARTITION, "Comparing._due Comparing._done Comparing._running Comparing._streams Missing._led"),
-    **_each(PARTITION, "Strays._looked Rosters._placed Renewals._moments Orphans._inquiries"),
+    **_each(
+        PARTITION,
+        "Strays._looked Strays._offered Strays._unsure Rosters._placed Renewals._moments Orphans._inquiries",
+    ),
     **_each(PARTITION, "Orphans._missed Missing._seen Leases._effects Debts._offered Cluster.outnumbered"),
     **_each(PARTITION, "Registry.queues Hosted._unanswered Appends._current", 3),
     **_each(PARTITION, "Clustering._later", 4),

@@ -280,7 +280,7 @@ PLANTED = [
         (6, 10, 16, 47),
         "two lost",
     ),
-    Planted("H2", an_unfinished_change_is_taken_as_finished, MOVES, (130,), "two lost"),
+    Planted("H2", an_unfinished_change_is_taken_as_finished, MOVES, (630, 814, 903, 1089), "two lost"),
     Planted(
         "H3", nothing, Plan(loss=0.1, cut=0.3, claim=0.5, move=0.5), (0, 2, 3, 8), "lost", {"ready": False}
     ),
