@@ -27,6 +27,11 @@ BEATS = 3
 """How often a message is extended within its visibility."""
 PAUSE = 1.0
 """Seconds before asking again, when no node could be reached."""
+SHORTEST_REST, LONGEST_REST = 0.1, 5.0
+"""Seconds without taking messages after a command has failed: twice as long each time, until one succeeds.
+
+What is given back comes again at once: a command that always fails would do nothing else all the time.
+"""
 PARTING = 2.0
 """Seconds for giving messages back when we are told to leave at once."""
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
@@ -72,6 +77,9 @@ class _Worker:
         self._workers = workers
         self._running: dict[str, dmqnode.Message] = {}
         self._finished = trio.Event()
+        self._failed = False
+        """Whether a command has failed since messages were taken."""
+        self._rest = SHORTEST_REST
         self._signal = 0
         self._taking = trio.CancelScope()
         self._error: DMQError | None = None
@@ -131,6 +139,9 @@ class _Worker:
             if len(self._running) >= self._workers:
                 await self._wait_for_one()
                 continue
+            if self._failed:
+                await self._rest_a_while()
+                continue
             messages = await self._receive(client)
             for message in messages:
                 self._taken += 1
@@ -154,6 +165,12 @@ class _Worker:
         with self._until_told():
             await self._finished.wait()
         self._finished = trio.Event()
+
+    async def _rest_a_while(self) -> None:
+        rest, self._rest = self._rest, min(2 * self._rest, LONGEST_REST)
+        with self._until_told():
+            await trio.sleep(rest)
+        self._failed = False  # what failed meanwhile, too: several workers fail at once
 
     async def _receive(self, client: dmqnode.Client) -> list[dmqnode.Message]:
         """Receive for the workers that are idle; nothing when there is nothing, or an error ends it."""
@@ -204,6 +221,7 @@ class _Worker:
         if code == 0:
             await client.ack(message)
             self._acked += 1
+            self._rest = SHORTEST_REST
             return
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
         if code == DEAD_LETTER:
@@ -218,6 +236,7 @@ class _Worker:
                 return
         await client.nack(message, reason=f"the command ended with {how}")
         self._nacked += 1
+        self._failed = True
 
     async def _beat(self, client: dmqnode.Client) -> None:
         """Keep the messages hidden whose commands run."""

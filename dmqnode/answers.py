@@ -20,7 +20,7 @@ def with_held(request: Ack | Nack | Extend, held: list[Any]) -> Message:
         case Ack():
             return Ack(held, request.again)
         case Nack():
-            return Nack(held, request.delay, request.dead_letter, request.reason, request.again)
+            return Nack(held, *request.values()[1:])
         case Extend():
             return Extend(held, request.visibility)
 

@@ -199,8 +199,8 @@ class Broker:
         return replies
 
     def undelivered(self, now: Now, delivered: Delivered) -> None:
-        """An answer never left this node: what it delivered is ready again."""
-        self.deliveries.take_back(now, delivered)
+        """An answer never left this node: what it delivered is ready again, whoever leads it."""
+        self.deliveries.undelivered(now, delivered)
 
     def stop(self, now: Now) -> None:
         """Refuse what is new, end the waits, and have the notes of all deliveries written durably (N1)."""

@@ -172,8 +172,8 @@ class Call:
                 )
             case Ack() if self.doubt:
                 return Ack(request.held, True)
-            case Nack() if self.doubt:
-                return Nack(request.held, request.delay, request.dead_letter, request.reason, True)
+            case Nack(held, delay, dead_letter, reason) if self.doubt:
+                return Nack(held, delay, dead_letter, reason, True, request.undelivered)
             case _:
                 pass
         return request

@@ -248,12 +248,20 @@ class Deliveries:
             self._drop(waiter)
             self._answer(now, waiter, Delivered(queue.name, waiter.visibility, []))
 
+    def undelivered(self, now: Now, delivered: Delivered) -> None:
+        """An answer never left this node: give back what it delivered, here or to who leads it."""
+        self.take_back(now, delivered)
+        if self._broker.clustering is not None:
+            here = self._broker.registry.by_partition
+            parts = [part for part in delivered.parts if part.partition not in here]
+            self._broker.clustering.fanout.give_back(now, parts)
+
     def take_back(self, now: Now, delivered: Delivered) -> None:
         """What was to be delivered never left: it is ready again, as if nothing had been."""
         for part in delivered.parts:
             queue = self._broker.registry.by_partition.get(part.partition)
             if queue is None:
-                continue  # deleted
+                continue  # deleted, or led elsewhere
             partition = queue.at(int.from_bytes(part.partition[8:], "big"))
             if partition is None:
                 continue
@@ -337,6 +345,7 @@ class Deliveries:
                     dead_letter=request.dead_letter,
                     reason=request.reason[:MAX_REASON],
                     again=request.again,
+                    undelivered=request.undelivered,
                 )
             case Extend():
                 extend(partition, now, delivery, log, low, count, request.visibility)

@@ -25,8 +25,10 @@ from dmqnode.messages import (
     Extend,
     Failed,
     GetQueue,
+    Held,
     Message,
     Nack,
+    Part,
     PurgeQueue,
     QueueInfo,
     Receive,
@@ -249,6 +251,19 @@ class Fanout:
                 continue
             self.ask(now, session, number, definition, index, part, settled)
         done(now)
+
+    def give_back(self, now: Now, parts: list[Part]) -> None:
+        """Tell the leaders of these parts that nobody has received them; as with any nack, it is tried for
+        some seconds, and what it does not reach is hidden until its time."""
+        groups: dict[PartitionId, list[Held]] = {}
+        for part in parts:
+            held = (part.partition, part.delivery, part.log, part.first, part.count)
+            groups.setdefault(part.partition, []).append(held)
+        for id_, those in groups.items():
+            definition = self._broker.registry.definition_of(QueueId(id_[:8]))
+            if definition is not None:  # else it is deleted
+                nack, index = Nack(those, 0.0, False, "", False, True), int.from_bytes(id_[8:], "big")
+                self._clustering.crossings.ask(now, definition, index, nack, lambda now, answer: None)
 
     def hears_majority(self) -> bool:
         """Tell whether a majority of the members answers; else nobody here knows what does not exist."""

@@ -270,7 +270,7 @@ class FrontEnd:
             case Ack():
                 ask.message = Ack(ask.message.held, True)
             case Nack(held, delay, dead_letter, reason):
-                ask.message = Nack(held, delay, dead_letter, reason, True)
+                ask.message = Nack(held, delay, dead_letter, reason, True, ask.message.undelivered)
             case _:
                 pass
         ask.deadline = min(max(ask.deadline, now.run + PATIENCE / 2), ask.asked_at + LONGEST)

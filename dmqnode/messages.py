@@ -236,11 +236,10 @@ class Part(Record):
 
 
 class Delivered(Message, tag=19):
-    """What a Receive got; empty after its wait."""
+    """What a Receive got, hidden for `visibility` seconds from the answer on; empty after its wait."""
 
     queue: str
     visibility: float
-    """Seconds that these deliveries stay hidden, from the answer on."""
     parts: list[Part]
 
 
@@ -256,13 +255,14 @@ class Ack(Message, tag=20):
 
 
 class Nack(Message, tag=21):
-    """These are to be delivered again after `delay` seconds, or moved to the dead-letter queue."""
+    """To be delivered again in `delay` seconds, or dead letters.  `undelivered`: this was no attempt."""
 
     held: list[Held]
     delay: float
     dead_letter: bool
     reason: str
     again: bool = False
+    undelivered: bool = False
 
 
 class Extend(Message, tag=22):

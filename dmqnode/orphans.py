@@ -11,7 +11,8 @@ then has said no itself.
 
 The same is asked before that, of homes without a majority whose dead members are none too many to be
 forgotten: who asks tells the others who does not answer, and the leader of the list, if it has missed all
-those for `dead_after`, too, forgets them (M2).
+those for `dead_after`, too, forgets them (M2).  Who hears one of them again takes back what it told, and
+is believed only over the link on which it told it: there it would have taken it back.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dmqnode.clock import Now
 from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet, read_home_set
-from dmqnode.ids import NodeId, PartitionId
+from dmqnode.ids import NodeId, PartitionId, QueueId
 from dmqnode.messages import Message
 from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
 from dmqnode.roster import ROSTER, Roster
@@ -38,7 +39,7 @@ AT_ONCE = 1000
 TELL_AT_ONCE = 10
 """Partitions of which it is told, in one step, that their homes have no majority: one is enough."""
 BELIEVED = 120.0
-"""Seconds for which it is believed that somebody does not answer; until then it is told again."""
+"""Seconds for which it is believed, if not taken back, that somebody does not answer; it is told again."""
 
 
 def reform(roster: Roster, record: HomeSet, wanted: Iterable[NodeId]) -> HomeSet:
@@ -81,9 +82,11 @@ class _Missed(NamedTuple):
     """What somebody says of homes without a majority."""
 
     version: int
+    by: NodeId
     silent: tuple[NodeId, ...]
-    """Who does not answer."""
-    until: float
+    """Who does not answer it, the homes first."""
+    at: float
+    """When this node was told so."""
 
 
 class Orphans:
@@ -97,6 +100,8 @@ class Orphans:
         self._silent: tuple[NodeId, ...] = ()
         """Who does not answer, where nobody is forgotten for that alone."""
         self._left = 0
+        self._left_out = False
+        """Whether partitions wait until there is less to be asked."""
 
     def begin(self) -> None:
         """A step of looks begins."""
@@ -104,6 +109,15 @@ class Orphans:
         nodes = rosters.current.nodes if rosters.scarce else ()
         self._silent = tuple(node for node in nodes if not reachable(node))
         self._left = TELL_AT_ONCE
+        self._inquiries = {p: i for p, i in self._inquiries.items() if self._matters(p, i)}
+        if self._left_out and len(self._inquiries) < AT_ONCE:
+            self._left_out = False
+            self._clustering.mender.changed()
+        for partition, missed in list(self._missed.items()):
+            if any(map(reachable, missed.silent)):
+                del self._missed[partition]
+                if missed.by == self._clustering.me:
+                    self._tell(AnyHomes(partition, rosters.current.version, None, []))
 
     def homes(self, partition: PartitionId, first: HomeSet) -> HomeSet:
         """Return the first home set of a partition, or that which is to be formed if all homes are gone."""
@@ -154,9 +168,8 @@ class Orphans:
         clustering, roster = self._clustering, self._clustering.rosters.current
         inquiry = self._inquiries.get(partition)
         if inquiry is None or inquiry.version != roster.version or inquiry.record != known:
-            if len(self._inquiries) >= AT_ONCE:
-                self._inquiries = {p: i for p, i in self._inquiries.items() if i.version == roster.version}
-            if len(self._inquiries) >= AT_ONCE:
+            if inquiry is None and len(self._inquiries) >= AT_ONCE:
+                self._left_out = True
                 return None
             missing = {node: None for node in roster.nodes if node != clustering.me}
             inquiry = self._inquiries[partition] = _Inquiry(roster.version, known, missing)
@@ -165,6 +178,19 @@ class Orphans:
             for node in inquiry.missing:
                 clustering.send(node, AnyHomes(partition, roster.version, known.fields()))
         return inquiry
+
+    def _matters(self, partition: PartitionId, inquiry: _Inquiry) -> bool:
+        """Tell whether homes are still to be formed anew, or to be complained of, so that all must say no."""
+        clustering, roster, record = self._clustering, self._clustering.rosters.current, inquiry.record
+        if inquiry.version != roster.version:
+            return False
+        if self._broker.registry.definition_of(QueueId(partition[:8])) is None:
+            return False  # deleted
+        promise = clustering.cluster.grants.find(partition)
+        if promise is not None and promise.record.newer_than(record):
+            return False  # they were formed, or found
+        anew = clustering.cluster.grants.reform(partition, record) is not record
+        return anew or _bereft(roster, record, self._silent)
 
     # --- homes without a majority, while nobody is forgotten for being absent alone (M2) --------------
 
@@ -188,20 +214,33 @@ class Orphans:
         if inquiry is None or not set(inquiry.missing) <= set(silent):
             return
         told = AnyHomes(partition, roster.version, known.fields(), list(silent))
-        self._note(told)
-        for node in roster.nodes:
-            if node != clustering.me and node not in silent:
-                clustering.send(node, told)
+        self._note(clustering.me, told)
+        self._tell(told)
 
-    def _note(self, told: AnyHomes) -> None:
+    def _tell(self, told: AnyHomes) -> None:
+        for node in self._clustering.rosters.current.nodes:
+            if node != self._clustering.me and self._clustering.reachable(node):
+                self._clustering.send(node, told)
+
+    def _note(self, sender: NodeId, told: AnyHomes) -> None:
         """Believe, for a while, that homes have no majority."""
         roster, now = self._clustering.rosters.current, self._broker.now.run
         silent = tuple(NodeId(node) for node in told.silent or ())
-        if told.record is None or not silent or not _bereft(roster, read_home_set(told.record), silent):
+        if told.record is None or not silent:
             return
-        self._missed = {p: m for p, m in self._missed.items() if m.until > now}
+        record = read_home_set(told.record)
+        if not _bereft(roster, record, silent):
+            return
+        # To strike off others helps only where all the other homes are destroyed, and these must say no (M4).
+        silent = tuple(sorted(silent, key=lambda node: node not in record.members))
+        self._missed = {p: m for p, m in self._missed.items() if now < m.at + BELIEVED}
         if len(self._missed) < AT_ONCE or told.partition in self._missed:
-            self._missed[told.partition] = _Missed(roster.version, silent, now + BELIEVED)
+            self._missed[told.partition] = _Missed(roster.version, sender, silent, now)
+
+    def _take_back(self, sender: NodeId, partition: PartitionId) -> None:
+        missed = self._missed.get(partition)
+        if missed is not None and missed.by == sender:
+            del self._missed[partition]
 
     def missed(self, absent: list[NodeId]) -> NodeId | None:
         """Return one of the members absent for long that homes have no majority without; None: not known.
@@ -210,15 +249,23 @@ class Orphans:
         """
         version, now = self._clustering.rosters.current.version, self._broker.now.run
         for missed in self._missed.values():
-            if missed.version == version and missed.until > now and set(missed.silent) <= set(absent):
+            believed = missed.version == version and now < missed.at + BELIEVED and self._hears(missed)
+            if believed and set(missed.silent) <= set(absent):
                 return missed.silent[0]
         return None
+
+    def _hears(self, missed: _Missed) -> bool:
+        """Tell whether it would have been heard here if who said so had taken it back."""
+        since = self._clustering.linked.get(missed.by, math.inf)
+        return missed.by == self._clustering.me or since <= missed.at
 
     # --- questions and answers -----------------------------------------------------------------------
 
     def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in a question or an answer; tell whether it was one.  Errors: ProtocolError."""
         match message:
+            case AnyHomes(partition, silent=[]):
+                self._take_back(sender, partition)
             case AnyHomes():
                 self._answer(sender, message)
             case HomesKnown():
@@ -248,7 +295,7 @@ class Orphans:
             clustering.send(sender, Committed(question.partition, 0, promise.record.fields()))
         clustering.send(sender, HomesKnown(question.partition, question.version, known))
         if not known:
-            self._note(question)
+            self._note(sender, question)
 
 
 def _bereft(roster: Roster, record: HomeSet, silent: tuple[NodeId, ...]) -> bool:

@@ -4,6 +4,7 @@ one partition      the leader waits, as it would for its own clients
 several            ask one after the other what is ready; if none has anything, watch them all, and ask
                    the first that says so
 more meanwhile     give up what waits, and begin anew with those that there are now
+given up           ask nobody any more: what a leader delivers all the same is given back
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ if TYPE_CHECKING:
 class _Poll:
     """One receive of a client."""
 
-    __slots__ = ("again", "deadline", "missed", "number", "request", "session")
+    __slots__ = ("again", "deadline", "missed", "number", "over", "request", "session")
 
     def __init__(self, session: int, number: int, request: Receive, deadline: float) -> None:
         self.session = session
         self.number = number
         self.request = request
         self.deadline = deadline
+        self.over = False
+        """Whether it was given up, by its client or because that is gone."""
         self.again = False
         """Whether its queue has got more partitions, so that it is to be asked for anew."""
         self.missed: Failed | None = None
@@ -61,15 +64,15 @@ class Polls:
     def grown(self, now: Now, queue: str) -> None:
         """A queue has got more partitions: whoever waits for it waits for those, too."""
         for key, poll in list(self._under_way.items()):
-            if poll.request.queue == queue:
+            if poll.request.queue == queue and not poll.over:
                 poll.again = True
                 self._clustering.front.cancel(now, *key)
 
     def cancelled(self, session: int, number: int) -> None:
-        """The client itself gives a receive up."""
+        """A receive is given up: what leaders still answer is not followed by more questions."""
         poll = self._under_way.get((session, number))
         if poll is not None:
-            poll.again = False
+            poll.over = True
 
     def _start(self, now: Now, poll: _Poll, definition: Definition) -> None:
         poll.again = False
@@ -100,7 +103,8 @@ class Polls:
             self._delivered(now, poll, failed(error))
 
     def _delivered(self, now: Now, poll: _Poll, answer: Message) -> None:
-        if poll.again and isinstance(answer, Cancelled) and not self._clustering.stopping:
+        given_up = poll.over or self._clustering.stopping
+        if poll.again and isinstance(answer, Cancelled) and not given_up:
             self._restart(now, poll)
             return
         request = poll.request
@@ -114,6 +118,9 @@ class Polls:
 
     def _take_next(self, now: Now, poll: _Poll, definition: Definition, order: list[int]) -> None:
         """Ask one partition after the other what is ready; if none has anything, wait for all at once."""
+        if poll.over:
+            self._delivered(now, poll, Cancelled())
+            return
         if not order:
             if poll.again:
                 self._restart(now, poll)

@@ -11,6 +11,7 @@ import math
 from dmqnode.clock import Now
 from dmqnode.errors import Refused, StaleReceipt
 from dmqnode.ids import LogId, message_id
+from dmqnode.log import Segment
 from dmqnode.partition import Partition
 
 
@@ -40,12 +41,14 @@ def nack(
     dead_letter: bool,
     reason: str,
     again: bool,
+    undelivered: bool = False,
 ) -> None:
     """Give delivered messages back, to be delivered again after `delay` seconds.
 
     Arguments:
         dead_letter: move them to the dead-letter queue instead, with `reason`.
         again: this repeats a nack whose answer was lost; what the delivery has no more was given back.
+        undelivered: nobody has had them, so that this was no attempt.
 
     A nack cannot be repeated message by message as an ack can, for what was given back is stale.
     So of a range all are given back or none: whoever is refused can ask again for each.
@@ -62,7 +65,10 @@ def nack(
         _stale(partition, delivery, log, low, count, missing, again=again)
         return
     segments = partition.holds.settle(delivery, log, low, low + count)
-    partition.counters.nacked += count - missing
+    if undelivered:
+        _not_tried(segments)
+    else:
+        partition.counters.nacked += count - missing
     if dead_letter:
         partition.exhaust(segments, reason or "refused by the consumer")
     else:
@@ -91,10 +97,14 @@ def extend(
 def take_back(partition: Partition, delivery: int, log: LogId, low: int, count: int) -> None:
     """A delivery never left the node: as if it had not been."""
     segments = partition.holds.settle(delivery, log, low, low + count)
-    for segment in segments:
-        segment.attempt -= 1
+    _not_tried(segments)
     if segments:
         partition.holds.delay(-math.inf, segments)
+
+
+def _not_tried(segments: list[Segment]) -> None:
+    for segment in segments:
+        segment.attempt -= 1
 
 
 def _given_back(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from cli.execute import environment
+from cli.execute import LONGEST_REST, _Worker, environment
+from cli.receive import Wanted
 from tests.cli.program import Counts, Dmq, Start, until
 
 
@@ -67,6 +71,66 @@ def test_a_command_that_reads_nothing(dmq: Dmq, queue: str, counts: Counts) -> N
     dmq("send", queue, "--quiet", stdin=b"x" * 900_000)
     assert dmq("receive", queue, "-n", "1", "--exec", "true").code == 0
     assert counts(queue) == (0, 0, 0)
+
+
+class Endless:
+    """A queue that always has a message, which comes again when it is given back."""
+
+    async def receive(self, queue: str, *, max_messages: int, **_: Any) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        return [SimpleNamespace(id=f"{trio.current_time()} {n}") for n in range(max_messages)]
+
+    async def ack(self, message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def nack(self, message: Any, **_: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def runs(codes: list[int], workers: int = 1) -> list[float]:
+    """Return when commands began that end at once with these codes."""
+    wanted = Wanted(None, wait=1.0, follow=True, visibility=None)
+    worker: Any = _Worker(SimpleNamespace(), "q", wanted, "true", workers)  # type: ignore[arg-type]
+    begun: list[float] = []
+    start = trio.current_time()
+
+    async def run_command(message: Any) -> int:
+        begun.append(round(trio.current_time() - start, 6))
+        await trio.lowlevel.checkpoint()
+        if len(begun) >= len(codes):
+            worker._signal = signal.SIGTERM
+            worker._taking.cancel()
+        return codes[len(begun) - 1] if len(begun) <= len(codes) else 0
+
+    worker._run_command = run_command
+    async with trio.open_nursery() as commands:
+        await worker._take(Endless(), commands)
+    return begun
+
+
+async def test_who_fails_again_and_again_takes_less_and_less_often(autojump_clock: MockClock) -> None:
+    begun = await runs([1] * 10)
+    rests = [round(b - a, 6) for a, b in pairwise(begun)]
+    assert rests == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+    assert rests[-1] == LONGEST_REST
+
+
+async def test_a_success_ends_that(autojump_clock: MockClock) -> None:
+    assert await runs([1, 1, 0, 0, 1, 1, 0]) == [0.0, 0.1, 0.3, 0.3, 0.3, 0.4, 0.6]
+
+
+async def test_several_that_fail_at_once_rest_once(autojump_clock: MockClock) -> None:
+    assert await runs([1] * 12, workers=4) == [0.0] * 4 + [0.1] * 4 + [0.3] * 4
+
+
+def test_a_command_that_fails_is_given_its_message_again_after_a_rest(
+    dmq: Dmq, queue: str, place: Path
+) -> None:
+    dmq("send", queue, "x")
+    command = "date +%s%N >> at; test $DMQ_ATTEMPT = 4"
+    assert dmq("receive", queue, "--all", "--exec", command).code == 0
+    first, *_, last = (int(line) for line in (place / "at").read_text().split())
+    assert last - first > 0.7e9
 
 
 @pytest.mark.slow

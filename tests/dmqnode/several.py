@@ -80,7 +80,11 @@ class Some:
         while busy:
             busy = False
             for reply in broker.take_replies():
-                self.replies[reply.number] = reply.message
+                answer = reply.message
+                if reply.session in broker.sessions:
+                    self.replies[reply.number] = answer
+                elif isinstance(answer, Delivered):
+                    broker.undelivered(self.cluster.now(), answer)
             if broker.clustering is not None:
                 for node, message in broker.clustering.take_sent():
                     self.cluster.carry(self, node, message)

@@ -46,7 +46,7 @@ def test_what_some_stored_and_some_refused_is_unknown() -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    [Ack([], True), Nack([], 2.0, True, "why", True), Extend([], 9.0)],
+    [Ack([], True), Nack([], 2.0, True, "why", True, True), Extend([], 9.0)],
     ids=lambda r: type(r).__name__,
 )
 def test_a_part_of_a_request_is_like_it_in_all_else(request_: Any) -> None:

@@ -38,6 +38,7 @@ def test_acks_and_nacks_say_that_they_are_repeated_if_they_may_have_been_done() 
     for request, again in (
         (Ack([HELD]), Ack([HELD], True)),
         (Nack([HELD], 5.0, True, "why"), Nack([HELD], 5.0, True, "why", True)),
+        (Nack([HELD], 0.0, False, "", False, True), Nack([HELD], 0.0, False, "", True, True)),
         (Extend([HELD], 5.0), Extend([HELD], 5.0)),
     ):
         call = Call(0.0, 10.0, request, "owner")

@@ -7,9 +7,9 @@ from typing import Any
 
 from dmqnode.clock import Now
 from dmqnode.homesets import HomeSet, LeaseNumber
-from dmqnode.ids import NodeId, PartitionId
+from dmqnode.ids import NodeId, PartitionId, QueueId
 from dmqnode.messages import Message
-from dmqnode.orphans import BELIEVED, Orphans, reform
+from dmqnode.orphans import AT_ONCE, BELIEVED, Orphans, reform
 from dmqnode.peer_messages import AnyHomes, Committed, HomesKnown
 from dmqnode.roster import Member, Roster
 
@@ -28,7 +28,7 @@ class Clustered:
         self.sent: list[tuple[NodeId, Message]] = []
         self.record: HomeSet | None = None
         self.rosters = SimpleNamespace(current=roster(7), scarce=True)
-        self.linked = {B, C}
+        self.linked = {B: 0.0, C: 0.0}
         self.walls = SimpleNamespace(silent=False)
         self.leaving = False
         find = lambda partition: None if self.record is None else SimpleNamespace(record=self.record)
@@ -36,10 +36,16 @@ class Clustered:
         reduce = lambda record: self.reduced or record
         self.grants = SimpleNamespace(find=find, reform=self.reform, reduce=reduce)
         self.cluster = SimpleNamespace(grants=self.grants)
-        self.mender = SimpleNamespace(changed=lambda: None)
-        broker: Any = SimpleNamespace(now=NOW)
+        self.walks = 0
+        self.mender = SimpleNamespace(changed=self.changed)
+        registry = SimpleNamespace(definition_of=lambda queue: None if queue in self.deleted else queue)
+        self.deleted: set[QueueId] = set()
+        broker: Any = SimpleNamespace(now=NOW, registry=registry)
         clustering: Any = self
         self.orphans = Orphans(broker, clustering)
+
+    def changed(self) -> None:
+        self.walks += 1
 
     def reform(self, partition: PartitionId, record: HomeSet) -> HomeSet:
         return reform(self.rosters.current, record, ANEW)
@@ -68,9 +74,11 @@ class Clustered:
         assert self.orphans.receive(NOW, sender, HomesKnown(PARTITION, version, known))
 
 
-def roster(version: int, destroyed: tuple[NodeId, ...] = (D, E)) -> Roster:
-    members = tuple(Member(node, f"n{node[0]}", f"h{node[0]}:1") for node in (A, B, C))
-    return Roster(version, members, (A,), destroyed)
+def roster(
+    version: int, destroyed: tuple[NodeId, ...] = (D, E), members: tuple[NodeId, ...] = (A, B, C)
+) -> Roster:
+    listed = tuple(Member(node, f"n{node[0]}", f"h{node[0]}:1") for node in members)
+    return Roster(version, listed, (A,), tuple(n for n in destroyed if n not in members))
 
 
 def test_every_member_is_asked_before() -> None:
@@ -157,6 +165,61 @@ def test_nobody_is_asked_where_those_who_are_left_cannot_have_missed_anything() 
     assert not node.sent
 
 
+# --- more of them than may be asked about at once --------------------------------------------------------
+
+
+class Many(Clustered):
+    """The same, of many partitions, each with a record of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: dict[PartitionId, HomeSet] = {}
+        self.grants.find = lambda id_: (
+            SimpleNamespace(record=self.records[id_]) if id_ in self.records else None
+        )
+
+    def ask(self, count: int) -> int:
+        """Look at so many partitions without homes in one step; return about how many others were asked."""
+        self.sent.clear()
+        self.orphans.begin()
+        for n in range(count):
+            self.orphans.homes(orphan(n), FIRST)
+        return len({m.partition for _, m in self.sent if isinstance(m, AnyHomes)})
+
+
+def orphan(number: int) -> PartitionId:
+    return PartitionId(number.to_bytes(8, "big") + bytes(2))
+
+
+def test_when_homes_were_formed_anew_others_are_asked_about() -> None:
+    node = Many()
+    assert node.ask(AT_ONCE + 10) == AT_ONCE
+    assert node.ask(AT_ONCE + 10) == 0, "none has been answered"
+    assert not node.walks
+    for n in range(5):
+        node.records[orphan(n)] = node.reform(orphan(n), FIRST)
+    assert node.ask(AT_ONCE + 10) == 5
+    assert node.walks == 1, "those that were left out are looked at soon"
+
+
+def test_of_queues_that_were_deleted_nobody_is_asked_any_more() -> None:
+    node = Many()
+    node.ask(AT_ONCE + 10)
+    node.deleted = {QueueId(orphan(n)[:8]) for n in range(AT_ONCE)}
+    node.orphans.begin()
+    assert not node.orphans._inquiries
+
+
+def test_when_homes_have_a_majority_again_others_are_asked_about() -> None:
+    node = Clustered()
+    node.linked = {B: 0.0}
+    node.look(FIVE)
+    assert node.orphans._inquiries
+    node.linked = {B: 0.0, C: 0.0}
+    node.orphans.begin()
+    assert not node.orphans._inquiries
+
+
 # --- homes without a majority, of whom none need be forgotten (M2) ---------------------------------------
 
 THREE = HomeSet.first((A, B, C))
@@ -166,7 +229,7 @@ FIVE = HomeSet.first((A, B, C, D, E))
 def test_homes_that_have_a_majority_miss_nobody() -> None:
     node = Clustered()
     node.rosters.current = roster(7, destroyed=())
-    node.linked = {B}
+    node.linked = {B: 0.0}
     node.look(THREE)
     assert not node.sent
     assert node.orphans.missed([C]) is None
@@ -174,7 +237,7 @@ def test_homes_that_have_a_majority_miss_nobody() -> None:
 
 def test_whom_homes_without_a_majority_miss_is_told_once_all_others_have_answered() -> None:
     node = Clustered()
-    node.linked = {B}
+    node.linked = {B: 0.0}
     node.look(FIVE)
     assert node.sent == [(n, AnyHomes(PARTITION, 7, FIVE.fields())) for n in (B, C)]
     node.look(FIVE)
@@ -188,7 +251,7 @@ def test_whom_homes_without_a_majority_miss_is_told_once_all_others_have_answere
 
 def test_it_is_not_told_where_the_dead_are_forgotten_anyway_nor_by_two() -> None:
     node = Clustered()
-    node.linked = {B}
+    node.linked = {B: 0.0}
     node.rosters.scarce = False
     node.look(FIVE)
     node.rosters.scarce = True
@@ -210,6 +273,68 @@ def test_whom_others_miss_is_believed_for_a_while_and_by_one_version_of_the_list
     assert node.orphans.missed([B]) == B
     node.rosters.current = roster(8)
     assert node.orphans.missed([B]) is None
+
+
+def test_one_of_the_homes_is_missed_as_long_as_one_of_them_is_silent() -> None:
+    node = Clustered()
+    node.rosters.current = roster(7, members=(A, B, C, D))
+    node.orphans.receive(NOW, A, complaint(record=HomeSet.first((A, C, D)), silent=(B, C, D)))
+    assert node.orphans.missed([B, C, D]) == C
+
+
+def test_when_all_other_homes_are_destroyed_whoever_has_not_said_no_is_missed() -> None:
+    node = Clustered()
+    node.orphans.receive(NOW, C, complaint(record=HomeSet.first((A, D, E)), silent=(B,)))
+    assert node.orphans.missed([B]) == B
+
+
+def test_who_complained_takes_it_back_when_it_hears_who_was_silent() -> None:
+    node, other = Clustered(), Clustered()
+    node.linked = {B: 0.0}
+    node.look(FIVE)
+    node.hear(B)
+    node.look(FIVE)
+    (told,) = [m for n, m in node.sent if n == B and isinstance(m, AnyHomes) and m.silent]
+    other.me = B
+    other.linked = {A: 0.0}
+    other.orphans.receive(NOW, A, told)
+    assert other.orphans.missed([C]) == C
+    node.sent.clear()
+    node.linked = {B: 0.0, C: 0.0}
+    node.orphans.begin()
+    assert node.orphans.missed([C]) is None
+    (told,) = [m for n, m in node.sent if n == B and isinstance(m, AnyHomes)]
+    other.orphans.receive(NOW, A, told)
+    assert other.orphans.missed([C]) is None
+
+
+def test_only_who_complained_takes_it_back() -> None:
+    node = Clustered()
+    node.orphans.receive(NOW, C, complaint())
+    node.orphans.receive(NOW, A, complaint(silent=()))
+    assert node.orphans.missed([B]) == B
+
+
+def test_who_is_not_heard_any_more_or_was_lost_meanwhile_is_not_believed() -> None:
+    node = Clustered()
+    node.orphans.receive(NOW, C, complaint())
+    del node.linked[C]
+    assert node.orphans.missed([B]) is None
+    node.linked[C] = NOW.run + 1.0
+    assert node.orphans.missed([B]) is None, "it may have said, in vain, that it hears B"
+    node.orphans._broker.now = Now(NOW.run + 2.0, NOW.wall)
+    node.orphans.receive(NOW, C, complaint())
+    assert node.orphans.missed([B]) == B
+
+
+def test_of_who_answers_here_no_complaint_is_remembered() -> None:
+    node = Clustered()
+    node.linked = {C: 0.0}
+    node.orphans.receive(NOW, C, complaint())
+    node.linked = {B: 0.0, C: 0.0}
+    node.orphans.begin()
+    assert node.orphans.missed([B]) is None
+    assert not node.sent[1:], "it has not complained itself"
 
 
 def test_all_who_do_not_answer_those_homes_must_be_absent_here_too() -> None:

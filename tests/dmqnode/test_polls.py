@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dmqnode.clock import Now
-from dmqnode.messages import Delivered, Done, Failed, Message, Receive
+from dmqnode.messages import Cancelled, Delivered, Done, Failed, Message, Receive
 from dmqnode.polls import Polls
 from tests.dmqnode.answering import delivered
 
@@ -27,8 +27,9 @@ class World:
         self.definition: Any = SimpleNamespace(
             name="q", id=b"Q" * 8, settings=SimpleNamespace(partitions=partitions)
         )
+        front = SimpleNamespace(cancel=lambda now, session, number: None, ask=self._ask_one)
         clustering: Any = SimpleNamespace(
-            stopping=False, front=SimpleNamespace(cancel=lambda now, session, number: None)
+            stopping=False, front=front, first_homes=lambda definition, index: None
         )
         self.polls = Polls(self, clustering)  # type: ignore[arg-type]
 
@@ -36,6 +37,11 @@ class World:
         self, now: Now, session: int, number: int, definition: Any, index: int, message: Receive, then: Any
     ) -> None:
         self.asked.append((index, message, then))
+
+    def _ask_one(
+        self, now: Now, session: int, number: int, id_: Any, first: Any, message: Receive, then: Any, **_: Any
+    ) -> None:
+        self.asked.append((0, message, then))
 
     def reply(self, session: int, number: int, answer: Message) -> None:
         self.replies.append(answer)
@@ -99,6 +105,43 @@ def test_who_waits_watches_all_and_asks_the_first_that_has_something() -> None:
     assert world.answer(EMPTY) != woken  # the other's watch, given up
     assert world.answer(delivered(b"x")) == woken
     assert len(world.replies) == 1
+
+
+# --- given up ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [EMPTY, NOBODY, Cancelled()])
+def test_no_other_partition_is_asked_for_a_receive_that_was_given_up(answer: Message) -> None:
+    world = World(3)
+    world.receive(5.0)
+    world.polls.cancelled(1, 1)
+    world.answer(answer)
+    assert not world.asked
+    assert world.replies == [Cancelled()]
+
+
+def test_nothing_is_taken_when_a_receive_that_was_given_up_is_told_that_there_is_something() -> None:
+    world = World(2)
+    world.receive(5.0)
+    for _ in range(2):
+        world.answer(EMPTY)
+    world.polls.cancelled(1, 1)
+    world.answer(Done(1))
+    assert len(world.asked) == 1, "the other watch"
+    world.answer(Cancelled())
+    assert not world.asked
+    assert world.replies == [Cancelled()]
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_receive_that_was_given_up_does_not_begin_anew_with_more_partitions(partitions: int) -> None:
+    world = World(partitions)
+    world.receive(5.0)
+    world.polls.cancelled(1, 1)
+    world.polls.grown(world.now, "q")
+    world.answer(Cancelled())
+    assert not world.asked
+    assert world.replies == [Cancelled()]
 
 
 def test_nobody_is_asked_to_wait_longer_than_the_client_wants_however_times_are_rounded() -> None:

@@ -116,6 +116,15 @@ def test_a_repeated_nack_takes_what_is_with_others_for_given_back(world: World) 
     assert world.ask(Nack(held(message, 4, 9), 0.0, False, "", True)) != Settled([])
 
 
+def test_what_nobody_had_was_no_attempt(world: World) -> None:
+    world.ask(SetQueue("q", {"max_attempts": 1, "dead_letter": "dead"}))
+    message = taken(world)[0]
+    assert world.ask(Nack(held(message, 0, 2), 0.0, False, "", False, True)) == Settled([])
+    assert world.ask(Nack(held(message, 0, 3), 0.0, False, "", True, True)) == Settled([])
+    assert world.broker.counters.nacked == 0
+    assert [(m.body, m.attempt) for m in world.receive()] == [(b"0", 1), (b"1", 1), (b"2", 1)]
+
+
 def test_a_repeated_nack_to_the_dead_letter_queue_is_done_only_if_they_went_there(world: World) -> None:
     world.ask(SetQueue("q", {"max_attempts": 9, "dead_letter": "dead"}))
     message = taken(world)[0]

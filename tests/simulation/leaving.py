@@ -1,4 +1,5 @@
-"""Whether a node still holds the lease as a delivery leaves it, not only as it is decided (L4, P6)."""
+"""What becomes of a delivery as it leaves: whether its node holds the lease then, too (L4, P6), or nobody
+had it after all."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.frontend import FIRST_TICKET
-from dmqnode.messages import Delivered
+from dmqnode.ids import LogId
+from dmqnode.messages import Delivered, Nack
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
+    from tests.simulation.sent import Sent
 
 
 def watch_leaving(host: Host, complain: Callable[[str], None]) -> None:
@@ -35,3 +38,27 @@ def watch_leaving(host: Host, complain: Callable[[str], None]) -> None:
         return bool(answer_peer(session, number, answer))
 
     front.answered, front.answer_peer = own, peers
+
+
+def watch_returning(host: Host, messages: dict[tuple[LogId, int], Sent]) -> None:
+    """See what a leader takes back since its client, or that of a front end, went before the answer came."""
+    deliveries: Any = host.broker.deliveries
+    take_back, settle = deliveries.take_back, deliveries.settle
+
+    def let_go(delivery: int, log: LogId, first: int, count: int) -> None:
+        for message in filter(None, (messages.get((log, first + n)) for n in range(count))):
+            if message.hold is not None and message.hold.delivery == delivery:
+                message.hold = None
+
+    def taken_back(now: Any, delivered: Delivered) -> None:
+        for part in delivered.parts:
+            let_go(part.delivery, part.log, part.first, part.count)
+        take_back(now, delivered)
+
+    def settled(now: Any, session: Any, number: int, request: Any) -> None:
+        if isinstance(request, Nack) and request.undelivered:
+            for _, *held in request.held:
+                let_go(*held)
+        settle(now, session, number, request)
+
+    deliveries.take_back, deliveries.settle = taken_back, settled

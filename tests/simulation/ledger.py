@@ -17,7 +17,7 @@ from tests.simulation.again import Notes
 from tests.simulation.damage import Damage
 from tests.simulation.disks import Disks
 from tests.simulation.fates import Fates
-from tests.simulation.leaving import watch_leaving
+from tests.simulation.leaving import watch_leaving, watch_returning
 from tests.simulation.order import Order
 from tests.simulation.plan import QueuePlan
 from tests.simulation.sent import AROUND, MARGIN, NOTES_LOST, Broken, Hold, Sent
@@ -134,19 +134,12 @@ class Ledger:
         """See what the broker of a new life decides."""
         broker, debts = cast(Any, host.broker), cast(Any, host.clustering.debts)
         deliveries, make_known, keep = broker.deliveries, broker.make_known, debts.keep
-        answer, take_back = deliveries._answer, deliveries.take_back
+        answer = deliveries._answer
 
         def _answer(now: Any, waiter: Any, delivered: Delivered) -> None:
             if delivered.parts and waiter.session:  # what is taken to be redriven goes to nobody
                 self._delivered(host, delivered, waiter.visibility)
             answer(now, waiter, delivered)
-
-        def taken_back(now: Any, delivered: Delivered) -> None:
-            for part in delivered.parts:
-                for message in self._of(part):
-                    if message.hold is not None and message.hold.delivery == part.delivery:
-                        message.hold = None
-            take_back(now, delivered)
 
         def made_known(now: Any, collected: Collected) -> None:
             for reply in collected.then:
@@ -162,8 +155,8 @@ class Ledger:
 
             return bool(keep(now, partition, request, told))
 
-        deliveries._answer, deliveries.take_back, broker.make_known = _answer, taken_back, made_known
-        debts.keep = kept
+        deliveries._answer, broker.make_known, debts.keep = _answer, made_known, kept
+        watch_returning(host, self._by_id)
         watch_leaving(host, lambda wrong: self._break("P6", "unfenced", wrong, None))
 
     def _undurable(self, wrong: str | None) -> None:
