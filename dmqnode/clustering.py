@@ -353,6 +353,7 @@ class Clustering:
         self._broker.now = now
         if now is not self._passed:
             self._passed = now
+            self.cluster.grants.isolated |= self.rosters.hearing.overslept(now)
             self._clock.advance(reading(now))
 
     def tick(self, now: Now) -> None:
@@ -370,10 +371,11 @@ class Clustering:
         self.settle(now)
 
     def _look(self, now: Now) -> None:
+        self.rosters.seen(now, self.reachable)
+        grants, hearing = self.cluster.grants, self.rosters.hearing
+        grants.isolated, grants.few = hearing.isolated(now), hearing.few
         self.mender.step(now)
         self.hosted.look(now)
-        self.rosters.seen(now, self.reachable)
-        self.cluster.grants.isolated = self.rosters.isolated(now, self._broker.config.dead_after / 2)
         absent = self.rosters.overdue(now, self._broker.config.dead_after, self.mender.orphans.missed)
         if absent is not None and self.cluster.leads(ROSTER):
             self.rosters.step(now, Step("forget", absent, True), done=lambda now, error: None)
@@ -382,11 +384,9 @@ class Clustering:
 
     def next_deadline(self) -> float:
         """Return when `tick` must be called next (running time)."""
-        now = self._broker.now
-        cores = (self.front, self.catalog, self.debts)
         later = self._later[0][0] if self._later else math.inf
-        due = min(core.next_deadline() for core in cores)
-        return min(self.cluster.next_deadline(now), due, later, self._look_at)
+        due = min(core.next_deadline() for core in (self.front, self.catalog, self.debts))
+        return min(self.cluster.next_deadline(self._broker.now), due, later, self._look_at)
 
     def stop(self, now: Now) -> bool:
         """Hand over what is led here, and deliver no more; return whether to call again, if there is time."""

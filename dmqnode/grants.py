@@ -73,6 +73,8 @@ class Grants:
         """Leaves a destroyed home out of a set whose majority does not answer, if that helps (M4)."""
         self.isolated = False
         """Whether no majority of the roster was heard for long: then nothing is granted (M3)."""
+        self.few = True
+        """Whether so few are members that none is forgotten unless somebody says so (M5)."""
         self._ready = ready
         self._promises: dict[PartitionId, Promise] = {}
         self._held_by: dict[NodeId, PairSet] = {}
@@ -171,7 +173,8 @@ class Grants:
             NO_LEASE.node,
         )
         if (
-            ((slow < self._silent_until or self.isolated) and not alone)
+            (slow < self._silent_until and not alone)
+            or (self.isolated and not (alone and self.few))
             or number < promise.highest
             or (number == promise.highest and promise.holder != sender)
             or promise.runs_for_other(sender, slow)
@@ -195,7 +198,7 @@ class Grants:
     def on_renew(self, slow: float, sender: NodeId, renew: Renew) -> ToPeer:
         """Renew what this node itself knows to have granted, nothing else (L3)."""
         held = self._held_by.get(sender, PairSet())
-        if self.isolated and sender != self._me:
+        if self.isolated and not (self.few and sender == self._me):
             return ToPeer(sender, Renewed(renew.nonce, False, list(held)))
         if not renew.pairs:
             if renew.digest != held.digest:

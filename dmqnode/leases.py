@@ -101,8 +101,8 @@ class Leases:
         return fast < lease.until
 
     def _alone(self, lease: Lease) -> bool:
-        """Tell whether only this node could grant the lease to another: it would know."""
-        return lease.record.new == (self._me,) and lease.record.committed and lease.proposal is None
+        """Tell whether only this node could grant the lease to another, and is not forgotten unknowingly."""
+        return self._grants.few and lease.counted.members == (self._me,)
 
     def _count(self, lease: Lease) -> None:
         """Work out until when a majority has promised.

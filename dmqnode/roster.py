@@ -16,6 +16,7 @@ import cbor2
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError, Refused, Unavailable
 from dmqnode.greetings import RosterIs, WantRoster
+from dmqnode.hearing import NOTICED, Hearing
 from dmqnode.homesets import MAX_HOMES, HomeSet
 from dmqnode.ids import NODE_ID_SIZE, PARTITION_ID_SIZE, NodeId, PartitionId
 from dmqnode.keys import PartitionKeys
@@ -33,8 +34,6 @@ RECORD = b"m"
 """The record's key in the partition, behind its prefix."""
 MAX_MEMBERS = 1000
 MAX_DESTROYED = 64
-NOTICED = 5.0
-"""Seconds within which a link is known to be silent, looked at, and a lease over that was granted before."""
 FORCED = 1000
 """What a step that no majority made adds to the version: more than steps that it does not know of."""
 MOST_PLACED = 50_000
@@ -159,8 +158,7 @@ class Rosters:
         self._changed = changed
         self._stepping: Done | None = None
         self._answers: Callable[[NodeId], bool] = lambda node: False
-        self._absent: dict[NodeId, float] = {}
-        """Members that do not answer, since when."""
+        self.hearing = Hearing(current.nodes, dead_after / 2)
         self._placed: dict[PartitionId, tuple[NodeId, ...]] = {}
         """What placement made of the current roster; it is asked about every partition, again and again."""
         self._placed_by = current
@@ -188,8 +186,7 @@ class Rosters:
             return
         before = self.current
         self.current = roster
-        for node in [n for n in self._absent if roster.find(n) is None]:
-            del self._absent[node]
+        self.hearing.learn(roster.nodes)
         self.struck_off.note(now, roster.destroyed)
         ops = WriteBatch()
         ops.put(ROSTER_KEY, encode(roster))
@@ -275,7 +272,9 @@ class Rosters:
                 m
                 for m in members
                 if m.node != member.node
-                and not (m.name == member.name and m.address == member.address and m.node in self._absent)
+                and not (
+                    m.name == member.name and m.address == member.address and m.node in self.hearing.absent
+                )
             )
             replaced = [m.node for m in members if m.node != member.node and m not in others]
             destroyed = [n for n in (*roster.destroyed, *replaced) if n != member.node]
@@ -300,8 +299,8 @@ class Rosters:
             return
         if self._answers(gone):
             raise Refused("this member answers; let it leave with: dmq node leave, or stop it first")
-        left = self._absent.get(gone, now.run) + self._patience - now.run
-        silent = {gone, *self._absent, *(n for n in self.current.nodes if not self._answers(n))}
+        left = self.hearing.absent.get(gone, now.run) + self._patience - now.run
+        silent = {gone, *self.hearing.absent, *(n for n in self.current.nodes if not self._answers(n))}
         homes = min(self._replicas, sum(member.weight > 0 for member in self.current.members))
         if left > 0 and not step.destroyed and not self.struck_off.too_few(now, silent, homes):
             why = "this member has not been away for long, and may still serve behind a cut; try again in"
@@ -331,7 +330,7 @@ class Rosters:
             return None
         new = joining(step)
         for old in self.current.members:
-            if old.node in self._absent and old.node != new.node and old[1:3] == new[1:3]:
+            if old.node in self.hearing.absent and old.node != new.node and old[1:3] == new[1:3]:
                 return old.node
         return None
 
@@ -347,16 +346,7 @@ class Rosters:
         """Take note of who answers."""
         self._answers = answering
         self.struck_off.note(now, self.current.destroyed)
-        for node in self.current.nodes:
-            if answering(node):
-                self._absent.pop(node, None)
-            else:
-                self._absent.setdefault(node, now.run)
-
-    def isolated(self, now: Now, limit: float) -> bool:
-        """Tell whether no majority of the members was heard for `limit` seconds (M3)."""
-        lost = sum(1 for since in self._absent.values() if now.run - since >= limit)
-        return 2 * (len(self.current.members) - lost) <= len(self.current.members)
+        self.hearing.look(now, answering)
 
     @property
     def scarce(self) -> bool:
@@ -374,17 +364,17 @@ class Rosters:
         replaced = self._replaced()
         if replaced is not None:
             return replaced
-        absent = [node for node, since in self._absent.items() if now.run - since >= dead_after]
+        absent = [node for node, since in self.hearing.absent.items() if now.run - since >= dead_after]
         if not absent:
             return None
         return missed(absent) if self.scarce else absent[0]
 
     def _replaced(self) -> NodeId | None:
         """Return an absent member whose name and address another one has now, that answers (I2)."""
-        for node in self._absent:
+        for node in self.hearing.absent:
             gone = self.current.find(node)
             for other in self.current.members:
-                if gone is None or other.node == node or other.node in self._absent:
+                if gone is None or other.node == node or other.node in self.hearing.absent:
                     continue
                 if (other.name, other.address) == (gone.name, gone.address):
                     return node

@@ -275,6 +275,24 @@ def test_an_only_home_needs_nobody_until_it_has_company(nodes: Nodes) -> None:
     assert not nodes.leads(A)
 
 
+def test_an_only_home_that_is_cut_off_serves_no_more_where_it_may_be_forgotten(nodes: Nodes) -> None:
+    alone = HomeSet.first((A,))
+    nodes.want(A, alone)
+    grants = nodes.grants[A]
+    grants.isolated = True
+    nodes.run(LEASE)
+    assert nodes.leads(A), "of two members none is forgotten unasked"
+    grants.few = False
+    nodes.run(LEASE)
+    assert not nodes.leads(A)
+    nodes.want(A, alone)
+    assert not nodes.leads(A)
+    grants.isolated = False
+    nodes.run(LEASE)
+    nodes.want(A, alone)
+    assert nodes.leads(A)
+
+
 def test_an_only_home_that_granted_to_another_keeps_silent_after_a_restart(nodes: Nodes) -> None:
     nodes.want(A, HomeSet.first((A,)))
     nodes.leases[A].propose(nodes.now, P, (B,))

@@ -232,8 +232,8 @@ def test_without_a_majority_for_long_a_node_is_isolated() -> None:
     leader = Leader(3)
     leader.absent.update(NODES[1:3])
     leader.look(100.0)
-    assert not leader.rosters.isolated(Now(399.0, 0), 300.0)
-    assert leader.rosters.isolated(Now(400.0, 0), 300.0)
+    assert not leader.rosters.hearing.isolated(Now(129.0, 0))
+    assert leader.rosters.hearing.isolated(Now(130.0, 0))
 
 
 def test_no_more_copies_are_waited_for_than_there_are_members() -> None:

@@ -61,7 +61,7 @@ KEPT: dict[str, Limit] = {
     # --- of members and links
     **_each(MEMBER, "Broker.sessions FrontEnd._peers FrontEnd._peer_sessions Clustering.linked"),
     **_each(MEMBER, "Renewals._listed Renewals._confirmed Walls._clocks Walls._asked Catalog.refused"),
-    **_each(MEMBER, "Grants._held_by Rosters._absent Acquaintances.met Candidates._parting Node._sessions"),
+    **_each(MEMBER, "Grants._held_by Hearing.absent Acquaintances.met Candidates._parting Node._sessions"),
     **_each(MEMBER, "Members._entries Members._list Peers._known Meeting._known Meeting._answers"),
     **_each(MEMBER, "Doors.sessions Meeting._own Gossiping._elsewhere Exchange._told Rebuffs._said"),
     **_each(MEMBER, "Members._round Meeting._round Prober._probes Prober._relays _Probe.nacks", 3),

@@ -31,7 +31,7 @@ WAITED_FOR = 60.0
 """Seconds by which what is due may be late at most; what is a day late does not come out in a run."""
 ATTEMPTS = 3
 """Deliveries after which a message moves to the dead-letter queue, where there is one."""
-LOSSES = ("long_split", "replace", "destroy", "damage")
+LOSSES = ("astray", "long_split", "replace", "destroy", "damage")
 """Faults that take more copies away than those of the node that was forgotten."""
 
 
@@ -248,7 +248,8 @@ class Accounts:
     def forgets(self, box: Box, old: MemoryStore) -> None:
         """A node begins anew without what was in its old store; of some messages that was the last copy.
 
-        Of what was answered that is so only where several were forgotten, or others lost, at once (C1).
+        Of what was answered that is so only where several were forgotten, or others lost, at once (C1), or
+        where there is one copy of everything.
         """
         stores = [peek(b.store) for b in self._world.boxes]
         others = b"".join(value for store in stores for value in store._records.values())
@@ -257,7 +258,8 @@ class Accounts:
             if message.acked_at < 0 and message.body in own and message.body not in others:
                 answered = message.outcome == "stored" and message.acking_at < 0
                 answered = answered and not self.fates.may_be_over(message)
-                if answered and not any(self.counts[f"fault {kind}"] for kind in LOSSES):
+                several = self._world.plan.replicas > 1
+                if answered and several and not any(self.counts[f"fault {kind}"] for kind in LOSSES):
                     self._break("C1", "discarded", f"{box.name} had the last copy", message)
                 message.destroyed = True
                 self.counts["destroyed"] += 1

@@ -11,7 +11,7 @@ import trio
 
 from dmqnode import questions
 from dmqnode.errors import DMQError
-from dmqnode.roster import NOTICED
+from dmqnode.hearing import NOTICED
 from tests.simulation.nodes.changes import OPERATOR, Changes
 from tests.simulation.nodes.edges import OFTEN, RARE, Edge
 from tests.simulation.nodes.errands import one_client
@@ -25,6 +25,10 @@ AGAIN = 0.3
 """How often a node that died at an effect meets the next of the kind like that, too."""
 SOON = 8.0
 """Seconds within which a node comes to an effect that is frequent."""
+FORGOTTEN = 20.0
+"""Seconds within which those who were away for too long are off the list, and others have their homes."""
+BEHIND = 8.0
+"""Seconds behind a cut in which a node that serves there is seen to do it."""
 ALTERING = ("join", "leave", "destroy", "forget", "replace")
 """What alters the list of members."""
 ALONE = ("destroy", "forget", "wipe", "replace", "damage", "restore", "absent")
@@ -86,6 +90,31 @@ class EdgeTrouble(Changes):
             await self._back(box)
 
     # --- members -------------------------------------------------------------------------------------
+
+    async def _astray(self) -> None:
+        """Most homes of a queue, though few of the members, are forgotten, and go on behind a cut (M3)."""
+        world = self._world
+        await self._whole()
+        homes = self._homes_of_one_queue()
+        lost = homes[: min(len(homes) // 2 + 1, (len(world.wanted) - 1) // 2)]
+        world.forgiven.append((trio.current_time() - 1.0, trio.current_time() + 1.0))
+        self._disturbed("astray", world.plan.dead_after)
+        stopped = self._rng.random() < 0.5
+        for box in lost:
+            box.may_end = True
+            if stopped:
+                box.pause()
+            else:
+                box.die("kill")
+        await self._rest(world.plan.dead_after + FORGOTTEN)
+        heal = world.net.cut(self._between([box.host for box in lost]), "tcp udp")
+        self._heals.append(heal)
+        for box in lost:
+            box.resume()
+            await self._back(box)
+        await trio.sleep(BEHIND)
+        heal()
+        await self._maybe_forgotten(*lost)
 
     async def _forget(self) -> None:
         """A node is off and an operator strikes it off; with what it has it comes back as a new one (M2).

@@ -54,7 +54,7 @@ WIDER = ("clients", "full", "eio", "rot", "torn", "wipe")
 """What only seeds of their own draw: each further drawing would change what all others mean."""
 EDGES = ("boundary", "forget", "strangers")
 """The same of a third kind."""
-UNDRAWN = ("burn", "bereave")
+UNDRAWN = ("burn", "bereave", "astray")
 """Drawn by none: a plan has to name it."""
 FAULTS = SHORT + LONG + CHANGES + WIDER + EDGES + UNDRAWN
 HOUR = 0.01
@@ -120,6 +120,20 @@ def draw_edges_plan(rng: random.Random) -> Plan:
         consumers=rng.choice((1, 2, 3)),
         faults=tuple(faults),
         chores=rng.random() < 0.3,
+    )
+
+
+MOVING = (*LONG, "astray", "join", "leave", "halves", "isolate")
+"""What changes who has the one copy of something, and lets its disk live."""
+
+
+def draw_single_plan(rng: random.Random) -> Plan:
+    """One copy of everything: whoever has it leads alone, and is forgotten like others."""
+    plan = draw_plan(rng)
+    faults = (rng.choice(SHORT), rng.choice(MOVING))
+    dead_after = 20.0 if faults[1] in (*LONG, "astray") else plan.dead_after
+    return plan._replace(
+        nodes=max(3, plan.nodes), replicas=1, write_quorum=1, faults=faults, dead_after=dead_after
     )
 
 

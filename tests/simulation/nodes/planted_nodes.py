@@ -12,6 +12,7 @@ from dmqnode.acquaintances import AMNESIA, TWICE, Acquaintances, Rebuffs
 from dmqnode.belonging import Belonging
 from dmqnode.clustering import Clustering
 from dmqnode.dedup import Dedup
+from dmqnode.hearing import Hearing
 from dmqnode.homesets import HomeSet
 from dmqnode.joining import Joining
 from dmqnode.messages import Failed, Step
@@ -52,11 +53,11 @@ def a_new_disk_does_not_retire_the_old(patch: Patch) -> None:
     original = Rosters._next
 
     def following(self: Rosters, step: Step, roster: Roster) -> Roster:
-        absent, self._absent = self._absent, {}
+        absent, self.hearing.absent = self.hearing.absent, {}
         try:
             return original(self, step, roster)
         finally:
-            self._absent = absent
+            self.hearing.absent = absent
 
     patch.setattr(Rosters, "_next", following)
     patch.setattr(Rosters, "_replaced", lambda self: None)
@@ -104,7 +105,7 @@ def nobody_is_forgotten(patch: Patch) -> None:
 
 def too_few_may_remain(patch: Patch) -> None:
     def overdue(self: Rosters, now: Any, dead_after: float, missed: Any) -> Any:
-        return next((n for n, since in self._absent.items() if now.run - since >= dead_after), None)
+        return next((n for n, since in self.hearing.absent.items() if now.run - since >= dead_after), None)
 
     patch.setattr(Rosters, "overdue", overdue)
 
@@ -193,6 +194,20 @@ def who_is_forgotten_may_come_back_to_its_homes(patch: Patch) -> None:
 
 def who_may_serve_behind_a_cut_is_forgotten(patch: Patch) -> None:
     patch.setattr(Rosters, "_check_absence", lambda self, now, step: None)
+
+
+def whoever_starts_may_grant(patch: Patch) -> None:
+    original = Hearing.look
+
+    def look(self: Hearing, now: Any, answers: Any) -> None:
+        original(self, now, answers)
+        self._deaf = False
+
+    patch.setattr(Hearing, "look", look)
+
+
+def who_has_the_only_copy_goes_on_granting(patch: Patch) -> None:
+    patch.setattr(Hearing, "few", True)
 
 
 def nobody_hears_of_deliveries(patch: Patch) -> None:

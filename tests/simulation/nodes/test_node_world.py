@@ -24,6 +24,7 @@ from tests.simulation.nodes.plan import (
     Plan,
     draw_chores_plan,
     draw_edges_plan,
+    draw_single_plan,
     draw_wider_plan,
 )
 from tests.simulation.nodes.world import World
@@ -55,6 +56,15 @@ def test_promises_hold_with_queues_of_every_kind(seeds: range) -> None:
         counts += World(seed, draw_chores_plan(random.Random(seed))).run().accounts.counts
     assert counts["acked"] > 30 * len(seeds)
     assert min(counts["moved"], counts["purges"]) > len(seeds) // 2, counts
+
+
+@pytest.mark.share(1 / 75)
+def test_promises_hold_with_one_copy_of_everything(seeds: range) -> None:
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        counts += World(seed, draw_single_plan(random.Random(seed))).run().accounts.counts
+    assert counts["acked"] > 50 * len(seeds)
+    assert counts["faults"] > len(seeds), "nothing went wrong"
 
 
 @pytest.mark.share(1 / 75)

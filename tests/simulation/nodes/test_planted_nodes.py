@@ -30,6 +30,7 @@ def plan(*faults: str, nodes: int = 3, replicas: int = 3, dead_after: float = 20
 
 
 BEREAVED = plan("bereave", nodes=7, replicas=5)
+ONE_COPY = plan("long_split", replicas=1)._replace(write_quorum=1)
 HELD_BACK = plan("boundary", "boundary", "boundary")._replace(edge="local")
 LISTED = plan("boundary", "join")._replace(edge="roster")
 CHORES = plan("kill")._replace(chores=True)
@@ -47,6 +48,8 @@ PLANTED = [
     Planted("M2", planted.the_forgotten_are_not_told, plan("absent", nodes=4), "M2"),
     Planted("M2", planted.homes_without_majority_wait_for_the_dead, BEREAVED, "M2"),
     Planted("M3", planted.the_cut_off_go_on_granting, plan("long_split", nodes=5), "P6"),
+    Planted("M3", planted.who_has_the_only_copy_goes_on_granting, ONE_COPY, "P6"),
+    Planted("M3", planted.whoever_starts_may_grant, plan("astray", nodes=5), "P5 P6"),
     Planted("M4", planted.homes_without_majority_stay, plan("absent", replicas=2), "P2 P7"),
     Planted("M4", planted.a_minority_forms_homes_again, plan("halves", "halves", nodes=5), "P2 P5 P6 P7"),
     Planted("M5", planted.one_of_two_cannot_decide, plan("destroy", nodes=2, replicas=2), "P7"),
