@@ -40,7 +40,7 @@ PLANTED = [
     Planted(
         planted.who_hands_over_does_not_wait_for_notes,
         Plan(faults=("rolling",), rate=0.5),
-        (15, 90, 95),
+        (3, 19, 24),
         "P4",
     ),
     Planted(planted.paused_queues_deliver, Plan(queues=(BROOM,)), (0,), "P2"),

@@ -115,7 +115,7 @@ def homes_without_majority_wait_for_the_dead(patch: Patch) -> None:
 
 
 def the_cut_off_go_on_granting(patch: Patch) -> None:
-    patch.setattr(Rosters, "isolated", lambda self, now, limit: False)
+    patch.setattr(Hearing, "isolated", lambda self, now: False)
 
 
 def the_forgotten_are_not_told(patch: Patch) -> None:
