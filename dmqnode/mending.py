@@ -305,11 +305,14 @@ def give_up_for(partition: Partition, debt: Debt, lost: Ranges) -> None:
     partition.touch()
 
 
-def give_up(partition: Partition, log_id: LogId, end: int, owed: RangeSet) -> None:
-    """The acceptor of a log says what it still owes below `end`: what else is lacking never was (C4)."""
+def unclaimed(partition: Partition, log_id: LogId, end: int, owed: RangeSet) -> RangeSet:
+    """The acceptor of a log says what it still owes below `end`: return what else this copy lacks."""
     log = partition.logs.get(log_id)
-    if log is None:
-        return
-    for low, high in log.gaps.within(0, end):
-        for a, b in owed.gaps(low, high):
-            _void(partition, log, a, b)
+    return RangeSet([] if log is None else [r for gap in log.gaps.within(0, end) for r in owed.gaps(*gap)])
+
+
+def give_up(partition: Partition, never: Gaps) -> None:
+    """What the acceptor of a log does not owe, and no home has, never was (C4)."""
+    for log_id, ranges in never.items():
+        for low, high in ranges:
+            _void(partition, partition.logs[log_id], low, high)

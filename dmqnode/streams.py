@@ -36,7 +36,7 @@ from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
 from dmqnode.smallrows import Gaps, Stale, decode_gaps, encode_rows, small_ranges
-from dmqnode.whereabouts import nowhere, spread, whole
+from dmqnode.whereabouts import nowhere, spread, unshown, whole
 from storage.ops import WriteBatch
 
 ASK_AGAIN = 0.5
@@ -372,6 +372,11 @@ class Streams:
         """Tell whether all homes follow and lack these messages: they do not exist any more."""
         stream = self._streams.get(partition)
         return stream is not None and nowhere(stream, ranges)
+
+    def unshown(self, partition: PartitionId, gaps: Gaps) -> Gaps:
+        """Return what of the leader's gaps no home has to which it may have been written."""
+        stream = self._streams.get(partition)
+        return {} if stream is None else unshown(stream, gaps, self._least())
 
     def on_filled(self, now: Now, sender: NodeId, filled: Filled) -> None:
         """A home has a page on disk."""

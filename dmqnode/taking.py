@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from dmqnode.clock import Now
 from dmqnode.following import Ranges
 from dmqnode.ids import LogId, NodeId, PartitionId, acceptor_of
-from dmqnode.mending import await_more, filled, give_up, give_up_for, repeated, settled, take_debt
+from dmqnode.mending import await_more, filled, give_up, give_up_for, repeated, settled, take_debt, unclaimed
 from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord, Debt, Offer, Taken
 from dmqnode.queue import Queue
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
+from dmqnode.smallrows import Gaps
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
@@ -63,10 +64,14 @@ class Taking:
             elif self._safe(hosted, ranges):
                 repeats.append(debt)
                 relied += ranges
+        left: Gaps = {}
         for log, end, owed in offer.owed:
             await_more(hosted, log, end)
             if acceptor_of(log) == sender:
-                give_up(hosted, log, end, RangeSet.decode(owed))
+                left[log] = unclaimed(hosted, log, end, RangeSet.decode(owed))
+        # What it owed before, an earlier leader may have taken in, whose homes this one has not heard yet.
+        if left:
+            give_up(hosted, self._clustering.cluster.streams.unshown(partition, left))
         self._take(now, hosted, sender, shard, ops, debts, (brought, held))
         if repeats:
             # What they repeat must be safe for certain; then they die, and that is told.

@@ -51,6 +51,16 @@ def nowhere_of(stream: Stream, gaps: Gaps, members: Container[NodeId]) -> Gaps:
     """
     if any(f.stage is not Stage.FOLLOWING and f.node in members for f in stream.followers.values()):
         return {}
+    return _in_none(stream, gaps)
+
+
+def unshown(stream: Stream, gaps: Gaps, least: int) -> Gaps:
+    """Return what of the leader's gaps no home shows, if those that show nothing are too few for a write."""
+    silent = [f.node for f in stream.followers.values() if f.stage is not Stage.FOLLOWING]
+    return {} if stream.record().has_quorum(silent, least) else _in_none(stream, gaps)
+
+
+def _in_none(stream: Stream, gaps: Gaps) -> Gaps:
     found: Gaps = {}
     for log, missing in gaps.items():
         left = RangeSet(missing)

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from dmqnode.following import Stage
+from dmqnode.homesets import HomeSet
 from dmqnode.ids import LogId, NodeId
 from dmqnode.ranges import RangeSet
-from dmqnode.whereabouts import nowhere_of
+from dmqnode.whereabouts import nowhere_of, unshown
 
 LOG = LogId(b"l" * 20)
-A, B = NodeId(b"a" * 8), NodeId(b"b" * 8)
+ME, A, B = (NodeId(n * 8) for n in (b"m", b"a", b"b"))
 
 
 def home(node: NodeId, *, follows: bool, lacks: list[tuple[int, int]]) -> Any:
@@ -35,3 +36,17 @@ def test_a_home_that_says_nothing_yet_may_have_it() -> None:
 def test_who_is_no_member_any_more_is_not_waited_for() -> None:
     gone = home(B, follows=False, lacks=[])
     assert nowhere(home(A, follows=True, lacks=[(2, 6)]), gone, members=(A,)) == [(2, 6)]
+
+
+def shown(least: int, *homes: Any) -> list[tuple[int, int]]:
+    record = HomeSet.first((ME, A, B))
+    stream: Any = SimpleNamespace(followers={h.node: h for h in homes}, record=lambda: record)
+    return list(unshown(stream, {LOG: RangeSet([(2, 6)])}, least).get(LOG, RangeSet()))
+
+
+def test_what_a_write_needs_so_many_homes_for_is_shown_by_one_of_the_others() -> None:
+    silent = home(B, follows=False, lacks=[])
+    assert shown(2, home(A, follows=True, lacks=[(2, 4)]), silent) == [(2, 4)]
+    assert shown(2, home(A, follows=False, lacks=[]), silent) == [], "the two may have it"
+    assert shown(3, home(A, follows=True, lacks=[(2, 4)]), silent) == [(2, 4)]
+    assert shown(2, home(A, follows=True, lacks=[(2, 4)]), home(B, follows=True, lacks=[(2, 3)])) == [(2, 3)]

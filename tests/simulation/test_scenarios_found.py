@@ -6,7 +6,17 @@ import random
 
 import pytest
 
-from tests.simulation.plan import BROOM, FAULTS, REBORN, SWEPT, Plan, draw_harsh, draw_plan, draw_wider_plan
+from tests.simulation.plan import (
+    BROOM,
+    FAULTS,
+    GROUPS,
+    REBORN,
+    SWEPT,
+    Plan,
+    draw_harsh,
+    draw_plan,
+    draw_wider_plan,
+)
 from tests.simulation.test_swarm import run
 from tests.simulation.world import World
 
@@ -141,6 +151,13 @@ MISJUDGED = {
 def test_a_debt_that_was_purged_before_its_keeper_was_heard_is_no_broken_promise() -> None:
     plan = Plan(queues=(SWEPT,), consumers=1, producers=3, faults=("slow", "flap"), rate=0.6, seconds=12.0)
     World(85, plan).run()
+
+
+def test_what_a_keeper_does_not_owe_any_more_lives_though_the_next_leader_lacks_it() -> None:
+    queues = (GROUPS._replace(fed=True),)
+    faults = ("halves", "oneway", "pause")
+    plan = Plan(queues=queues, faults=faults, rate=1.2, seconds=45.0, producers=1, consumers=1, tries=8)
+    World(300084, plan).run()
 
 
 @pytest.mark.parametrize("seed", MISJUDGED)
