@@ -74,14 +74,14 @@ class Disks:
     def _too_few(self, host: Host, partition: PartitionId, log: LogId, first: int) -> str | None:
         if {"rot", "rust"} & set(self._world.plan.faults):
             return None  # what was damaged and set aside since is not there any more
-        if self._deleted(partition):
+        if self.deleted(partition):
             return None
         on = [h.name for h in self._world.hosts.values() if holds(h.store, partition, log, first)]
         if len(on) >= self._least():
             return None
         return f"{host.name} answers, and only {on} have {log.hex()}-{first} on disk"
 
-    def _deleted(self, partition: PartitionId) -> bool:
+    def deleted(self, partition: PartitionId) -> bool:
         """Whether a queue is deleted: where that is known nothing of it is kept any more."""
         return any(h.clustering.catalog.deleted(QueueId(partition[:8])) for h in self._world.hosts.values())
 
@@ -99,7 +99,7 @@ class Disks:
 
     def dropped(self, host: Host, partition: PartitionId, numbers: list[int]) -> tuple[str, int] | None:
         """They are dropped: tell what is wrong with that, and of which of them."""
-        awaited = [] if self._deleted(partition) else [n for n in numbers if self._awaited(n)]
+        awaited = [] if self.deleted(partition) else [n for n in numbers if self._awaited(n)]
         if found := None if self._lossy else self._few_have(partition, awaited):
             return f"{host.name} drops a debt that only {found[0]} have in its place", found[1]
         return None

@@ -136,14 +136,21 @@ class Fates:
         names = (message.queue.name, message.queue.settings.get("dead_letter", ""))
         return [s for name in names for s in self._sweeps.get(name, ())]
 
-    def wrong(self, message: Sent) -> tuple[str, str, str] | None:
-        """Return which promise the delivery of a message breaks, how, and why: it should be over."""
+    def wrong(self, message: Sent, *, deleted: bool) -> tuple[str, str, str] | None:
+        """Return which promise the delivery of a message breaks, how, and why: it should be over.
+
+        Arguments:
+            deleted: whether the queue that it comes of is; another of its name may be, which was made on the
+                other side of a split.
+        """
         now, stored = self._world.now, message.stored_at
         if stored < 0 or self.clocks:
             return None
         if message.ttl and now > stored + message.ttl + MARGIN:
             return ("P2", "late", f"delivered, expired at {stored + message.ttl:.3f}")
         for sweep in self._sweeps.get(message.queue.name, ()):
+            if sweep.kind == "delete" and not deleted:
+                continue
             if sweep.certain and stored < sweep.asked - MARGIN and now > sweep.done and not message.moved_at:
                 return ("T3", "resurrected", f"delivered after the {sweep.kind} of {sweep.asked:.3f}")
         return None
