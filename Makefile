@@ -16,6 +16,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE  := dmqnode gossip storage cli
+# Several real nodes for each test: one test at a time.
+REAL  := tests/integration tests/chaos tests/examples
 
 .DEFAULT_GOAL := test
 .PHONY: demo test torture torture-real soak bench dist clean
@@ -33,8 +35,8 @@ test: $(READY)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/pytest -q -n $(JOBS) tests/simulation
-	$(BIN)/pytest -q --ignore=tests/simulation
+	$(BIN)/pytest -q -n $(JOBS) $(REAL:%=--ignore=%)
+	$(BIN)/pytest -q $(REAL)
 
 torture: $(READY)
 	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -n $(JOBS) -m "torture or hypothesis"
