@@ -199,7 +199,8 @@ class Grants:
         """Renew what this node itself knows to have granted, nothing else (L3)."""
         held = self._held_by.get(sender, PairSet())
         if self.isolated and not (self.few and sender == self._me):
-            return ToPeer(sender, Renewed(renew.nonce, False, list(held)))
+            # What was granted before a restart is not in that list: the holder has to name what it renews.
+            return ToPeer(sender, Renewed(renew.nonce, not renew.pairs, [p for p, _ in renew.pairs]))
         if not renew.pairs:
             if renew.digest != held.digest:
                 return ToPeer(sender, Renewed(renew.nonce, True, []))

@@ -293,6 +293,26 @@ def test_an_only_home_that_is_cut_off_serves_no_more_where_it_may_be_forgotten(n
     assert nodes.leads(A)
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_homes_that_are_cut_off_renew_nothing_that_they_granted_before(
+    nodes: Nodes, *, restarts: bool
+) -> None:
+    nodes.want(A)
+    nodes.run(1.0)
+    for node in (B, C):
+        if restarts:
+            nodes.restart(node)
+        nodes.grants[node].isolated = True
+    assert nodes.leads(A)
+    nodes.run(LEASE)
+    assert not nodes.leads(A)
+    for node in (B, C):
+        nodes.grants[node].isolated = False
+    nodes.run(LEASE)
+    nodes.want(A)
+    assert nodes.leads(A)
+
+
 def test_an_only_home_that_granted_to_another_keeps_silent_after_a_restart(nodes: Nodes) -> None:
     nodes.want(A, HomeSet.first((A,)))
     nodes.leases[A].propose(nodes.now, P, (B,))

@@ -259,7 +259,7 @@ class World:
         await self.until(lambda: all(counts[n] >= goals[n] for n in goals), RESUMED, "P0", "idle")
 
     async def _end(self, errands: Errands) -> None:
-        self.calm = True
+        self.calm, self.edge = True, None  # a node that died late may have been given another
         self.note("calm")
         began = trio.current_time()
         await self.until(lambda: not self.strange(), SETTLED, "P7", "views")
