@@ -107,6 +107,8 @@ class Debts:
             ops.put(key, SPOILED)
         for partition in {_read_key(key)[0] for key in keys}:
             self._unspoil(partition, ops)
+            if not self._owed.get(partition, True):
+                self._settled(partition)
         if len(ops):
             self._broker.write_meta(ops, lambda now: None)
 
@@ -255,6 +257,11 @@ class Debts:
             self._broker.write_meta(ops, lambda now: None)
         return before - self.count
 
+    def _settled(self, partition: PartitionId) -> None:
+        """Nothing is owed of a partition any more."""
+        for known in (self._owed, self._offered, self._offered_to, self._under_offer):
+            known.pop(partition, None)
+
     def tick(self, now: Now) -> None:
         """Do what is due."""
         self._next_tick = now.run + TICK
@@ -280,9 +287,7 @@ class Debts:
         if definition is None:
             if clustering.catalog.deleted(QueueId(partition[:8])):
                 self._forget(partition, list(owed))
-                self._offered.pop(partition, None)
-                self._offered_to.pop(partition, None)
-                self._under_offer.pop(partition, None)
+                self._settled(partition)
                 for delayed in (False, True):
                     self._logs.pop((partition, delayed), None)
             return

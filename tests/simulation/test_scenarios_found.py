@@ -96,6 +96,7 @@ WIDER = {
     576: "and those that were damaged before they were known, too",
     31: "what was purged after it had been set aside as damaged where it was led stayed at the other homes",
     817: "what was purged, and damaged where it was led, stayed at the other homes",
+    574: "the last batch that was kept turned bad, and its partition was remembered as owed for ever",
 }
 
 
