@@ -98,7 +98,6 @@ KEPT: dict[str, Limit] = {
     **_each(RECENT, "Dedup._producers Dedup._keys", 4),
     # --- room that is used again
     **_each(PARTITION, "DueTimes._near", MAX_CACHED + 1024),
-    **_each(PARTITION, "CameDue._heap", 1024),  # the dead go when it is looked at, or with the rest
     **_each(PARTITION, "Holds._free", 64),
     **_each(HEAP, "Deadlines._heap", 64 + 16),
     **_each(NODE, "Deadlines._current Deadlines._keys Agenda._heap", 16),
