@@ -119,9 +119,11 @@ class DueTimes:
 
 
 class CameDue:
-    """The batches whose delay ended and that are not dead yet: a start must read the index from the first on.
+    """The batches whose delay ended and that live here: a start must read the index from the first on.
 
-    Dead ones are skipped at the head; when most are dead behind a head that lives, the heap is built anew.
+    Those that are over are skipped at the head; when most are, behind a head that lives, the heap is built
+    anew.  What is lacking is over, too: it comes due again once it is here, and meanwhile the partition
+    does not raise what a start reads from.
     """
 
     def __init__(self) -> None:
@@ -136,12 +138,12 @@ class CameDue:
         """Add a batch whose delay ended."""
         heapq.heappush(self._heap, (stored.due, next(self._tie), stored))
         if len(self._heap) >= self._tidy_at:
-            self._heap = [entry for entry in self._heap if not entry[2].dead]
+            self._heap = [entry for entry in self._heap if not entry[2].over]
             heapq.heapify(self._heap)
             self._tidy_at = max(1024, 2 * len(self._heap))
 
     def low(self) -> float:
         """Return when the first of them that lives was due (ms), math.inf if there is none."""
-        while self._heap and self._heap[0][2].dead:
+        while self._heap and self._heap[0][2].over:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf

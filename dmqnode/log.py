@@ -157,7 +157,13 @@ class StoredBatch:
     @property
     def dead(self) -> bool:
         """Whether all its messages are dead."""
-        return self.log.dead.ranges.covers(self.first, self.first + self.count)
+        return self.log.dead.ranges.covers(self.first, self.end)
+
+    @property
+    def over(self) -> bool:
+        """Whether none of its messages lives here: each is dead, or lacking until it is fetched."""
+        gaps = self.log.gaps
+        return all(gaps.covers(low, high) for low, high in self.log.dead.ranges.gaps(self.first, self.end))
 
 
 class Segment:

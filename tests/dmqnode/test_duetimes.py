@@ -42,3 +42,17 @@ def test_a_batch_that_lives_for_ever_does_not_keep_the_dead_in_memory() -> None:
             log.dead.add(n, n + 1)
     assert came.low() == 1
     assert len(came) < 3000
+
+
+def test_a_batch_that_is_lacking_holds_nothing_back_and_a_fetched_one_does() -> None:
+    log = Log(LOG, 0, delayed=True)
+    came = CameDue()
+    for n in range(20):
+        came.add(StoredBatch(log, n, 1, size=1, sent_at=0, due=n + 1, batch=None))
+    log.dead.add(1, 20)
+    log.gaps.add(0, 1)  # the record turned out to be damaged
+    assert came.low() == math.inf
+    assert not came
+    log.gaps.remove(0, 1)
+    came.add(StoredBatch(log, 0, 1, size=1, sent_at=0, due=1, batch=None))
+    assert came.low() == 1
