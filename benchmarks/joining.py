@@ -1,8 +1,9 @@
 """What a fourth node costs that joins a full cluster: python benchmarks/joining.py [--messages N]
 
 Three nodes on this machine, R = 3, two copies synced before every answer, and N messages that wait.
-One sender measures how long each of its sends takes: in quiet, and from the moment at which a fourth node
-is started until every queue is on the homes where it belongs and each of them has a whole copy.
+One sender measures how long each of its sends takes: in quiet, from the moment at which a fourth node is
+started until every queue is on the homes where it belongs and each of them has a whole copy, and in quiet
+again, with four nodes: on few processors, and one disk, these alone are slower than three.
 """
 
 from __future__ import annotations
@@ -88,8 +89,9 @@ def homes(client: SyncClient, queues: list[str]) -> Counter[str]:
 
 
 def whole(client: SyncClient) -> bool:
-    """Tell whether every partition is on its homes, and every copy whole."""
-    return bool(client.status()["overview"]["healthy"])
+    """Tell whether every partition is on its homes, every copy whole, and nothing moves."""
+    overview = client.status()["overview"]
+    return bool(overview["healthy"]) and not overview["moving"]
 
 
 def measure(messages: int, count: int, pause: float, fourth: Path | None) -> dict[str, object]:
@@ -114,12 +116,17 @@ def measure(messages: int, count: int, pause: float, fourth: Path | None) -> dic
                 stack.enter_context(running_node(beside / "4", name="n4", join=[first.address]))
                 served = time.monotonic()
                 balanced, spread = wait_for_rest(client, queues)
+                rested = time.monotonic()
+                time.sleep(QUIET)
+                ended = time.monotonic()
             quiet, meanwhile = sender.figures(begun, joined), sender.figures(joined, balanced)
+            after = sender.figures(rested, ended)
             return {
                 "messages": messages,
                 "queues": count,
                 "quiet_ms": quiet,
                 "joining_ms": meanwhile,
+                "with_four_ms": after,
                 "p99_ratio": round(meanwhile["p99"] / quiet["p99"], 2),
                 "serves_after_s": round(served - joined, 2),
                 "balanced_after_s": round(balanced - joined, 2),

@@ -33,13 +33,15 @@ class Filling:
     Arguments:
         port: to the rest of the node.
         streams: of the partitions that are led here.
+        least: how many disks a write needs.
     """
 
-    def __init__(self, port: Port, streams: Mapping[PartitionId, Stream]) -> None:
+    def __init__(self, port: Port, streams: Mapping[PartitionId, Stream], least: Callable[[], int]) -> None:
         self.unreadable: Callable[[Now, PartitionId, LogId, int, int], None] = lambda *found: None
         """Called with messages that this node should hold and cannot read."""
         self._port = port
         self._streams = streams
+        self._least = least
         self.pacing = Pacing()
         self._waiting: dict[tuple[PartitionId, NodeId], None] = {}
         """Homes that lack something and wait for their turn."""
@@ -69,7 +71,7 @@ class Filling:
                 high = damaged[0]
             if not follows or high <= gap.low:
                 follower.filling = False
-                self.pacing.ends(now.run, turn)
+                self.ended(now, *turn)
                 return
             live = [b for b in batches if b.first < high and not dead(stream, gap.log, b)]
             n = stream.number.n
@@ -78,8 +80,10 @@ class Filling:
         self._port.read(now, read_batches(stream.keys, gap.log, gap.low, gap.high), read)
 
     def ended(self, now: Now, partition: PartitionId, node: NodeId) -> None:
-        """A home has its page on disk."""
-        self.pacing.ends(now.run, (partition, node))
+        """A home has its page on disk, or none comes."""
+        stream = self._streams.get(partition)
+        moves = stream is not None and only_moves(stream, node, self._least())
+        self.pacing.ends(now.run, (partition, node), moves=moves)
 
     def go_on(self, now: Now) -> None:
         """Send pages to those whose turn it is."""
@@ -96,6 +100,18 @@ class Filling:
     def next_deadline(self, now: Now) -> float:
         """Return when `go_on` must be called next (running time)."""
         return self.pacing.next_begin(now.run) if self._waiting else math.inf
+
+
+def only_moves(stream: Stream, node: NodeId, least: int) -> bool:
+    """Tell whether what is copied to `node` is for order, not for safety.
+
+    It is no home, every home has all, and there are more of them than a write needs, `least`.
+    """
+    homes = stream.record().members
+    if node in homes or len(homes) <= least or any(log.gaps.size for log in stream.logs.values()):
+        return False
+    followers = [f for f in stream.followers.values() if f.node in homes]
+    return all(f.stage is Stage.FOLLOWING and not f.gaps for f in followers)
 
 
 def next_gap(stream: Stream, follower: Follower) -> Gap | None:

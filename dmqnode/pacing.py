@@ -8,10 +8,14 @@ REST = 5.0
 """After each page it rests for so many times as long as that took: it takes up a sixth of the time."""
 BUSY_REST = 15.0
 """The same while clients write here: a page is read, sent and synced on a disk that they wait for, too."""
+MOVING_REST = 60.0
+"""The same for a page that only moves a copy, of which every home has all: nobody is safer for haste."""
 BUSY = 1.0
 """Seconds after a write in which clients count as busy."""
 LONGEST = 0.25
 """Seconds that it rests at most."""
+LONGEST_MOVING = 1.0
+"""The same after a page that only moves a copy, while clients write."""
 PATIENCE = 5.0
 """Seconds after which a page is given up: its receiver has died, and holds up nobody."""
 
@@ -43,12 +47,19 @@ class Pacing:
         """A page is under way."""
         self._under_way[page] = now
 
-    def ends(self, now: float, page: object) -> None:
-        """A page has arrived, or will not."""
+    def ends(self, now: float, page: object, *, moves: bool) -> None:
+        """A page has arrived, or will not.
+
+        Arguments:
+            moves: whether it only moves a copy, and every home has all.
+        """
         begun = self._under_way.pop(page, None)
-        if begun is not None:
-            rest = BUSY_REST if now - self._written_at < BUSY else REST
-            self._until = max(self._until, now + min(LONGEST, rest * (now - begun)))
+        if begun is None:
+            return
+        rest, longest = REST, LONGEST
+        if now - self._written_at < BUSY:
+            rest, longest = (MOVING_REST, LONGEST_MOVING) if moves else (BUSY_REST, LONGEST)
+        self._until = max(self._until, now + min(longest, rest * (now - begun)))
 
     def next_begin(self, now: float) -> float:
         """Return when to ask again: never before a page under way ends, if that is what is waited for."""

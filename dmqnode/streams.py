@@ -62,7 +62,7 @@ class Streams:
         self._least = least
         self._streams: dict[PartitionId, Stream] = {}
         self._outbox: dict[tuple[NodeId, bool], list[Entry]] = {}
-        self.filling = Filling(port, self._streams)
+        self.filling = Filling(port, self._streams, least)
         self.comparing = Comparing(port, self._streams)
 
     def of(self, partition: PartitionId) -> Stream | None:

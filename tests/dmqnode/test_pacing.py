@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from dmqnode.pacing import AT_ONCE, BUSY, BUSY_REST, LONGEST, PATIENCE, REST, Pacing
+from dmqnode.pacing import (
+    AT_ONCE,
+    BUSY,
+    BUSY_REST,
+    LONGEST,
+    LONGEST_MOVING,
+    MOVING_REST,
+    PATIENCE,
+    REST,
+    Pacing,
+)
 
 
 def test_so_many_pages_are_under_way_and_no_more() -> None:
@@ -16,7 +26,7 @@ def test_so_many_pages_are_under_way_and_no_more() -> None:
 def test_after_a_page_it_rests_in_proportion() -> None:
     pacing = Pacing()
     pacing.begins(1.0, "page")
-    pacing.ends(1.01, "page")
+    pacing.ends(1.01, "page", moves=False)
     rest = 0.01 * REST
     assert not pacing.may_begin(1.01 + rest / 2)
     assert 1.01 < pacing.next_begin(1.01) <= 1.01 + rest * 1.001
@@ -28,20 +38,34 @@ def test_it_rests_longer_while_clients_write() -> None:
         pacing = Pacing()
         pacing.written(1.01 - ago)
         pacing.begins(1.0, "page")
-        pacing.ends(1.01, "page")
+        pacing.ends(1.01, "page", moves=False)
         assert abs(pacing.next_begin(1.01) - (1.01 + 0.01 * times)) < 1e-9
+
+
+def test_what_only_moves_a_copy_yields_the_most_to_clients() -> None:
+    assert MOVING_REST > BUSY_REST
+    for ago, rest in ((BUSY / 2, 0.01 * MOVING_REST), (BUSY * 2, 0.01 * REST)):
+        pacing = Pacing()
+        pacing.written(1.01 - ago)
+        pacing.begins(1.0, "page")
+        pacing.ends(1.01, "page", moves=True)
+        assert abs(pacing.next_begin(1.01) - (1.01 + rest)) < 1e-9
+    pacing.written(4.0)
+    pacing.begins(3.0, "page")
+    pacing.ends(4.0, "page", moves=True)
+    assert pacing.may_begin(4.0 + LONGEST_MOVING)
 
 
 def test_a_slow_page_is_not_followed_by_a_long_rest() -> None:
     pacing = Pacing()
     pacing.begins(1.0, "page")
-    pacing.ends(3.0, "page")
+    pacing.ends(3.0, "page", moves=False)
     assert pacing.may_begin(3.0 + LONGEST)
 
 
 def test_the_end_of_a_page_that_is_not_known_means_nothing() -> None:
     pacing = Pacing()
-    pacing.ends(1.0, "page")
+    pacing.ends(1.0, "page", moves=False)
     assert pacing.may_begin(1.0)
 
 
