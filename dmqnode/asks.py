@@ -34,6 +34,8 @@ class Ask:
     risky: bool = False
     """It may have been done already: it, or what it repeats, was under way when a connection broke."""
     cancelled: bool = False
+    referred: bool = False
+    """Whether it has gone, since it was last parked, to whom somebody named."""
 
     @property
     def asked(self) -> bool:

@@ -175,6 +175,7 @@ class FrontEnd:
         return chosen
 
     def _park(self, now: Now, ask: Ask) -> None:
+        ask.referred = False
         if now.run >= ask.deadline:
             self._give_up(now, ask)
             return
@@ -191,17 +192,9 @@ class FrontEnd:
             self._end(now, ask, answer)
 
     def _give_up(self, now: Now, ask: Ask) -> None:
-        stored = "unknown" if ask.risky else "no"
-        self._end(
-            now,
-            ask,
-            Failed(
-                "unknown" if ask.risky else "unavailable",
-                "no node leads this partition of the queue now: too few of its homes answer; try again",
-                True,
-                stored,
-            ),
-        )
+        code, stored = ("unknown", "unknown") if ask.risky else ("unavailable", "no")
+        why = "no node leads this partition of the queue now: too few of its homes answer; try again"
+        self._end(now, ask, Failed(code, why, True, stored))
 
     def _end(self, now: Now, ask: Ask, answer: Message) -> None:
         del self._asks[ask.ticket]
@@ -228,8 +221,7 @@ class FrontEnd:
         if ask is None or session not in (None, ask.session):
             return True
         if isinstance(answer, Failed) and answer.code == NOT_LEADER:
-            self._learn(ask, answer)
-            self._park(now, ask)
+            self._ask_again(now, ask, answer.message)
         elif (
             isinstance(answer, Failed)
             and answer.code == "stopping"
@@ -252,16 +244,21 @@ class FrontEnd:
             self._end(now, ask, answer)
         return True
 
-    def _learn(self, ask: Ask, answer: Failed) -> None:
+    def _ask_again(self, now: Now, ask: Ask, named: str) -> None:
+        """Who was asked does not lead: ask whom it named at once, once for each look (hearsay may circle)."""
         cluster = self._clustering.cluster
         try:
-            named = NodeId(bytes.fromhex(answer.message))
+            leader = NodeId(bytes.fromhex(named))
         except ValueError:
-            named = NodeId(b"")
+            leader = NodeId(b"")
         if cluster.leaders.get(ask.partition) == ask.where:
             cluster.leaders.pop(ask.partition, None)
-        if named and named not in (ask.where, cluster.me):
-            cluster.leaders[ask.partition] = named
+        if leader and leader not in (ask.where, cluster.me):
+            cluster.leaders[ask.partition] = leader
+            if not (ask.referred or ask.cancelled):
+                ask.referred = True
+                return self._dispatch(now, ask)
+        return self._park(now, ask)
 
     def again(self, now: Now, ask: Ask) -> None:
         """A request was under way when its leader was lost: repeat it as one that may have been done."""

@@ -132,6 +132,14 @@ def test_who_knows_only_homes_that_are_gone_asks_everybody() -> None:
     assert set(around.asked) == set(others)
 
 
+def test_whom_somebody_names_is_asked_at_once() -> None:
+    others = [NodeId(bytes([n] * 16)) for n in range(1, 5)]
+    around = Outside(*others)
+    chain = {others[0]: others[2].hex(), others[2]: others[3].hex(), others[3]: others[1].hex()}
+    around.ask_until(0.04, chain)
+    assert around.asked == [others[0], others[2], others[3]], "two at once, and the third with the next look"
+
+
 def test_hearsay_that_leads_in_a_circle_is_left() -> None:
     others = [NodeId(bytes([n] * 16)) for n in range(1, 5)]
     around = Outside(*others)
