@@ -71,10 +71,10 @@ class Sender:
         return {"sends": len(known), **out}
 
 
-def fill(client: SyncClient, queues: list[str], messages: int) -> None:
+def fill(client: SyncClient, queues: list[str], messages: int, partitions: int) -> None:
     """Create the queues, and put the messages into them."""
     for queue in queues:
-        client.create_queue(queue)
+        client.create_queue(queue, partitions=partitions)
         for _ in client.send_stream(queue, (BODY for _ in range(messages // len(queues)))):
             pass
 
@@ -94,7 +94,9 @@ def whole(client: SyncClient) -> bool:
     return bool(overview["healthy"]) and not overview["moving"]
 
 
-def measure(messages: int, count: int, pause: float, fourth: Path | None) -> dict[str, object]:
+def measure(
+    messages: int, count: int, partitions: int, pause: float, fourth: Path | None
+) -> dict[str, object]:
     """Run it; return what was seen."""
     directory = Path(tempfile.mkdtemp(prefix="dmq-joining."))
     queues = [f"q{n}" for n in range(count)]
@@ -106,7 +108,7 @@ def measure(messages: int, count: int, pause: float, fourth: Path | None) -> dic
         )
         nodes = [first, *map(stack.enter_context, more)]
         with connect_sync(first.address) as client:
-            fill(client, queues, messages)
+            fill(client, queues, messages, partitions)
             until(lambda: whole(client))
             with Sender([node.address for node in nodes], queues, pause) as sender:
                 begun = time.monotonic()
@@ -124,6 +126,7 @@ def measure(messages: int, count: int, pause: float, fourth: Path | None) -> dic
             return {
                 "messages": messages,
                 "queues": count,
+                "partitions": partitions,
                 "quiet_ms": quiet,
                 "joining_ms": meanwhile,
                 "with_four_ms": after,
@@ -131,6 +134,7 @@ def measure(messages: int, count: int, pause: float, fourth: Path | None) -> dic
                 "serves_after_s": round(served - joined, 2),
                 "balanced_after_s": round(balanced - joined, 2),
                 "homes": dict(sorted(spread.items())),
+                "off_balance": round(max(abs(n * 4 / spread.total() - 1) for n in spread.values()), 3),
             }
 
 
@@ -166,12 +170,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a fourth node costs that joins a full cluster.")
     parser.add_argument("--messages", type=int, default=1_000_000, help="that wait (1000000)")
     parser.add_argument("--queues", type=int, default=8, help="that they wait in (8)")
+    parser.add_argument("--partitions", type=int, default=1, help="of each queue (1)")
     parser.add_argument("--pause", type=float, default=0.005, help="seconds between two sends (0.005)")
     parser.add_argument(
         "--fourth", type=Path, metavar="DIR", help="where the fourth keeps its data (with the others)"
     )
     args = parser.parse_args()
-    print(json.dumps(measure(args.messages, args.queues, args.pause, args.fourth), indent=2))
+    print(json.dumps(measure(args.messages, args.queues, args.partitions, args.pause, args.fourth), indent=2))
 
 
 if __name__ == "__main__":

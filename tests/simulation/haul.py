@@ -16,6 +16,7 @@ from dmqnode.messages import (
     DeleteQueue,
     Delivered,
     Done,
+    Failed,
     Message,
     Receive,
     Send,
@@ -30,6 +31,7 @@ from tests.simulation.plan import GROUPS, PLAIN, WIDE, Plan, QueuePlan
 from tests.simulation.world import World
 
 HOURS = 3
+PIECES = 4
 VISITS = 0.5
 """Visitors per second."""
 QUIET = 12.0
@@ -71,8 +73,10 @@ class Haul(World):
         self._disturb(list(self.hosts.values())[-1])
         self.after(0.1, self._visit)
         for hour in range(1, HOURS + 1):
-            self._open, self.events = True, 0
-            self._until(3.0 + hour * self._hour)
+            self._open = True
+            for piece in range(1, PIECES + 1):
+                self.events = 0  # in each piece no more may happen than in a world of its length
+                self._until(3.0 + (hour - 1 + piece / PIECES) * self._hour)
             self._open = False
             self._until(self.now + QUIET)
             self._look()
@@ -141,8 +145,13 @@ class Haul(World):
     def _make(self, name: str) -> Generator[Message, Any, None]:
         self._made += 1
         yield CreateQueue(name, {"partitions": 1}, True)
-        while not isinstance((yield DeleteQueue(name)), Done):
-            pass
+        gone = False
+        while not gone:
+            answer = yield DeleteQueue(name)
+            # It may be that the answer to the first attempt was lost, or that the queue was never created.
+            gone = isinstance(answer, Done) or (
+                isinstance(answer, Failed) and answer.code == "queue-not-found"
+            )
 
     def _send(self, queue: QueuePlan, producer: bytes, sequence: int) -> Generator[Message, Any, None]:
         sent = [self.ledger.new(queue, producer.hex(), None, None) for _ in range(2)]
