@@ -35,6 +35,7 @@ from dmqnode.peer_messages import (
 from dmqnode.port import Port, Then
 from dmqnode.ranges import RangeSet
 from dmqnode.records import read_batch_head
+from dmqnode.roster import ROSTER
 from dmqnode.smallrows import Gaps, Stale, decode_gaps, encode_rows, small_ranges
 from dmqnode.whereabouts import nowhere, spread, unshown, whole
 from storage.ops import WriteBatch
@@ -216,7 +217,9 @@ class Streams:
             have = [f.node for f in stream.followers.values() if f.has(waiting, stream.waiting)]
             if stream.has(waiting):
                 have.append(self._me)
-            if not have or not stream.record().has_quorum(have, self._least()):
+            # With more, a list of which many homes are dead could not be rid of them: most homes are enough.
+            least = 0 if stream.partition == ROSTER else self._least()
+            if not have or not stream.record().has_quorum(have, least):
                 return
             stream.waiting.popleft()
             waiting.then(now)

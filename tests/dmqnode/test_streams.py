@@ -13,8 +13,9 @@ from dmqnode.homesets import HomeSet, LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.log import Log
 from dmqnode.messages import Message
-from dmqnode.peer_messages import Aligned, Fill
+from dmqnode.peer_messages import Aligned, Fill, Shipped
 from dmqnode.ranges import RangeSet
+from dmqnode.roster import ROSTER
 from dmqnode.smallrows import encode_gaps
 from dmqnode.streams import Streams
 from storage.ops import WriteBatch
@@ -174,3 +175,24 @@ def test_who_is_the_only_home_seals_at_once(port: Quiet) -> None:
     streams.open(stream)
     streams.seal(NOW, stream, done.append)
     assert done == [NOW]
+
+
+@pytest.mark.parametrize(("partition", "enough"), [(PARTITION, False), (ROSTER, True)], ids=["queue", "list"])
+def test_the_list_of_members_needs_most_of_its_homes_whatever_w_is(
+    port: Quiet, partition: PartitionId, *, enough: bool
+) -> None:
+    """One of three homes is gone for good: only a change of the list lets another take its place."""
+    streams = Streams(ME, port, lambda: 3)
+    homes = HomeSet.first((ME, B, C))
+    stream = Stream(partition, LeaseNumber(1, ME), lambda: homes, {})
+    streams.open(stream)
+    streams.align(stream, B)
+    then, mark = port.looks.pop()
+    mark()
+    then(NOW, {})
+    streams.on_aligned(NOW, B, Aligned(partition, 1, 0, encode_gaps({})))
+    streams.collected(partition, WriteBatch(), sync=True, lacks={})
+    done: list[Now] = []
+    streams.written(NOW, partition, stream.number, 1, done.append)
+    streams.on_shipped(NOW, B, Shipped([(partition, 1, 1)], sync=True))
+    assert bool(done) == enough
