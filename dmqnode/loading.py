@@ -208,7 +208,8 @@ def purge_page(partition: Partition) -> Procedure[None]:
             partition.freed(0, keys.due(due, log, first))
     # What was damaged here, now or before, is not here any more, and other homes have it.
     end = low if page.more else high
-    for first, beyond in [(began, end)] if known is None else known.dead.ranges.within(began, end):
+    dying = [(began, end)] if known is None else known.dead.ranges.within(began, end)
+    for first, beyond in dying if partition.replicated else ():
         partition.elsewhere.void(log, first, beyond)  # what lives was purged by a leader that nobody followed
     partition.purged = (log, low)
     rest = [p for p in partition.state.purges if p != purge]

@@ -140,7 +140,9 @@ class Upkeep:
     def _visit_closed(self, now: Now) -> None:
         """Open one queue that nobody uses, so that time passes for it, too."""
         queues = self._broker.registry.queues
-        if self._round % 5 or self._broker.clustering is not None:  # then the mender visits them
+        if self._broker.clustering is not None:  # then the mender visits them
+            self._visit.clear()
+        if self._round % 5 or self._broker.clustering is not None:
             return
         if not self._visit:
             self._visit = list(queues)
