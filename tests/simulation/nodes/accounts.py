@@ -19,6 +19,8 @@ from tests.simulation.nodes.fates import Fates
 from tests.simulation.nodes.flights import Flights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from storage.memory import MemoryStore
     from tests.simulation.nodes.box import Box
     from tests.simulation.nodes.world import World
@@ -55,11 +57,18 @@ class Sent:
         self.acking_at = self.acked_at = -1.0
         self.destroyed = False
         """Whether its last copy is."""
+        self.partition: Any = None
+        """Of which it was delivered."""
+        self.unheard = False
+        """Whether nobody who is left has heard of its ack."""
         self.stored_at = self.moved_at = -1.0
         """When it was answered, and when it was first delivered of a dead-letter queue."""
         self.ttl = 0.0
         self.named = self.buried = False
         """Whether it was sent twice under one name; whether somebody asked to move it to another queue."""
+        self.group: list[Sent] = []
+        """What was sent to the same group of a queue that is not fifo."""
+        self.producer = -1
         self.line: list[Sent] = []
         """What its producer sent to the same group of a fifo queue."""
         self.through: object = None
@@ -208,7 +217,8 @@ class Accounts:
                 over = (
                     message_id(*id_) in message.acked_ids if self.counts["leaps"] else message.acked_at >= 0
                 )
-                if over and not self._forgiven(message.acked_at):
+                message.partition = part.partition
+                if over and not (message.unheard or self._forgiven(message.acked_at)):
                     self._break("P5", "resurrected", f"{box.name} delivers it again", message)
                 if now < message.due - MARGIN and not self.counts["fault clock"]:
                     self._break("P3", "early", "delivered before its time", message)
@@ -222,13 +232,17 @@ class Accounts:
 
     # --- what clients do -----------------------------------------------------------------------------
 
-    def received(self, body: bytes, queue: str) -> Sent:
-        """A client gets a message."""
+    def find(self, body: bytes) -> Sent:
+        """Return the message that a client has got."""
         number = int(body[:6]) if body[:6].isdigit() else -1
         if not 0 <= number < len(self.messages) or self.messages[number].body != body:
             self._break("P3", "wrong", f"a client got {body!r}", None)
+        return self.messages[number]
+
+    def received(self, body: bytes, queue: str) -> Sent:
+        """A client gets a message."""
+        message = self.find(body)
         self.counts["received"] += 1
-        message = self.messages[number]
         if message.outcome == "unknown":
             self.counts["recovered"] += 1
         return message
@@ -238,12 +252,30 @@ class Accounts:
         message.held_until = 0.0
         self.flights.ends(message.number, trio.current_time())
 
+    def extending(self, message: Sent, seconds: float) -> int:
+        """Its consumer asks to keep a message for so long from now, which may be less than before."""
+        message.held_until = min(message.held_until, trio.current_time() + seconds)
+        return len(message.deliveries)
+
+    def extended(self, message: Sent, until: float, deliveries: int) -> None:
+        """That was answered; there had been so many deliveries when it was asked."""
+        if message.held_until > 0.0 and message.acked_at < 0 and len(message.deliveries) == deliveries:
+            self.counts["extended"] += 1
+            message.held_until = until
+            self.flights.extends(message.number, until)
+
     def acked(self, message: Sent, id_: str) -> None:
         """An ack was answered."""
         message.acked_ids.add(id_)
         message.acked_at = trio.current_time()
         self.counts["acked"] += 1
         self.flights.ends(message.number, message.acked_at)
+
+    def unheard(self, since: float, homes: Callable[[Any], bool]) -> None:
+        """Homes burned: acks since then may be gone where none of the others that are left is a home (P5)."""
+        for message in self.messages:
+            if message.acked_at >= since and not homes(message.partition):
+                message.unheard = True
 
     def forgets(self, box: Box, old: MemoryStore) -> None:
         """A node begins anew without what was in its old store; of some messages that was the last copy.
@@ -258,7 +290,7 @@ class Accounts:
             if message.acked_at < 0 and message.body in own and message.body not in others:
                 answered = message.outcome == "stored" and message.acking_at < 0
                 answered = answered and not self.fates.may_be_over(message)
-                several = self._world.plan.replicas > 1
+                several = self._world.plan.write_quorum > 1
                 if answered and several and not any(self.counts[f"fault {kind}"] for kind in LOSSES):
                     self._break("C1", "discarded", f"{box.name} had the last copy", message)
                 message.destroyed = True

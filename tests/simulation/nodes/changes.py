@@ -151,11 +151,13 @@ class Changes(DiskTrouble):
         box.wanted = False
         await self._world.until(lambda: box.life is None, patience, "P7", "a node that has left goes on")
 
-    async def _command(self, step: Callable[[], questions.Question[None]]) -> None:
-        """Have an operator's command done through any node."""
+    async def _command(
+        self, step: Callable[[], questions.Question[None]], through: Box | None = None
+    ) -> None:
+        """Have an operator's command done through one node, or any."""
         until = trio.current_time() + OPERATOR
         while True:
-            box = self._box()
+            box = through or self._box()
             try:
                 async with one_client(self._world, box.address) as client:
                     await client._line.run(step())
@@ -186,6 +188,8 @@ class Changes(DiskTrouble):
         await self._whole()
         boxes = self._rng.sample(self._world.wanted, (len(self._world.wanted) + 1) // 2)
         nodes = [box.me for box in boxes]
+        now = trio.current_time()
+        self._world.forgiven.append((now - 1.0, now + 1.0))  # who knows of an ack may be gone (P5)
         self._burns(boxes)
         await trio.sleep(self._rng.choice((2.5, 5.0)))
         for node in nodes:
@@ -202,6 +206,7 @@ class Changes(DiskTrouble):
             box.wipe()
             box.wanted = False
             self._world.accounts.forgets(box, old)
+        self._world.accounts.counts["burned"] += 1
 
     async def _bereave(self) -> None:
         """Most homes of a queue burn at once, though most members do not, and nobody says so (M2, M4)."""

@@ -59,16 +59,24 @@ class Chores(Errands):
         for message in sent:
             message.ttl = ttl or 0.0
         bodies = [m.body for m in sent]
-        accounts.outcome(sent, await _outcome(lambda: client.send_many(queue, bodies, delay=delay, ttl=ttl)))
+        accounts.outcome(
+            sent, await outcome_of(lambda: client.send_many(queue, bodies, delay=delay, ttl=ttl))
+        )
 
-    async def _send_in_line(self, client: Client, producer: int) -> None:
-        """Send to the fifo queue, each after the outcome of the one before."""
+    async def _send_in_line(
+        self,
+        client: Client,
+        producer: int,
+        queue: str = "line",
+        groups: tuple[str | None, ...] = ("red", "green", None),
+    ) -> None:
+        """Send to a fifo queue, each after the outcome of the one before."""
         accounts = self._world.accounts
-        group = self._rng.choice(("red", "green", None))
-        sent = [accounts.new("line", 0.0) for _ in range(self._rng.choice((1, 1, 4)))]
+        group = self._rng.choice(groups)
+        sent = [accounts.new(queue, 0.0) for _ in range(self._rng.choice((1, 1, 4)))]
         accounts.fates.line_up(sent, producer, group, client)
         bodies = [m.body for m in sent]
-        accounts.outcome(sent, await _outcome(lambda: client.send_many("line", bodies, group=group)))
+        accounts.outcome(sent, await outcome_of(lambda: client.send_many(queue, bodies, group=group)))
 
     async def _send_twice(self, client: Client) -> None:
         """Send under a name, and again through another node, whatever became of it: that is stored once."""
@@ -77,10 +85,10 @@ class Chores(Errands):
         (sent,) = [accounts.new(queue, 0.0)]
         sent.named = True
         name = f"name {sent.number}"
-        found = [await _outcome(lambda: client.send(queue, sent.body, dedup_id=name))]
+        found = [await outcome_of(lambda: client.send(queue, sent.body, dedup_id=name))]
         await trio.sleep(self._rng.choice((0.0, 0.1, 2.0)))
         async with self.client("again") as other:
-            found.append(await _outcome(lambda: other.send(queue, sent.body, dedup_id=name)))
+            found.append(await outcome_of(lambda: other.send(queue, sent.body, dedup_id=name)))
         outcome = next((o for o in ("stored", "unknown") if o in found), "not stored")
         accounts.outcome([sent], outcome)
 
@@ -147,7 +155,7 @@ class Chores(Errands):
             await trio.sleep(0.5)
 
 
-async def _outcome(send: Callable[[], Awaitable[object]]) -> str:
+async def outcome_of(send: Callable[[], Awaitable[object]]) -> str:
     """Send, and tell what became of it."""
     try:
         await send()

@@ -36,8 +36,10 @@ class Fates:
         self._accounts = accounts
         self._losses = losses
         self._sweeps: dict[str, list[Sweep]] = {}
-        self._lines: dict[tuple[int, str | None], list[Sent]] = {}
-        """What one producer sent to a group of the fifo queue."""
+        self._lines: dict[tuple[int, str, str | None], list[Sent]] = {}
+        """What one producer sent to a group of a fifo queue."""
+        self._groups: dict[tuple[str, str], list[Sent]] = {}
+        """What was sent to a group of a queue that is none."""
 
     @property
     def _lossy(self) -> bool:
@@ -49,14 +51,27 @@ class Fates:
         counts = self._accounts.counts
         return bool(counts["fault clock"] or counts["leaps"])
 
+    @property
+    def _astray(self) -> bool:
+        """Whether copies may be lost of which the accountant was not told, as it is of what burns (M4)."""
+        counts = self._accounts.counts
+        return sum(counts[f"fault {kind}"] for kind in self._losses) > counts["burned"]
+
     # --- what clients and operators do ---------------------------------------------------------------
 
     def line_up(self, sent: list[Sent], producer: int, group: str | None, through: object) -> None:
         """A producer sends these, behind what it sent before; `through` is its client of the time."""
-        line = self._lines.setdefault((producer, group), [])
+        line = self._lines.setdefault((producer, sent[0].queue, group), [])
         line += sent
         for message in sent:
             message.line, message.through = line, through
+
+    def gather(self, sent: list[Sent], producer: int, group: str) -> None:
+        """A producer sends these to a group, after the answer to what it sent there before."""
+        together = self._groups.setdefault((sent[0].queue, group), [])
+        together += sent
+        for message in sent:
+            message.group, message.producer = together, producer
 
     def sweep(self, queue: str) -> Sweep:
         """A purge is asked for."""
@@ -82,7 +97,8 @@ class Fates:
 
     def wrong(self, box: Box, message: Sent, queue: str) -> Wrong | None:
         """A message is about to be delivered: tell what is wrong with that."""
-        return self._moved(message, queue) or self._over(message, queue) or self._turn(box, message)
+        moved = self._moved(message, queue) or self._over(message, queue)
+        return moved or self._turn(box, message) or self._together(message)
 
     def _moved(self, message: Sent, queue: str) -> Wrong | None:
         if queue != message.queue:
@@ -115,7 +131,7 @@ class Fates:
         at = line.index(message)
         for other in line[:at]:
             settled = other.outcome != "stored" or other.acking_at >= 0 or other.destroyed
-            if not (settled or (self._lossy and not _has(box, other))):
+            if not (settled or (self._astray and not _has(box, other))):
                 return ("P9", "order", f"delivered before message {other.number} was settled")
         # What a client has given up may be under way still, when what another sends is there.
         forgiven = message.outcome != "stored"
@@ -125,6 +141,22 @@ class Fates:
         later = next(behind, None)
         if later is not None and not message.deliveries:
             return ("P9", "order", f"delivered behind message {later.number}")
+        return None
+
+    def _together(self, message: Sent) -> Wrong | None:
+        """Of a group one is with a consumer at a time, and in quiet times all keep their place (P9)."""
+        now, flights = trio.current_time(), self._accounts.flights
+        for other in message.group:
+            held = other.held_until - MARGIN > now and other.acking_at < 0
+            if other is not message and held and not flights.shaken(other.number):
+                return ("P9", "group", f"delivered while {other.number} of its group is with a consumer")
+        if self._accounts.counts["faults"]:
+            return None
+        before = message.group[: message.group.index(message)] if message.group else []
+        for other in before:
+            answered = other.outcome == "stored" and other.stored_at <= message.at
+            if other.producer == message.producer and answered and not other.deliveries:
+                return ("P9", "order", f"delivered before {other.number} of its group")
         return None
 
 

@@ -63,6 +63,16 @@ class Flights:
         if flight is not None:
             flight.ended = min(flight.ended, max(now, flight.since))
 
+    def extends(self, message: int, until: float) -> None:
+        """Its consumer keeps it for longer."""
+        flight = self._last[message]
+        if flight.ended == flight.until:
+            flight.ended = flight.until = max(flight.until, until)
+
+    def shaken(self, message: int) -> bool:
+        """Tell whether something went wrong while a message was with its consumer, or before it is now."""
+        return any(_at(self._last[message], fault) for fault in self._faults)
+
     def repeats(self, message: int, now: float) -> bool:
         """It is about to be delivered again too early; tell whether a fault may have brought that about."""
         self.repeated += 1

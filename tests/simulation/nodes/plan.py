@@ -24,6 +24,8 @@ class Plan(NamedTuple):
     """One behind the other, those of `trouble`."""
     chores: bool = False
     """Whether there are queues of every kind, and operators."""
+    labours: bool = False
+    """Whether there is even more; see `labours`."""
     edge: str = ""
     """The kind of effect at which nodes die by "boundary", if that is not drawn; see `edges`."""
 
@@ -54,9 +56,11 @@ WIDER = ("clients", "full", "eio", "rot", "torn", "wipe")
 """What only seeds of their own draw: each further drawing would change what all others mean."""
 EDGES = ("boundary", "forget", "strangers")
 """The same of a third kind."""
-UNDRAWN = ("burn", "bereave", "astray")
-"""Drawn by none: a plan has to name it."""
-FAULTS = SHORT + LONG + CHANGES + WIDER + EDGES + UNDRAWN
+FORMING = ("burn", "straggle", "bereave")
+"""What takes most homes of a partition, so that others are formed (M4); only large plans draw it."""
+UNDRAWN = ("astray",)
+"""Drawn by few: mostly a plan has to name it."""
+FAULTS = SHORT + LONG + CHANGES + WIDER + EDGES + FORMING + UNDRAWN
 HOUR = 0.01
 """How many of those seeds have a cut of an hour, which costs half a minute; the first hundred have none."""
 
@@ -141,3 +145,55 @@ def draw_chores_plan(rng: random.Random) -> Plan:
     """As `draw_plan`, of the first two faults at most, with queues of every kind."""
     plan = draw_plan(rng)
     return plan._replace(chores=True, faults=plan.faults[:2], consumers=rng.choice((2, 3)))
+
+
+ALONE = (
+    "kill",
+    "power",
+    "blackout",
+    "stop",
+    "pause",
+    "slowdisk",
+    "clock",
+    "torn",
+    "full",
+    "eio",
+    "join",
+    "join",
+)
+"""What can go wrong with a node that has nobody."""
+MANY = (*LONG, "join", "leave", "destroy", "replace", "forget", "wipe", "twin", "versions", "boundary")
+"""What changes who is a member, or who has a copy."""
+
+
+def draw_large_plan(rng: random.Random) -> Plan:
+    """One to seven nodes, any number of copies and of those that are waited for, and all that clients do.
+
+    In three of ten most homes are destroyed, of three or of five.
+    """
+    nodes = rng.choice((1, 2, 3, 4, 5, 6, 6, 7, 7))
+    replicas = rng.choice((1, 2, 3, 3, 4, 5, 5))
+    faults = rng.sample(SHORT, rng.choice((0, 1, 1, 2)))
+    if rng.random() < 0.3:
+        nodes, replicas = rng.choice(((3, 3), (5, 3), (6, 3), (5, 5), (7, 5), (7, 5)))
+        faults.insert(rng.randint(0, len(faults)), rng.choice(FORMING) if nodes > 3 else "burn")
+    elif nodes == 1:
+        faults = [rng.choice(ALONE), rng.choice(ALONE)]
+    elif replicas == 1:
+        nodes = max(3, nodes)
+        faults = [rng.choice(SHORT), rng.choice(MOVING)]
+    elif rng.random() < 0.7:
+        faults.insert(rng.randint(0, len(faults)), rng.choice(MANY))
+    soon = set(faults) & {*LONG, *FORMING, "astray"}
+    return Plan(
+        nodes=nodes,
+        replicas=replicas,
+        write_quorum=rng.randint(1, replicas),
+        dead_after=20.0 if soon else 60.0 if "forget" in faults else rng.choice((20.0, 600.0)),
+        founding=rng.choice(("seeds", "one")),
+        producers=rng.choice((1, 2)),
+        consumers=rng.choice((2, 3)),
+        seconds=rng.choice((6.0, 12.0)),
+        faults=tuple(faults),
+        labours=True,
+    )

@@ -25,6 +25,36 @@ TOLD = Plan(
     faults=("boundary", "forget"), edge="roster", dead_after=60.0, seconds=4.0, producers=1, consumers=1
 )
 
+ALONE = Plan(
+    faults=("torn", "pause"), nodes=1, write_quorum=3, dead_after=20.0, seconds=6.0, consumers=3, labours=True
+)
+SECOND = Plan(
+    faults=("blackout", "join"),
+    nodes=1,
+    write_quorum=1,
+    dead_after=20.0,
+    seconds=6.0,
+    producers=1,
+    labours=True,
+)
+STRAGGLES = Plan(faults=("straggle",), nodes=7, replicas=5, dead_after=20.0, seconds=2.0, labours=True)
+ON_ALL = Plan(faults=("replace", "destroy"), write_quorum=3, seconds=2.0, producers=1, consumers=1)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(
+    ("seed", "plan"),
+    [
+        pytest.param(31, SECOND, id="who is not alone any more visits no queues"),
+        pytest.param(16, STRAGGLES, id="acks that nobody is left to know of may be gone"),
+        pytest.param(1, ON_ALL, id="the list changes though W copies of it cannot be"),
+    ],
+)
+def test_promises_hold_in_large_plans(seed: int, plan: Plan, *, torture: bool) -> None:
+    if not torture:
+        pytest.skip("takes several seconds: make torture")
+    World(seed, plan).run()
+
 
 @pytest.mark.parametrize(
     ("seed", "plan"),
@@ -42,6 +72,7 @@ TOLD = Plan(
         pytest.param(73, LEFT_ALONE, id="who alone knows the new homes does not leave before another does"),
         pytest.param(21, TOLD, id="who is forgotten begins anew, though it hears so by the list without it"),
         pytest.param(24, LEFT_ALONE, id="no copy is given up before the new homes are known on disk"),
+        pytest.param(10, ALONE, id="a purge of a node without others is told to nobody"),
     ],
 )
 def test_promises_hold(seed: int, plan: Plan | None) -> None:

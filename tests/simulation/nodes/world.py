@@ -30,6 +30,7 @@ from tests.simulation.nodes.box import PORT, Box, Journal
 from tests.simulation.nodes.chores import Chores
 from tests.simulation.nodes.edges import Edge
 from tests.simulation.nodes.errands import Errands, one_client
+from tests.simulation.nodes.labours import Labours
 from tests.simulation.nodes.loop import run_alike
 from tests.simulation.nodes.plan import Plan, draw_plan
 from tests.simulation.nodes.weighing import weigh, weigh_at_rest
@@ -153,14 +154,15 @@ class World:
         return box
 
     async def _main(self) -> None:
-        from tests.simulation.nodes.edgetrouble import EdgeTrouble
+        from tests.simulation.nodes.forming import Forming
 
         self.net = Net(random.Random(self.rng.getrandbits(64)))
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             nursery.start_soon(self.net.run)
             await self._found()
-            errands = Chores(self) if self.plan.chores else Errands(self)
+            kind = Labours if self.plan.labours else Chores if self.plan.chores else Errands
+            errands: Errands = kind(self)
             await errands.create()
             for n in range(self.plan.producers):
                 nursery.start_soon(errands.produce, n)
@@ -169,7 +171,7 @@ class World:
             if isinstance(errands, Chores):
                 nursery.start_soon(errands.operate)
             await trio.sleep(1.0)
-            trouble = EdgeTrouble(self)
+            trouble = Forming(self)
             for fault in self.plan.faults:
                 await trio.sleep(self.rng.choice((0.0, 1.0, 6.0)))
                 weigh(self, errands)
