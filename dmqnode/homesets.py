@@ -58,6 +58,11 @@ class HomeSet(NamedTuple):
         return (self.age, self.committed) > (other.age, other.committed)
 
     @property
+    def formed_anew(self) -> bool:
+        """Whether a decision formed it (M4), so that it holds what was left: not all, perhaps."""
+        return self.lease == NO_LEASE and self.version > 1
+
+    @property
     def members(self) -> tuple[NodeId, ...]:
         """Every node that has a say: the new set, and until it is committed also the old; preferred first."""
         if self.committed:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.grants import NOBODY
-from dmqnode.homesets import MAX_HOMES, NO_LEASE, HomeSet, read_home_set
+from dmqnode.homesets import MAX_HOMES, HomeSet, read_home_set
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.keys import PartitionKeys
 from dmqnode.messages import Message
@@ -144,7 +144,7 @@ class Strays:
         """Tell who holds a copy that it is not needed, unless it is, or may be if these homes crash now."""
         cluster = self._clustering.cluster
         # Of the list of members every node has the latest that it heard of, whatever its homes have.
-        if _reformed(record) and partition != ROSTER:
+        if record.formed_anew and partition != ROSTER:
             offers = self._offered.setdefault(partition, {})
             if holder in offers or len(offers) < MAX_HOMES:
                 offers[holder] = now.run + OFFERED
@@ -158,7 +158,7 @@ class Strays:
         clustering = self._clustering
         wanted = clustering.wanted(partition)
         promise = clustering.cluster.grants.find(partition)
-        if partition not in self._offered or promise is None or not _reformed(promise.record):
+        if partition not in self._offered or promise is None or not promise.record.formed_anew:
             return wanted
         wanted = wanted or promise.record.new
         offered = [n for n in self._offered[partition] if n not in wanted and clustering.reachable(n)]
@@ -176,11 +176,6 @@ class Strays:
             self._unled(now, partition)
         else:
             leaders[partition] = holder
-
-
-def _reformed(record: HomeSet) -> bool:
-    """Tell whether a set was formed anew by a decision (M4), and holds what was left: not all, perhaps."""
-    return record.lease == NO_LEASE and record.version > 1
 
 
 def _page(scan: Scan) -> Procedure[Rows]:

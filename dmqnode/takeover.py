@@ -1,9 +1,12 @@
 """From the lease to serving: what a majority of the homes holds becomes what the new leader has.
 
-Acquired ──> own copy read, others asked (Inspect) ──> a majority has shown its copy ──> merged, written
+Acquired ──> own copy read, others asked (Inspect) ──> enough have shown their copies ──> merged, written
          ──> the partition opened from disk, as after a restart ──> homes aligned, lease.merged(),
              in a fifo queue once a majority of the homes is aligned: then every later leader ends the older
              logs where this one does, before anything was given out (F2)
+
+A majority is enough: what was answered is on one of it.  Where that need not be so, all are waited for: a
+disk has damaged a copy, or the homes were formed anew of what was left (M4), so that most may have nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dmqnode.clock import Now
 from dmqnode.copies import Copies
 from dmqnode.copying import Own, align_rows, split_own
 from dmqnode.following import Stream
-from dmqnode.homesets import HomeSet, LeaseNumber
+from dmqnode.homesets import NO_LEASE, HomeSet, LeaseNumber
 from dmqnode.hosting import Hosting
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.keys import PartitionKeys, harm_key
@@ -38,7 +41,11 @@ from dmqnode.streams import ASK_AGAIN, Streams
 from storage.ops import WriteBatch
 
 PATIENCE = 10.0
-"""Seconds for which other homes may still show theirs, where a copy has lost records to damage."""
+"""Seconds for which homes may still show theirs where a majority may not know everything.
+
+Not for as long as they are members: where fewer than R would remain nobody is forgotten, and one that died
+since the decision would hold up everybody for ever.  When it is back it adds what it has, where that counts.
+"""
 TRIES = 3
 """How often to write what the disk damages while it is written."""
 
@@ -109,7 +116,7 @@ class Takeovers:
         self._under_way.pop(partition, None)
 
     def waits(self, partition: PartitionId) -> bool:
-        """Tell whether only homes are waited for that may know what a damaged copy has lost."""
+        """Tell whether only homes are waited for that may know what most do not."""
         takeover = self._under_way.get(partition)
         return takeover is not None and not takeover.merging and takeover.record.has_majority(takeover.shown)
 
@@ -184,12 +191,12 @@ class Takeovers:
         self._port.write(ops, written)
 
     def _enough(self, now: Now, takeover: _Takeover) -> bool:
-        """Tell whether enough homes have shown theirs: a majority; all, for a while, if one was harmed."""
-        shown = takeover.shown
-        if not takeover.record.has_majority(shown):
+        """Tell whether enough have shown theirs: a majority; for a while all, if it may lack something."""
+        shown, record = takeover.shown, takeover.record
+        if not record.has_majority(shown):
             return False
-        waited = now.run - takeover.began >= PATIENCE or len(shown) >= len(takeover.record.members)
-        return waited or not harmed(takeover.shown.values())
+        waited = now.run - takeover.began >= PATIENCE or len(shown) >= len(record.members)
+        return waited or not (harmed(shown.values()) or (record.formed_anew and not _led(record, shown)))
 
     def _lead(self, now: Now, partition: PartitionId, takeover: _Takeover, logs: dict[LogId, Log]) -> None:
         first = takeover.record
@@ -208,3 +215,12 @@ class Takeovers:
             self._streams.seal(now, stream, lambda now: self._merged(partition, takeover.number))
         else:
             self._merged(partition, takeover.number)
+
+
+def _led(record: HomeSet, shown: dict[NodeId, Shown]) -> bool:
+    """Tell whether most homes of a set followed one leader: so somebody has led it since it was formed.
+
+    Those that were left are less than a majority, and the others had followed nobody.
+    """
+    last, _ = max(copy.stamp for copy in shown.values())
+    return last != NO_LEASE and record.has_majority([n for n, c in shown.items() if c.stamp[0] == last])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dmqnode import doors
+from dmqnode import doors, takeover
 from dmqnode.acquaintances import AMNESIA, TWICE, Acquaintances, Rebuffs
 from dmqnode.belonging import Belonging
 from dmqnode.clustering import Clustering
@@ -130,6 +130,10 @@ def _reform_by(patch: Patch, how: Callable[[Clustering, HomeSet], HomeSet]) -> N
         self.cluster.grants.reform = lambda partition, record: how(self, record)
 
     patch.setattr(Clustering, "__init__", init)
+
+
+def one_of_those_left_need_not_be_asked(patch: Patch) -> None:
+    patch.setattr(takeover, "_led", lambda record, shown: True)
 
 
 def homes_without_majority_stay(patch: Patch) -> None:

@@ -45,6 +45,7 @@ ON_ALL = Plan(faults=("replace", "destroy"), write_quorum=3, seconds=2.0, produc
 @pytest.mark.parametrize(
     ("seed", "plan"),
     [
+        pytest.param(12, STRAGGLES, id="homes formed anew wait for all that was left"),
         pytest.param(31, SECOND, id="who is not alone any more visits no queues"),
         pytest.param(16, STRAGGLES, id="acks that nobody is left to know of may be gone"),
         pytest.param(1, ON_ALL, id="the list changes though W copies of it cannot be"),
