@@ -70,7 +70,11 @@ RULES: dict[str, tuple[Any, ...]] = {
         nodes.homes_without_majority_wait_for_the_dead,
     ),
     "M3": (nodes.the_cut_off_go_on_granting,),
-    "M4": (nodes.homes_without_majority_stay, nodes.a_minority_forms_homes_again),
+    "M4": (
+        nodes.homes_without_majority_stay,
+        nodes.a_minority_forms_homes_again,
+        nodes.one_of_those_left_need_not_be_asked,
+    ),
     "M5": (nodes.one_of_two_cannot_decide,),
     "C1": (
         planted.debts_are_forgotten_at_once,

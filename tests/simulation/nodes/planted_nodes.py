@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dmqnode import doors, takeover
+from dmqnode import deliveries, doors, takeover
 from dmqnode.acquaintances import AMNESIA, TWICE, Acquaintances, Rebuffs
 from dmqnode.belonging import Belonging
 from dmqnode.clustering import Clustering
@@ -239,3 +239,7 @@ def a_purge_does_nothing(patch: Patch) -> None:
 
 def a_group_goes_on_while_one_of_it_is_out(patch: Patch) -> None:
     planted_ops.a_group_goes_on_while_one_of_it_is_out(patch)
+
+
+def an_extension_changes_nothing(patch: Patch) -> None:
+    patch.setattr(deliveries, "extend", lambda *_: None)

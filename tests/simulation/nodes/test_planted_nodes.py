@@ -38,6 +38,7 @@ ONE_COPY = plan("long_split", replicas=1)._replace(write_quorum=1)
 STRAGGLES = plan("straggle", nodes=7, replicas=5)._replace(seconds=2.0, labours=True)
 HELD_BACK = plan("boundary", "boundary", "boundary")._replace(edge="local")
 LISTED = plan("boundary", "join")._replace(edge="roster")
+LABOURS = plan(nodes=1, replicas=1)._replace(write_quorum=1, consumers=3, labours=True)
 CHORES = plan("kill")._replace(chores=True)
 PLANTED = [
     Planted("I2", planted.an_old_backup_is_welcome, plan("restore"), "I2"),
@@ -72,6 +73,7 @@ PLANTED = [
     ),
     Planted("M2", planted.who_may_serve_behind_a_cut_is_forgotten, plan("forget", replicas=2), "M2"),
     Planted("P9", planted.a_group_goes_on_while_one_of_it_is_out, CHORES, "P9"),
+    Planted("P4", planted.an_extension_changes_nothing, LABOURS, "P4"),
 ]
 
 MARKED = [pytest.param(bug, marks=pytest.mark.torture) if bug.slow else bug for bug in PLANTED]
