@@ -15,7 +15,7 @@ from dmqnode.clustering import Clustering
 from dmqnode.entering import Entrance
 from dmqnode.errors import DMQError
 from dmqnode.gossiping import Gossiping
-from dmqnode.grants import LEASE
+from dmqnode.grants import Grants
 from dmqnode.ids import NodeId
 from dmqnode.logs import say, say_rarely
 from dmqnode.membership import ACQUAINTANCES, Membership, encode_acquaintances
@@ -77,7 +77,7 @@ class Belonging:
         assert membership.roster is not None
         identity, roster = membership.identity, membership.roster
         rng = node.machine.random()
-        silent = LEASE if identity.boot > 1 else 0.0
+        silent = Grants.silence(identity.boot)
         broker = node.broker
         around = broker.surroundings
         around.cluster, around.cluster_key = membership.cluster, membership.key

@@ -79,6 +79,14 @@ class Grants:
         self._promises: dict[PartitionId, Promise] = {}
         self._held_by: dict[NodeId, PairSet] = {}
 
+    @staticmethod
+    def silence(boot: int) -> float:
+        """Return for how many seconds a node grants nothing after its start of this number (L1).
+
+        What it granted before, at an earlier start, it does not know any more.
+        """
+        return LEASE if boot > 1 else 0.0
+
     # --- the table -----------------------------------------------------------------------------------
 
     def load(self, partition: PartitionId, record: bytes) -> None:

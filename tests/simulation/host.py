@@ -16,7 +16,7 @@ from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
 from dmqnode.disk import look, perform_read, read_ranges
-from dmqnode.grants import GRANTS, GRANTS_END, LEASE
+from dmqnode.grants import GRANTS, GRANTS_END, LEASE, Grants
 from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId, QueueId
 from dmqnode.keys import QUEUES, QUEUES_END
 from dmqnode.messages import Delivered, Message
@@ -135,7 +135,7 @@ class Host:
         self.broker = broker = Broker(config, identity, now)
         self.measure()
         rng = random.Random(world.rng.getrandbits(32))
-        silent = LEASE if self._boot > 1 else 0.0
+        silent = Grants.silence(self._boot)
         self.clustering = broker.clustering = clustering = Clustering(broker, roster, rng, now, silent=silent)
         found = read_ranges(self.store, ((GRANTS, GRANTS_END), (QUEUES, QUEUES_END)))
         for key, row in found.items():

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dmqnode.grants import GRANTS, LEASE, Grants
+from dmqnode.grants import GRANTS, Grants
 from dmqnode.homesets import NO_LEASE, HomeSet, LeaseNumber
 from dmqnode.ids import NodeId, PartitionId
 from dmqnode.lease_effects import Acquired, HomesChanged, Lost, Persist, Serving, ToPeer
@@ -89,8 +89,7 @@ class Host:
         self.up, self.paused, self.life = True, "", self.life + 1
         self._reading, self._read_at = self._readings(), self.world.now
         self.clock = LeaseClock(self._reading)
-        again = self.life > 1 and self.world.silence
-        self.grants = Grants(self.me, self.clock.slow + LEASE if again else -1.0, self._is_ready)
+        self.grants = Grants(self.me, self.clock.slow + Grants.silence(self.life), self._is_ready)
         self.leases = Leases(self.me, self.grants, random.Random(rng.getrandbits(32)), self._mark)
         self.acks = {p: set(self.disk.get(("acks", p), ())) for p in PARTITIONS}
         self.led: dict[PartitionId, Led] = {}
@@ -363,7 +362,5 @@ class Host:
         self._save_acks(partition, acks, synced)
 
     def _is_ready(self, partition: PartitionId, number: LeaseNumber, mark: int) -> bool:
-        if not self.world.ready:
-            return True
         known, reached = self.disk.get(("ready", partition), (NO_LEASE, 0))
         return bool(known == number and reached >= mark)

@@ -88,16 +88,11 @@ class World:
     Arguments:
         seed: of everything.
         plan: what happens; None draws it from the seed.
-        silence: whether a node that has just started keeps silent (L1); off only to see that it matters.
-        ready: whether homes agree only when they have what the leader has (H3); likewise.
     """
 
-    def __init__(
-        self, seed: int, plan: Plan | None = None, *, silence: bool = True, ready: bool = True
-    ) -> None:
+    def __init__(self, seed: int, plan: Plan | None = None) -> None:
         self.rng = random.Random(seed)
         self.plan = draw_plan(self.rng) if plan is None else plan
-        self.silence, self.ready = silence, ready
         self.now = 0.0
         self.faults = True
         self.cuts: set[tuple[NodeId, NodeId]] = set()

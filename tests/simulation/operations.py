@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import cbor2
 
 from dmqnode.messages import (
     CreateQueue,
@@ -13,8 +15,11 @@ from dmqnode.messages import (
     PurgeQueue,
     QueueInfo,
     Redrive,
+    Report,
     SetQueue,
+    Step,
 )
+from dmqnode.roster import Member
 from tests.simulation.plan import QueuePlan
 
 if TYPE_CHECKING:
@@ -69,5 +74,17 @@ def _pause(world: World, queue: QueuePlan) -> Script:
 
 
 def _resume(world: World, queue: QueuePlan) -> Script:
-    while not isinstance((yield SetQueue(queue.name, {"paused": False})), QueueInfo):
+    yield from change(world, queue, {"paused": False})
+
+
+def change(world: World, queue: QueuePlan, settings: dict[str, Any]) -> Script:
+    """Change a queue's settings, however often that takes."""
+    while not isinstance((yield SetQueue(queue.name, settings)), QueueInfo):
         yield 0.2
+
+
+def weigh(world: World, member: Member) -> Script:
+    """Give a member another weight, however often that takes."""
+    while not isinstance((yield Step("join", cbor2.dumps(list(member)), False)), Report):
+        yield 0.3
+    world.ledger.counts["weighed"] += 1

@@ -16,6 +16,7 @@ import pytest
 from dmqnode.grants import LEASE, NOBODY, Grants, Promise
 from dmqnode.homesets import NO_LEASE, HomeSet, LeaseNumber
 from dmqnode.lease_effects import Persist, ToPeer
+from dmqnode.lease_states import Lease
 from dmqnode.leaseclock import LeaseClock
 from dmqnode.leases import Leases
 from dmqnode.peer_messages import Granted, Renewed
@@ -26,8 +27,8 @@ from tests.simulation.lease_world import Broken, Plan, World
 Patch = pytest.MonkeyPatch
 
 
-def run(seed: int, plan: Plan | None = None, **rules: bool) -> World:
-    world = World(seed, plan, **rules)
+def run(seed: int, plan: Plan | None = None) -> World:
+    world = World(seed, plan)
     try:
         world.run()
     except Broken as broken:
@@ -179,12 +180,25 @@ def an_unfinished_change_is_taken_as_finished(patch: Patch) -> None:
     patch.setattr(Leases, "merged", merged)
 
 
-def what_an_earlier_proposal_brought_is_enough(patch: Patch) -> None:
-    def ready(self: Host, partition: Any, number: LeaseNumber, mark: int) -> bool:
-        known: LeaseNumber = self.disk.get(("ready", partition), (NO_LEASE, 0))[0]
-        return known == number
+def whoever_is_asked_agrees(patch: Patch) -> None:
+    original = Grants.on_propose
 
-    patch.setattr(Host, "_is_ready", ready)
+    def on_propose(self: Grants, slow: float, sender: Any, propose: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(self, "_ready", lambda *_: True)
+            return original(self, slow, sender, propose)
+
+    patch.setattr(Grants, "on_propose", on_propose)
+
+
+def what_an_earlier_proposal_brought_is_enough(patch: Patch) -> None:
+    original = Leases._repeat_proposal
+
+    def repeat(self: Leases, partition: Any, lease: Lease) -> None:
+        lease.mark = 0
+        original(self, partition, lease)
+
+    patch.setattr(Leases, "_repeat_proposal", repeat)
 
 
 def agreeing_grants_nothing(patch: Patch) -> None:
@@ -214,8 +228,8 @@ def former_homes_forget(patch: Patch) -> None:
     patch.setattr(Grants, "on_committed", on_committed)
 
 
-def nothing(patch: Patch) -> None:
-    """What is removed is a rule of the world."""
+def who_has_just_started_grants(patch: Patch) -> None:
+    patch.setattr(Grants, "silence", lambda boot: 0.0)
 
 
 class Planted(NamedTuple):
@@ -226,18 +240,16 @@ class Planted(NamedTuple):
     """The first seeds, counted from 0, that see it under this plan; one is enough."""
     seen: str
     """How what is seen may begin."""
-    rules: dict[str, bool] = {}  # noqa: RUF012
 
 
 MOVES = Plan(cut=1.0, one_way=0.3, claim=0.5, move=0.5, seconds=20.0)
 PLANTED = [
     Planted(
         "L1",
-        nothing,
+        who_has_just_started_grants,
         Plan(crash=0.6, cut=0.5, claim=0.5, move=0.0),
         (6, 7, 10, 17),
         "two",
-        {"silence": False},
     ),
     Planted(
         "L2",
@@ -282,7 +294,7 @@ PLANTED = [
     ),
     Planted("H2", an_unfinished_change_is_taken_as_finished, MOVES, (630, 814, 903, 1089), "two lost"),
     Planted(
-        "H3", nothing, Plan(loss=0.1, cut=0.3, claim=0.5, move=0.5), (0, 2, 3, 8), "lost", {"ready": False}
+        "H3", whoever_is_asked_agrees, Plan(loss=0.1, cut=0.3, claim=0.5, move=0.5), (0, 2, 3, 8), "lost"
     ),
     Planted(
         "H3",
@@ -300,7 +312,7 @@ def caught(bug: Planted, seed: int, patch: Patch) -> bool:
     with patch.context() as planted:
         bug.plant(planted)
         try:
-            World(seed, bug.plan, **bug.rules).run()
+            World(seed, bug.plan).run()
         except Broken as broken:
             return str(broken).split()[0].rstrip(":") in bug.seen
         return False

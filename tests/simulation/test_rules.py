@@ -1,13 +1,17 @@
 """For each rule of dmq-internals(7) a bug is planted that breaks it, and a test sees it.
 
-Not seen in worlds of whole brokers, but one level lower only:
-  - L6: what an old leader still sends meets a copy that follows another lease, and links that stall break
-    before a lease is over; in the world of leases, where messages come late and doubled, it is seen.
-  - H1 to H4: the swarm's members do not change, so its homes do not either; seen in the world of leases, too.
-Not seen, or in one run of a hundred, and left to tests of the cores:
+Seen in stories only, for chance hardly ever brings the need for them about:
+  - L6: what an old leader still sends meets a copy that follows another lease, and most links that stall
+    break before a lease is over;
+  - H1, H2: most of the old homes must not know of the new ones, or one of them not, as it comes to lead;
+  - H3: a home is proposed once it follows and lacks nothing; only what was written and answered just before,
+    and lost with a link, may be missing then;
   - C2, that a node forgets the debts of a queue that it does not know yet: whoever meets says first which
-    queues it knows, so a debt comes before its queue for a few milliseconds only;
-  - T2, that clocks far ahead are believed: everybody then goes on from their time, and nobody disagrees.
+    queues it knows;
+  - T2, that clocks far ahead are believed: everybody then goes on from their time, and whoever was ahead
+    stamps its definitions again once its clock is right, unless it does not come back.
+Seen one level lower only, in the world of leases: L2, L3 and L5; of H2, that an unfinished change is taken as
+finished; of H3, that agreeing grants nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ from tests.gossip import test_swim_planted as gossip
 from tests.simulation import (
     planted,
     planted_bounds,
+    planted_moves,
     planted_ops,
     planted_rules,
     test_bounds,
     test_planted,
+    test_planted_moves,
     test_planted_ops,
     test_planted_rules,
 )
@@ -45,6 +51,7 @@ RULES: dict[str, tuple[Any, ...]] = {
         nodes.data_of_another_cluster_is_no_hindrance,
         nodes.a_stranger_ends_who_dials_it,
     ),
+    "L1": (leases.who_has_just_started_grants, planted_moves.l1_who_has_just_started_grants),
     "L2": (leases.an_earlier_answer_counts,),
     "L3": (leases.renewals_name_nothing,),
     "L4": (
@@ -54,13 +61,22 @@ RULES: dict[str, tuple[Any, ...]] = {
         planted_rules.l4_nobody_looks_as_it_leaves,
     ),
     "L5": (leases.a_running_lease_is_no_obstacle,),
-    "L6": (leases.late_writes_are_taken,),
+    "L6": (leases.late_writes_are_taken, planted_moves.l6_a_copy_follows_whoever_tells_it),
     "Q1": (planted.q1_no_majority_is_needed, planted.answers_before_the_quorum),
     "Q2": (planted_rules.q2_what_was_under_way_is_called_not_stored,),
-    "H1": (leases.the_new_set_is_enough,),
-    "H2": (leases.a_newer_record_is_not_adopted, leases.an_unfinished_change_is_taken_as_finished),
-    "H3": (leases.what_an_earlier_proposal_brought_is_enough, leases.agreeing_grants_nothing),
-    "H4": (leases.former_homes_forget,),
+    "H1": (leases.the_new_set_is_enough, planted_moves.h1_the_new_homes_are_enough),
+    "H2": (
+        leases.a_newer_record_is_not_adopted,
+        leases.an_unfinished_change_is_taken_as_finished,
+        planted_moves.h2_a_newer_record_is_not_adopted,
+    ),
+    "H3": (
+        leases.whoever_is_asked_agrees,
+        leases.what_an_earlier_proposal_brought_is_enough,
+        leases.agreeing_grants_nothing,
+        planted_moves.h3_the_mark_does_not_count,
+    ),
+    "H4": (leases.former_homes_forget, planted_moves.h4_former_homes_forget),
     "H5": (planted.h5_everybody_makes_up_the_first_homes,),
     "M1": (nodes.who_stops_has_left,),
     "M2": (
@@ -80,10 +96,18 @@ RULES: dict[str, tuple[Any, ...]] = {
         planted.debts_are_forgotten_at_once,
         planted_rules.c1_taken_is_told_before_it_is_safe,
         planted_rules.c1_stand_ins_confirm_before_they_write,
+        planted_moves.c1_homes_change_before_they_have_everything,
+        planted_moves.c1_former_homes_drop_at_once,
     ),
-    "C2": (planted_rules.c2_debts_of_deleted_queues_stay,),
+    "C2": (
+        planted_rules.c2_debts_of_deleted_queues_stay,
+        planted_moves.c2_debts_of_unknown_queues_are_forgotten,
+    ),
     "C3": (planted_rules.c3_the_dead_are_taken_in_again,),
-    "C4": (planted.c4_whoever_keeps_a_debt_says_what_else_is_owed,),
+    "C4": (
+        planted.c4_whoever_keeps_a_debt_says_what_else_is_owed,
+        planted_moves.c4_what_is_not_owed_never_was,
+    ),
     "C5": (planted.c5_repeated_debts_are_taken_in, planted.recent_sends_are_not_merged),
     "F1": (planted.f1_what_is_lacking_does_not_hold_up_a_fifo_queue,),
     "F2": (
@@ -101,15 +125,13 @@ RULES: dict[str, tuple[Any, ...]] = {
         planted_rules.n3_nobody_hears_of_the_intent,
     ),
     "T1": (planted_ops.wrong_clocks_lead,),
-    "T2": (planted_rules.t2_nobody_stamps_again,),
+    "T2": (planted_rules.t2_nobody_stamps_again, planted_moves.t2_clocks_far_ahead_are_believed),
     "T3": (
         planted_ops.a_purge_forgets_debts,
         planted_ops.a_purge_kills_what_is_read_only,
         planted_rules.t3_deletions_are_forgotten,
     ),
 }
-"""L1 has its own way: the world of leases leaves the silence out; see `NOTHING`."""
-NOTHING = {"L1", "H3"}
 BESIDES = (
     planted.answers_before_the_disk,
     planted.a_restart_forgets_debts,
@@ -138,13 +160,11 @@ def test_each_rule_of_the_manual_has_a_planted_bug_that_is_seen() -> None:
         bug.plant
         for table in (
             *(test_planted, test_planted_ops, test_planted_rules, test_bounds),
-            *(test_planted_nodes, leases),
+            *(test_planted_nodes, test_planted_moves, leases),
         )
         for bug in table.PLANTED
     }
-    left_out = {bug.rule for bug in leases.PLANTED if bug.plant is leases.nothing}
-    assert left_out == NOTHING
-    assert sorted(named()) == sorted({*RULES, *NOTHING})
+    assert sorted(named()) == sorted(RULES)
     assert {plant for plants in (*RULES.values(), BESIDES) for plant in plants} <= tested
 
 

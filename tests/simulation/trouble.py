@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from dmqnode.debts import DEBTS
 from dmqnode.ids import NodeId
 from storage.records import unseal
+from tests.simulation.clients import Client
+from tests.simulation.operations import weigh
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 LENGTHS = (0.1, 0.5, 1.5, 3.0, 6.0)
 """Seconds that a fault lasts: shorter and longer than a lease, and than patience."""
+WEIGHTS = (0.001, 1000.0)
 
 
 class Trouble:
@@ -73,6 +76,8 @@ class Trouble:
             host.disk_delay = (0.0002, 0.002)
             host.resume()
             world.after(0.0, host._return)
+        if "move" in world.plan.faults:
+            self._move()  # nobody need lead the list of members, and see to its copies, before the next step
 
     # --- kinds ---------------------------------------------------------------------------------------
 
@@ -237,6 +242,14 @@ class Trouble:
         self._world.ledger.fates.believed_ahead(seconds, step / 1000)
         host.set_clock(step)
         self._world.after(seconds, lambda: host.set_clock(-step))
+
+    def _move(self) -> None:
+        """Somebody changes a node's weight: it is to have nearly no copies, as many as others, or most."""
+        world = self._world
+        member = self._rng.choice(world.roster.members)
+        member = member._replace(weight=self._rng.choice(WEIGHTS))
+        world.note("weigh", member.node, member.weight)
+        world.clients.add(Client(world, "weigher", weigh(world, member)))
 
     def _clock(self) -> None:
         host = self._host()
