@@ -97,6 +97,8 @@ class Accounts:
         self._by_id: dict[tuple[bytes, int], Sent] = {}
         self._ahead: list[tuple[float, float, float]] = []
         """From when to when a clock that may lead was how many seconds ahead."""
+        self._off = 0.0
+        """Seconds by which clocks of those who may lead were wrong so far, all together."""
 
     def disturbed(self, kind: str, seconds: float = 0.0) -> None:
         """Something goes wrong, for some time."""
@@ -108,6 +110,10 @@ class Accounts:
         """A wrong clock goes on to lead: what is delayed is due by it, also once it is right again."""
         now = trio.current_time()
         self._ahead.append((now, now + seconds, ahead))
+
+    def believed(self, seconds: float) -> None:
+        """A wrong clock leads: what it takes in, and what it gives out, may come so much too early (T1)."""
+        self._off += seconds
 
     def late(self, message: Sent) -> float:
         """Return by how many seconds a message may be due too late."""
@@ -220,7 +226,7 @@ class Accounts:
                 message.partition = part.partition
                 if over and not (message.unheard or self._forgiven(message.acked_at)):
                     self._break("P5", "resurrected", f"{box.name} delivers it again", message)
-                if now < message.due - MARGIN and not self.counts["fault clock"]:
+                if now < message.due - MARGIN - self._off:
                     self._break("P3", "early", "delivered before its time", message)
                 if now < message.held_until - MARGIN:
                     self.counts["duplicated"] += 1

@@ -21,6 +21,7 @@ from dmqnode.orphans import Orphans
 from dmqnode.partition import Partition
 from dmqnode.peers import Peers
 from dmqnode.roster import Roster, Rosters
+from dmqnode.walls import Walls
 from tests.simulation import planted_ops
 from tests.simulation.nodes import box
 
@@ -159,6 +160,10 @@ def what_lay_waiting_is_done(patch: Patch) -> None:
     patch.setattr(doors, "STALE", 1e9)
     # What is remembered for who is away would make up for it, as long as there is room and it is a member.
     patch.setattr(Missing, "expects_more", lambda self, now, partition: False)
+
+
+def whose_clock_is_wrong_goes_on_leading(patch: Patch) -> None:
+    patch.setattr(Walls, "_outvoted", staticmethod(lambda apart: False))
 
 
 # --- what deaths at an effect show, and strangers, and who is forgotten by command --------------------------

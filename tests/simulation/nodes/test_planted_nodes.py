@@ -40,6 +40,7 @@ HELD_BACK = plan("boundary", "boundary", "boundary")._replace(edge="local")
 LISTED = plan("boundary", "join")._replace(edge="roster")
 LABOURS = plan(nodes=1, replicas=1)._replace(write_quorum=1, consumers=3, labours=True)
 CHORES = plan("kill")._replace(chores=True)
+CLOCKS = plan("clock", "clock", "clock")._replace(producers=3, seconds=3.0)
 PLANTED = [
     Planted("I2", planted.an_old_backup_is_welcome, plan("restore"), "I2"),
     Planted("I2", planted.two_with_one_id_are_welcome, plan("twin"), "I2 P7"),
@@ -63,6 +64,7 @@ PLANTED = [
     Planted("P10", planted.what_lay_waiting_is_done, plan("long_pause", dead_after=350.0), "P5 P10"),
     Planted("P10", planted.names_are_not_recognised, CHORES, "P10"),
     Planted("N3", planted.what_has_moved_stays, CHORES, "N3 P10"),
+    Planted("T1", planted.whose_clock_is_wrong_goes_on_leading, CLOCKS, "P3"),
     Planted("T3", planted.a_purge_does_nothing, CHORES, "T3"),
     Planted("P4", planted.nobody_hears_of_deliveries, plan("stop", "stop", dead_after=600.0), "P4"),
     Planted("P1", planted.what_one_disk_has_is_stored, HELD_BACK, "P2 P5"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dmqnode.dedup import WINDOW_MINUTES
+from dmqnode.walls import FAR
 
 if TYPE_CHECKING:
     from tests.simulation.nodes.box import Box
@@ -129,6 +130,8 @@ class Trouble:
         self._disturbed("clock", seconds)
         if len(self._world.wanted) < 3:  # of two clocks nobody can tell which is wrong (T1)
             self._world.accounts.believed_ahead(seconds, step / 1000)
+        if len(self._world.wanted) < 3 or abs(step) <= FAR:
+            self._world.accounts.believed(abs(step) / 1000)
         await trio.sleep(seconds)
         box.wall_offset -= step
 
