@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from dmqnode.blocking import SyncClient, connect_sync
 from dmqnode.errors import DMQError, Unknown
@@ -106,6 +107,18 @@ class Load:
     def repeated(self) -> int:
         """How many deliveries were not the first of their message."""
         return sum(n - 1 for n in self.received.values())
+
+
+def made_queue(address: str, fits: Callable[[dict[str, Any]], bool]) -> str:
+    """Create queues until the one partition of one is as it should be; return that queue."""
+    with connect_sync(address) as client:
+        for number in range(50):
+            queue = f"made-{number}"
+            client.create_queue(queue)
+            (partition,) = client.explain(queue)["partitions"]
+            if fits(partition):
+                return queue
+    raise AssertionError("none of 50 queues is so")
 
 
 def longest_gap(times: Sequence[float], since: float) -> float:

@@ -25,8 +25,8 @@ from tests.processes import ROOT
 
 QUIET = 1.0
 """Seconds in which the last writes of a cluster that has nothing to do get to all copies."""
-REPEATS_NOTHING = ("none", "rolling")
-"""Classes in which nothing is delivered twice (P4)."""
+REPEATS_NOTHING = ("none", "rolling", "join", "leave")
+"""Classes in which nothing is delivered twice where they are all that happens (P4)."""
 LATE = 15.0
 """Seconds within which copies are alike at the latest, after another start."""
 

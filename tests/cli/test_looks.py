@@ -53,7 +53,8 @@ def test_explain(dmq: Dmq, queue: str) -> None:
 def test_explain_names_what_no_home_has(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    counts = dict.fromkeys(("ready", "delayed", "in_flight", "bytes", "waiting_receivers", "hints"), 0)
+    names = ("ready", "delayed", "in_flight", "hints", "bytes", "waiting_receivers")
+    counts = {name: 20 + n for n, name in enumerate(names)}
     partition = {
         **counts,
         "index": 3,
@@ -68,7 +69,7 @@ def test_explain_names_what_no_home_has(
     monkeypatch.setattr(options, "shared", lambda ctx: Shared(told))
     looks.explain(None, "q")  # type: ignore[arg-type]
     lines = [line.split() for line in capfd.readouterr().out.splitlines()]
-    assert ["3", "n1", "n1,n2", "7", "1.5s", "0", "0", "0", "0", "12"] in lines
+    assert ["3", "n1", "n1,n2", "7", "1.5s", "20", "21", "22", "23", "12"] in lines
     assert ["3", "n2", "follows", "12"] in lines
     assert ["3", "abc-40", "11"] in lines
 

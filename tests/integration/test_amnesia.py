@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from dmqnode.blocking import connect_sync
 from dmqnode.membership import CLUSTER
 from storage.leveldb import LevelStore
+from tests.integration.test_cluster import dmq
+from tests.load import made_queue
 from tests.processes import NodeProcess
 
 pytestmark = pytest.mark.slow
@@ -55,7 +58,13 @@ def test_a_member_that_was_forgotten_comes_again_as_a_new_one(start_node: Callab
         client.send("q", b"x", create=True)
     _until(lambda: overview(first)["healthy"] and overview(first)["members"] == 3)
     before = members(first)
+    lent = made_queue(first.address, lambda partition: "n3" in partition["homes"])
     third.kill()
+    # Of two homes one is no majority: who is there keeps what is sent, until there are others.
+    with connect_sync(first.address, timeout=10) as client:
+        client.send(lent, b"owed")
+    (partition,) = table(dmq(first, "queue", "explain", lent).stdout, "HINTS")
+    assert (partition["LEADER"], partition["HINTS"]) == ("-", "2"), "on two disks"
     _until(lambda: set(members(second)) == {"n1", "n2"})
     third.restart(join=[])
     _until(
@@ -65,6 +74,16 @@ def test_a_member_that_was_forgotten_comes_again_as_a_new_one(start_node: Callab
     assert "this node begins anew, as a new node" in third.log
     with connect_sync(third.address) as client:
         assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
+        assert [m.body for m in client.receive(lent, wait=10)] == [b"owed"]
+        _until(lambda: client.explain(lent)["partitions"][0]["hints"] == 0)
+
+
+def table(printed: str, heading: str) -> list[dict[str, str]]:
+    """Return the rows of the printed table that has such a heading."""
+    lines = iter(line.split() for line in printed.splitlines())
+    headings = next((line for line in lines if heading in line), [])
+    assert headings, printed
+    return [dict(zip(headings, row)) for row in takewhile(bool, lines)]
 
 
 def test_an_old_backup_begins_anew(start_node: Callable[..., NodeProcess], tmp_path: Path) -> None:

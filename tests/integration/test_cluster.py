@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from cli.top import Look
 from dmqnode.blocking import connect_sync
 from dmqnode.errors import DMQError
-from tests.load import Load, longest_gap
+from tests.load import Load, longest_gap, made_queue
 from tests.processes import ROOT, NodeProcess, start_to_fail
 
 pytestmark = pytest.mark.slow
@@ -235,15 +236,24 @@ def test_members_join_leave_and_are_forgotten(three: list[NodeProcess], start_no
     with connect_sync(three[0].address) as client:
         client.create_queue("q", partitions=8)
         client.send_many("q", [b"%d" % i for i in range(1000)])
-    fourth = start_node(name="n4", join=[three[1].address])
-    until_healthy(fourth, members=4)
-    left = dmq(three[0], "node", "leave")
-    assert left.returncode == 0, left.stderr
-    told = [line for line in left.stderr.splitlines() if "still has" in line]
-    assert told, "how far it is"
-    assert re.match(r"dmq: n1 still has \d+ partitions?", told[0])
-    assert three[0].wait() == 0
-    until_healthy(fourth, members=3)
+    busy = made_queue(three[1].address, lambda partition: partition["leader"] == "n1")
+    with Load([three[1].address], busy) as load:
+        load.wait_for(20)
+        fourth = start_node(name="n4", join=[three[1].address])
+        until_healthy(fourth, members=4)
+        left = dmq(three[0], "node", "leave")
+        assert left.returncode == 0, left.stderr
+        told = [line for line in left.stderr.splitlines() if "still has" in line]
+        assert told, "how far it is"
+        assert re.match(r"dmq: n1 still has \d+ partitions?", told[0])
+        assert three[0].wait() == 0
+        until_healthy(fourth, members=3)
+        load.wait_for(20)
+    load.drain()
+    assert load.lost == set()
+    assert load.repeated == 0, "planned changes repeat nothing"
+    assert load.refused == []
+    assert load.unknown == set()
     assert names(fourth) == {"n2", "n3", "n4"}
     alive = dmq(fourth, "cluster", "forget", "n2")
     assert alive.returncode == 2
@@ -355,7 +365,10 @@ def test_a_queue_gets_more_partitions_under_load(three: list[NodeProcess]) -> No
         load.wait_for(100)
         ran = dmq(three[2], "queue", "set", "q", "--partitions", "4", "--json")
         assert ran.returncode == 0, ran.stderr
-        load.wait_for(300)
+        with connect_sync(three[2].address) as client:
+            first = Look(client, None)
+            load.wait_for(300)
+            second = Look(client, first)
         ran = dmq(three[1], "queue", "set", "q", "--partitions", "2")
         assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
     load.drain()
@@ -369,3 +382,10 @@ def test_a_queue_gets_more_partitions_under_load(three: list[NodeProcess]) -> No
         assert all(p["lease"] > 0 for p in partitions)
         assert sum(p["logs"] > 0 for p in partitions) > 1, "the new ones are not used"
         assert client.queue("q")["first_partitions"] == 1
+    assert "dmq: 3 of 3 alive, healthy; 4 partitions: 0 leaderless" in second.heading()[0]
+    headings, rows = second.nodes()
+    shown = [dict(zip(headings, row)) for row in rows]
+    assert sorted((n["NODE"], n["STATE"]) for n in shown) == [(name, "alive") for name in ("n1", "n2", "n3")]
+    assert sum(int(n["LEADS"]) for n in shown) == 4
+    for rate in ("SENT/S", "DELIVERED/S", "ACKED/S"):
+        assert sum(int(n[rate].replace(",", "")) for n in shown) > 0, (rate, shown)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from dmqnode.blocking import connect_sync
-from tests.processes import NodeProcess
+from tests.processes import ROOT, NodeProcess
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., NodeProcess]
@@ -51,18 +54,63 @@ def until_logged(node: NodeProcess, text: str) -> None:
         time.sleep(0.02)
 
 
-def test_every_survivor_knows_of_a_death_and_of_a_return(three: list[NodeProcess]) -> None:
+WATCH = "import cli.cluster; cli.cluster.EVERY = 0.1; from cli.main import main; main()"
+
+
+class Watch:
+    """`dmq cluster members --watch`, which looks more often than it does by itself.
+
+    Arguments:
+        node: that is asked.
+        file: for what it prints.
+    """
+
+    def __init__(self, node: NodeProcess, file: Path) -> None:
+        self._file = file
+        args = ["--node", node.address, "cluster", "members", "--watch"]
+        with file.open("wb") as out:
+            self._process = subprocess.Popen([sys.executable, "-c", WATCH, *args], cwd=ROOT, stdout=out)
+
+    def until(self, name: str, state: str) -> None:
+        """Wait until its last look shows a member so."""
+        deadline = time.monotonic() + SOON
+        while self._states(name)[-1:] != [state]:
+            assert time.monotonic() < deadline, self._file.read_text()
+            time.sleep(0.02)
+
+    def _states(self, name: str) -> list[str]:
+        rows = [line.split() for line in self._file.read_text().splitlines()]
+        return [row[2] for row in rows if len(row) > 2 and row[0] == name]
+
+    def end(self) -> int:
+        """Interrupt it, and return its exit code."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(SOON)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def test_every_survivor_knows_of_a_death_and_of_a_return(three: list[NodeProcess], tmp_path: Path) -> None:
     first, second, third = three
-    third.kill()
-    until(first, {"n3": "suspect"})  # links alone know of no such thing
-    for node in (first, second):
-        until(node, {"n1": "alive", "n2": "alive", "n3": "dead"})
-    third.restart()
-    for node in three:
-        until(node, {"n1": "alive", "n2": "alive", "n3": "alive"})
-    assert third.stop() == 0
-    for node in (first, second):
-        until(node, {"n3": "dead"})  # it may come back
+    with Watch(first, tmp_path / "watch") as watch:
+        third.kill()
+        until(first, {"n3": "suspect"})  # links alone know of no such thing
+        for node in (first, second):
+            until(node, {"n1": "alive", "n2": "alive", "n3": "dead"})
+        watch.until("n3", "dead")
+        third.restart()
+        for node in three:
+            until(node, {"n1": "alive", "n2": "alive", "n3": "alive"})
+        watch.until("n3", "alive")
+        assert third.stop() == 0
+        for node in (first, second):
+            until(node, {"n3": "dead"})  # it may come back
+        assert watch.end() == 130
 
 
 def test_a_member_that_is_held_up_is_not_alive_until_it_goes_on(three: list[NodeProcess]) -> None:
