@@ -163,6 +163,7 @@ def test_what_was_purged_and_is_damaged_here_is_deleted_elsewhere() -> None:
     world.put(KEYS.dead(A, 0), RangeSet([(0, 8)]).encode())
     world.put(KEYS.state(), encode_state(State(ends={A: 12}, purges=[(A, 0, 8)])))
     partition, _ = world.load()
+    partition.replicated = True
     world.store.damage(KEYS.batch(A, 4), random.Random(1))
     world.perform(purge_page(partition))
     assert partition.elsewhere.take() == ({}, {A: RangeSet([(0, 8)])})
@@ -174,6 +175,7 @@ def test_what_a_leader_purged_whom_nobody_followed_is_not_deleted_elsewhere() ->
     world.put(KEYS.dead(A, 0), RangeSet([(0, 4)]).encode())
     world.put(KEYS.state(), encode_state(State(ends={A: 12}, purges=[(A, 0, 12)])))
     partition, _ = world.load()
+    partition.replicated = True
     world.perform(purge_page(partition))
     assert partition.state.purges == []
     assert partition.elsewhere.take() == ({}, {A: RangeSet([(0, 4)])})
