@@ -27,7 +27,7 @@ from tests.gossip.world import Network, World  # noqa: E402
 
 LOSSES = (0.0, 0.01, 0.05, 0.1)
 SIZES = {3: (3600, 40), 7: (3600, 40), 50: (600, 10), 200: (300, 5)}
-"""Members: (quiet seconds, crashes); one core does the largest in two to five minutes for each loss."""
+"""Members: (quiet seconds, crashes); one core does the largest in a few minutes for each loss."""
 HEAD = "members  loss    first s (max)      all s (max)   spread s   false deaths      B/s per node"
 
 

@@ -17,10 +17,12 @@ class Load:
     Arguments:
         addresses: of the nodes.
         queue: exists.
+        hold: seconds for which the receiver keeps what it has before it acks: something is always in flight.
     """
 
-    def __init__(self, addresses: Sequence[str], queue: str) -> None:
+    def __init__(self, addresses: Sequence[str], queue: str, *, hold: float = 0.0) -> None:
         self._addresses = list(addresses)
+        self._hold = hold
         self._queue = queue
         self._stop = threading.Event()
         self.stored: set[bytes] = set()
@@ -78,6 +80,8 @@ class Load:
                 self.received[message.body] = self.received.get(message.body, 0) + 1
             if messages:
                 self.received_at.append(time.monotonic())
+                while time.monotonic() < self.received_at[-1] + self._hold:
+                    time.sleep(0.01)
                 client.ack(messages)
         except DMQError:
             return True  # what was not acked comes again

@@ -169,6 +169,16 @@ def test_what_was_purged_and_is_damaged_here_is_deleted_elsewhere() -> None:
     assert partition.elsewhere.take() == ({}, {A: RangeSet([(0, 8)])})
 
 
+def test_a_purge_where_there_are_no_other_homes_is_told_to_nobody() -> None:
+    world = World()
+    world.log(A, 4)
+    world.put(KEYS.dead(A, 0), RangeSet([(0, 4)]).encode())
+    world.put(KEYS.state(), encode_state(State(ends={A: 4}, purges=[(A, 0, 4)])))
+    partition, _ = world.load()
+    world.perform(purge_page(partition))
+    assert partition.elsewhere.take() == ({}, {})
+
+
 def test_what_a_leader_purged_whom_nobody_followed_is_not_deleted_elsewhere() -> None:
     world = World()
     world.log(A, 4, 4, 4)

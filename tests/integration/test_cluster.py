@@ -237,7 +237,7 @@ def test_members_join_leave_and_are_forgotten(three: list[NodeProcess], start_no
         client.create_queue("q", partitions=8)
         client.send_many("q", [b"%d" % i for i in range(1000)])
     busy = made_queue(three[1].address, lambda partition: partition["leader"] == "n1")
-    with Load([three[1].address], busy) as load:
+    with Load([three[1].address], busy, hold=0.1) as load:
         load.wait_for(20)
         fourth = start_node(name="n4", join=[three[1].address])
         until_healthy(fourth, members=4)

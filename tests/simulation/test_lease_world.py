@@ -294,16 +294,16 @@ PLANTED = [
     ),
     Planted("H2", an_unfinished_change_is_taken_as_finished, MOVES, (630, 814, 903, 1089), "two lost"),
     Planted(
-        "H3", whoever_is_asked_agrees, Plan(loss=0.1, cut=0.3, claim=0.5, move=0.5), (0, 2, 3, 8), "lost"
+        "H3", whoever_is_asked_agrees, Plan(loss=0.1, cut=0.3, claim=0.5, move=0.5), (2, 7, 8, 9), "lost"
     ),
     Planted(
         "H3",
         what_an_earlier_proposal_brought_is_enough,
         Plan(loss=0.1, cut=0.6, claim=0.5),
-        (13, 28, 34, 126),
+        (13, 25, 33, 34),
         "lost",
     ),
-    Planted("H3", agreeing_grants_nothing, Plan(cut=0.5, claim=0.5, move=0.5), (71, 123, 179, 212), "two"),
+    Planted("H3", agreeing_grants_nothing, Plan(cut=0.5, claim=0.5, move=0.5), (71, 212), "two"),
     Planted("H4", former_homes_forget, Plan(move=0.5), (0, 1, 2), "forgotten"),
 ]
 
