@@ -24,10 +24,8 @@ from dmqnode.homesets import MAX_HOMES
 from dmqnode.ids import NodeId
 from dmqnode.messages import Message
 from dmqnode.roster import ROSTER
-from storage.ops import WriteBatch
-from tests.simulation.concerning import Concern, Numbers, Written
 from tests.simulation.likeness import home_set, unlike
-from tests.simulation.nodes.accounts import Accounts, Broken, Sent
+from tests.simulation.nodes.accounts import Accounts, Broken
 from tests.simulation.nodes.box import PORT, Box, Journal
 from tests.simulation.nodes.chores import Chores
 from tests.simulation.nodes.edges import Edge
@@ -36,8 +34,8 @@ from tests.simulation.nodes.labours import Labours
 from tests.simulation.nodes.loop import run_alike
 from tests.simulation.nodes.plan import Plan, draw_plan
 from tests.simulation.nodes.weighing import weigh, weigh_at_rest
-from tests.simulation.nodes.wires import Net, hash_of
-from tests.simulation.telling import story, story_of
+from tests.simulation.nodes.wires import Net
+from tests.simulation.telling import story
 
 FOUNDED = 30.0
 """Seconds within which a cluster is there."""
@@ -105,23 +103,15 @@ class World:
         """Put something into the trace."""
         line = (trio.current_time(), *what)
         self._trace.append(line)
-        if not isinstance(what[-1], Message | Written | Numbers) and what[0] != "log":
+        if not isinstance(what[-1], Message) and what[0] not in ("log", "delivers"):
             self._events.append(line)
-            self.net.note(*map(str, what))
 
-    def wrote(self, box: Box, batch: WriteBatch) -> None:
-        """A node gives its disk a write: put it into the trace, and into the digest."""
-        line = Written(batch)
-        self.note(box.name, line)
-        self.net.note("disk", box.name, hash_of(repr(line).encode()))
-
-    def story(self, last: int = 80) -> str:
-        """Return the last lines of the trace; with 0, all that happened to nodes and wires."""
-        return story(self._trace, last=last) if last else story(self._events, last=1000)
-
-    def story_of(self, message: Sent) -> str:
-        """Return the lines of the trace that concern a message."""
-        return story_of(self._trace, Concern(message.number, message.body, message.ids))
+    def story(self, last: int = 80, about: bytes = b"") -> str:
+        """Return the last lines of the trace; with `about`, of the messages that have these bytes in them."""
+        if last == 0:
+            return story(self._events, last=1000)
+        told = (line for line in self._trace if not about or type(line[-1]) is not str or line[1] != "log")
+        return story(told, about, last)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -191,8 +181,6 @@ class World:
             await self._go_on()
             await self._end(errands)
             nursery.cancel_scope.cancel()
-        for box in self.boxes:
-            self.net.note(box.name, sorted(box.store._records.items()))
         self.digest = self.net.digest.hexdigest()
 
     async def _found(self) -> None:
