@@ -16,7 +16,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE  := dmqnode gossip storage cli
-# Several real nodes for each test: one test at a time.
+# Several real nodes for each test, which wait for one another more than they compute.
 REAL  := tests/integration tests/chaos tests/examples
 
 .DEFAULT_GOAL := test
@@ -36,7 +36,7 @@ test: $(READY)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy $(CODE)
 	$(BIN)/pytest -q -n $(JOBS) $(REAL:%=--ignore=%)
-	$(BIN)/pytest -q $(REAL)
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile $(REAL)
 
 torture: $(READY)
 	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -n $(JOBS) -m "torture or hypothesis"

@@ -25,7 +25,6 @@ class Planted(NamedTuple):
     """The promises or rules that are seen to be broken."""
     first: int = 1
     """The first seed."""
-    slow: bool = False
     """Whether that takes so long that only `make torture` looks."""
 
 
@@ -59,7 +58,7 @@ PLANTED = [
     Planted("M3", planted.whoever_starts_may_grant, plan("astray", nodes=5), "P5 P6"),
     Planted("M4", planted.homes_without_majority_stay, plan("absent", replicas=2), "P2 P7"),
     Planted("M4", planted.a_minority_forms_homes_again, plan("halves", "halves", nodes=5), "P2 P5 P6 P7"),
-    Planted("M4", planted.one_of_those_left_need_not_be_asked, STRAGGLES, "P9", first=12, slow=True),
+    Planted("M4", planted.one_of_those_left_need_not_be_asked, STRAGGLES, "P9", first=12),
     Planted("M5", planted.one_of_two_cannot_decide, plan("destroy", nodes=2, replicas=2), "P7"),
     Planted("P10", planted.what_lay_waiting_is_done, plan("long_pause", dead_after=350.0), "P5 P10"),
     Planted("P10", planted.names_are_not_recognised, CHORES, "P10"),
@@ -78,8 +77,6 @@ PLANTED = [
     Planted("P4", planted.an_extension_changes_nothing, LABOURS, "P4"),
 ]
 
-MARKED = [pytest.param(bug, marks=pytest.mark.torture) if bug.slow else bug for bug in PLANTED]
-
 
 def caught(bug: Planted, seed: int, patch: Patch) -> bool:
     with patch.context() as here:
@@ -92,8 +89,9 @@ def caught(bug: Planted, seed: int, patch: Patch) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bug", MARKED, ids=lambda bug: bug.plant.__name__)
+@pytest.mark.torture
+@pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.plant.__name__)
 def test_each_bug_is_seen(bug: Planted, monkeypatch: Patch, *, torture: bool) -> None:
-    if bug.slow and not torture:
-        pytest.skip("takes several seconds: make torture")
+    if not torture:
+        pytest.skip("these take minutes: make torture")
     assert any(caught(bug, seed, monkeypatch) for seed in range(bug.first, bug.first + SEEDS))
