@@ -25,7 +25,6 @@ class Planted(NamedTuple):
     """The promises or rules that are seen to be broken."""
     first: int = 1
     """The first seed."""
-    """Whether that takes so long that only `make torture` looks."""
 
 
 def plan(*faults: str, nodes: int = 3, replicas: int = 3, dead_after: float = 20.0) -> Plan:
