@@ -45,6 +45,8 @@ class Filling:
         self.pacing = Pacing()
         self._waiting: dict[tuple[PartitionId, NodeId], None] = {}
         """Homes that lack something and wait for their turn."""
+        self._moving: dict[tuple[PartitionId, NodeId], None] = {}
+        """The same for copies that only move."""
 
     def fill(self, now: Now, stream: Stream, follower: Follower) -> None:
         """Send a page of what a home lacks, if it is not the turn of others."""
@@ -52,11 +54,13 @@ class Filling:
             return
         turn = (stream.partition, follower.node)
         self._waiting.pop(turn, None)
+        self._moving.pop(turn, None)
         gap = next_gap(stream, follower)
         if gap is None:
             return
-        if not (gap.urgent or self.pacing.may_begin(now.run)):
-            self._waiting[turn] = None
+        moves = only_moves(stream, follower.node, self._least())
+        if not (gap.urgent or self.pacing.may_begin(now.run, moves=moves)):
+            (self._moving if moves else self._waiting)[turn] = None
             return
         follower.filling = True
         self.pacing.begins(now.run, turn)
@@ -87,19 +91,22 @@ class Filling:
 
     def go_on(self, now: Now) -> None:
         """Send pages to those whose turn it is."""
-        for partition, node in list(self._waiting):
-            if not self.pacing.may_begin(now.run):
-                return
-            stream = self._streams.get(partition)
-            follower = None if stream is None else stream.followers.get(node)
-            if stream is None or follower is None or follower.stage is not Stage.FOLLOWING:
-                del self._waiting[partition, node]
-            else:
-                self.fill(now, stream, follower)
+        for moves, waiting in ((False, self._waiting), (True, self._moving)):
+            for turn in list(waiting) if self.pacing.may_begin(now.run, moves=moves) else ():
+                if not self.pacing.may_begin(now.run, moves=moves):
+                    break
+                partition, node = turn
+                stream = self._streams.get(partition)
+                follower = None if stream is None else stream.followers.get(node)
+                if stream is None or follower is None or follower.stage is not Stage.FOLLOWING:
+                    del waiting[turn]
+                else:
+                    self.fill(now, stream, follower)
 
     def next_deadline(self, now: Now) -> float:
         """Return when `go_on` must be called next (running time)."""
-        return self.pacing.next_begin(now.run) if self._waiting else math.inf
+        first = self.pacing.next_begin(now.run, moves=False) if self._waiting else math.inf
+        return min(first, self.pacing.next_begin(now.run, moves=True) if self._moving else math.inf)
 
 
 def only_moves(stream: Stream, node: NodeId, least: int) -> bool:

@@ -29,15 +29,17 @@ class Pacing:
     def __init__(self) -> None:
         self._under_way: dict[object, float] = {}
         self._until = float("-inf")
+        self._moving_until = float("-inf")
+        """The same for pages that only move a copy: what makes something safer does not wait for them."""
         self._written_at = float("-inf")
 
     def written(self, now: float) -> None:
         """A client has written something here, at `now` (running time)."""
         self._written_at = now
 
-    def may_begin(self, now: float) -> bool:
-        """Tell whether a page may be copied now (running time)."""
-        if now < self._until:
+    def may_begin(self, now: float, *, moves: bool) -> bool:
+        """Tell whether a page may be copied now (running time); see `ends`."""
+        if now < (self._moving_until if moves else self._until):
             return False
         for page in [p for p, begun in self._under_way.items() if now - begun > PATIENCE]:
             del self._under_way[page]
@@ -56,11 +58,12 @@ class Pacing:
         begun = self._under_way.pop(page, None)
         if begun is None:
             return
-        rest, longest = REST, LONGEST
-        if now - self._written_at < BUSY:
-            rest, longest = (MOVING_REST, LONGEST_MOVING) if moves else (BUSY_REST, LONGEST)
-        self._until = max(self._until, now + min(longest, rest * (now - begun)))
+        busy, took = now - self._written_at < BUSY, now - begun
+        self._until = max(self._until, now + min(LONGEST, (BUSY_REST if busy else REST) * took))
+        rest = min(LONGEST_MOVING, MOVING_REST * took) if busy and moves else 0.0
+        self._moving_until = max(self._moving_until, self._until, now + rest)
 
-    def next_begin(self, now: float) -> float:
+    def next_begin(self, now: float, *, moves: bool) -> float:
         """Return when to ask again: never before a page under way ends, if that is what is waited for."""
-        return self._until if now < self._until and len(self._under_way) < AT_ONCE else float("inf")
+        until = self._moving_until if moves else self._until
+        return until if now < until and len(self._under_way) < AT_ONCE else float("inf")
