@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -15,7 +16,8 @@ TORTURE = int(os.environ.get("DMQ_TORTURE_SEEDS", "0"))
 SEEDS = TORTURE or 300
 EXAMPLES = max(2, SEEDS // 5)
 SHARE = 1 / 15
-"""What a campaign runs of the seeds if it does not say otherwise by `@pytest.mark.share(...)`."""
+"""What a campaign runs of the seeds if it does not say otherwise by `@pytest.mark.share(...)`; `few` says
+how many are enough for `make test`."""
 SHARD = 100
 """A torture is cut into tests of so many seeds (times the share), which run on several processors."""
 SMALLEST = 20
@@ -41,6 +43,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("share")
     share = mark.args[0] if mark is not None else SHARE
     count = max(1, round(SEEDS * share))
+    if mark is not None and not TORTURE:
+        count = min(count, mark.kwargs.get("few", count))
     size = max(SMALLEST, round(SHARD * share)) if TORTURE else count
     shards = [range(first, min(first + size, count)) for first in range(0, count, size)]
     metafunc.parametrize("seeds", shards, ids=[f"{shard.start}-{shard.stop - 1}" for shard in shards])
@@ -50,6 +54,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def torture() -> bool:
     """Whether this is `make torture`, where tests may take minutes."""
     return bool(TORTURE)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what lives as long as the tests: 20,000 modules' things at each full collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

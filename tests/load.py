@@ -26,7 +26,7 @@ class Load:
         self._queue = queue
         self._stop = threading.Event()
         self.stored: set[bytes] = set()
-        self.unknown: set[bytes] = set()
+        self.unknown: dict[bytes, str] = {}
         self.refused: list[str] = []
         self.received: dict[bytes, int] = {}
         self.sent_at: list[float] = []
@@ -59,8 +59,8 @@ class Load:
                 count += 1
                 try:
                     client.send(self._queue, body)
-                except Unknown:
-                    self.unknown.add(body)
+                except Unknown as error:
+                    self.unknown[body] = str(error)
                 except DMQError as error:
                     self.refused.append(str(error))
                 else:

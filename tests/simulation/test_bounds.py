@@ -71,6 +71,8 @@ def test_a_receive_waits_once_where_its_node_comes_to_lead_as_it_is_asked() -> N
 def test_after_the_third_hour_no_more_is_in_memory_than_after_the_first(
     peer: str, monkeypatch: Patch, *, torture: bool
 ) -> None:
+    if peer == "restarted" and not torture:
+        pytest.skip("takes long: make torture")
     # What is remembered for who is away fills its part of the memory limit only after days.
     monkeypatch.setattr(
         upkeep, "AWAITED", NodeConfig(data=Path("/nowhere")).memory_limit / (50 * PRODUCER_BYTES)

@@ -40,16 +40,16 @@ PLANTED = [
     Planted(
         planted.q2_what_was_under_way_is_called_not_stored,
         draw(PLAIN, FIFO, faults="isolate", tries=1),
-        (2, 9, 13),
+        (5, 11, 18),
         "P10",
     ),
-    Planted(planted.c1_taken_is_told_before_it_is_safe, draw(PLAIN, faults="isolate kill"), (0, 1, 2), "C1"),
+    Planted(planted.c1_taken_is_told_before_it_is_safe, draw(PLAIN, faults="isolate kill"), (5, 6, 7), "C1"),
     Planted(
-        planted.c1_stand_ins_confirm_before_they_write, draw(PLAIN, faults="isolate kill"), (1, 2, 3), "P1"
+        planted.c1_stand_ins_confirm_before_they_write, draw(PLAIN, faults="isolate kill"), (5, 6, 7), "P1"
     ),
-    Planted(planted.c2_debts_of_deleted_queues_stay, draw(REBORN, faults="isolate kill"), (1, 6, 7), "P7"),
-    Planted(planted.c3_the_dead_are_taken_in_again, draw(PLAIN, faults="isolate kill"), (0, 2, 3), "P5"),
-    Planted(planted.f2_what_lies_beyond_the_end_is_adopted, PARTED, (71, 124, 141), "P9"),
+    Planted(planted.c2_debts_of_deleted_queues_stay, draw(REBORN, faults="isolate kill"), (4, 5, 11), "P7"),
+    Planted(planted.c3_the_dead_are_taken_in_again, draw(PLAIN, faults="isolate kill"), (6, 9, 11), "P5"),
+    Planted(planted.f2_what_lies_beyond_the_end_is_adopted, PARTED, (12, 63, 92), "P9"),
     Planted(planted.f2_the_farthest_end_counts, stories.two_homes_have_one_each, (1,), "P9"),
     Planted(planted.f2_serves_before_a_majority_knows_the_ends, stories.two_homes_have_one_each, (1,), "P9"),
     Planted(planted.f2_what_nobody_led_with_counts, stories.ends_that_nobody_led_with, (1,), "P9 P2"),
@@ -57,12 +57,12 @@ PLANTED = [
     Planted(
         planted.n3_nobody_hears_of_the_intent,
         draw(DEAD, HURRIED, faults="kill", rate=2.0, seconds=6.0),
-        (177, 245, 252),
+        (46, 137, 182),
         "N3 P4 P5",
     ),
-    Planted(planted.t2_nobody_stamps_again, draw(BROOM, faults="leap", rate=2.0), (14, 21, 24), "P7 P2"),
-    Planted(planted.t3_deletions_are_forgotten, draw(REBORN, faults="isolate"), (9, 25, 28), "P5"),
-    Planted(planted.l4_nobody_looks_at_the_lease, draw(PLAIN, faults="stall"), (4,), "P6"),
+    Planted(planted.t2_nobody_stamps_again, draw(BROOM, faults="leap", rate=2.0), (4, 9, 22), "P7 P2"),
+    Planted(planted.t3_deletions_are_forgotten, draw(REBORN, faults="isolate"), (6, 19, 42), "P5"),
+    Planted(planted.l4_nobody_looks_at_the_lease, draw(PLAIN, faults="stall"), (17, 26, 46), "P6"),
     Planted(planted.l4_nobody_looks_as_it_leaves, draw(PLAIN, faults="stall"), (1, 2, 5), "P6"),
 ]
 

@@ -60,7 +60,7 @@ def test_promises_hold(seeds: range) -> None:
     assert not any(summary[word] for word in WRONG), summary
 
 
-@pytest.mark.share(1 / 12)
+@pytest.mark.share(1 / 12, few=15)
 def test_promises_hold_with_disks_that_are_full_torn_or_rot(seeds: range) -> None:
     counts: Counter[str] = Counter()
     summary: Counter[str] = Counter()
