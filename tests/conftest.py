@@ -57,7 +57,7 @@ def torture() -> bool:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the collector what lives as long as the tests: 20,000 modules' things at each full collection."""
+    """Spare the garbage collector what lives as long as the tests do: modules, and the tests collected."""
     gc.collect()
     gc.freeze()
 

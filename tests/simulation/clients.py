@@ -81,6 +81,7 @@ class Client:
             if line.session is None:
                 line.session = host.broker.open_session(Hello(1, 1, self.name, "", [], 1 << 24))
                 world.clients.sessions[host.me, host.life, line.session] = (self, line)
+            world.heard(self.name, host.me, request)
             host.broker.receive(host.now(), line.session, number, request)
 
         world.after(world.rng.uniform(0.0002, 0.001), lambda: line.host.happen(arrive, line.life))
@@ -184,6 +185,7 @@ class Clients:
     def answered(self, host: Host, session: int, number: int, answer: Message) -> None:
         """A node answers."""
         found = self.sessions.get((host.me, host.life, session))
+        self._world.heard(host.me, found[0].name if found is not None else "nobody", answer)
         if found is None:
             if isinstance(answer, Delivered) and answer.parts:
                 host.broker.undelivered(host.now(), answer)

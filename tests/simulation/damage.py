@@ -33,6 +33,8 @@ class Rot(Faults):
         """Damage a record."""
         if self.batches_only and not numbers_in(raw[CHECK_SIZE:]):
             return raw
+        if self.flip:  # chance did it, as a write was made
+            self.damage.count("rot" if self.batches_only else "flip")
         self.damage.happened(raw, self.disk)
         return Faults.flip_bit(self, raw)
 
@@ -48,6 +50,10 @@ class Damage:
         self._harmed: dict[int, set[bytes]] = {}
         """On which disks a copy of each message was damaged."""
         self.destroyed: set[int] = set()
+
+    def count(self, kind: str) -> None:
+        """A fault of a kind has hit a disk."""
+        self._world.ledger.counts[f"fault {kind}"] += 1
 
     def happened(self, raw: bytes, disk: bytes) -> None:
         """A record on a disk is damaged."""

@@ -13,7 +13,7 @@ from dmqnode.messages import Stored
 from dmqnode.roster import quorum
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
-from storage.records import unseal
+from storage.records import CHECK_SIZE, unseal
 from tests.simulation.damage import holds, numbers_in
 
 BATCH_AT = 1 + PARTITION_ID_SIZE
@@ -38,19 +38,23 @@ class Disks:
 
     # --- what is answered ----------------------------------------------------------------------------
 
-    def answered(self, host: Host, collected: Collected, stored: Stored) -> str | None:
-        """A leader answers a send: tell what is wrong with that."""
+    def answered(self, host: Host, collected: Collected, stored: Stored) -> tuple[str, int] | None:
+        """A leader answers a send: tell what is wrong with that, and of which message (-1: not known)."""
         partition = collected.partition
         for log_id, first, count in stored.runs:
             log = partition.logs.get(LogId(log_id))
             if log is None or log.dead.ranges.overlap(first, first + count):
                 continue
             if wrong := self._too_few(host, partition.id, LogId(log_id), first):
-                return wrong
+                key = PartitionKeys.of(partition.id).batch(LogId(log_id), first)
+                raw = host.store._records.get(key, b"")
+                return wrong, next(iter(numbers_in(raw[CHECK_SIZE:])), -1)
         return None
 
-    def kept(self, host: Host, partition: PartitionId, stored: Stored, batch: bytes) -> str | None:
-        """A stand-in answers a send: tell what is wrong with that.
+    def kept(
+        self, host: Host, partition: PartitionId, stored: Stored, batch: bytes
+    ) -> tuple[str, int] | None:
+        """A stand-in answers a send: tell what is wrong with that, and of which message.
 
         Its copies may have been handed over meanwhile, and have died if the send was repeated: others count.
         They may have been purged, too, by the time at which the last who keeps them is heard.
@@ -61,7 +65,7 @@ class Disks:
             if wrong and self._swept(partition, LogId(log_id), first, numbers):
                 continue
             if wrong and self._few_have(partition, numbers, debts=True):
-                return wrong
+                return wrong, numbers[0]
         return None
 
     def _swept(self, partition: PartitionId, log: LogId, seq: int, numbers: list[int]) -> bool:

@@ -307,11 +307,11 @@ class Host:
         while more:
             more = False
             for reply in broker.take_replies(self.now()):
-                self._between()
+                self._between("an answer")
                 more = True
                 world.clients.answered(self, reply.session, reply.number, reply.message)
             for node, message in clustering.take_sent():
-                self._between()
+                self._between("a message")
                 more = True
                 world.net.send(self.me, node, message)
             for number, read in broker.reads.take_wanted():
@@ -323,9 +323,12 @@ class Host:
             self._write_if_wanted()
             self._set_alarm()
 
-    def _between(self) -> None:
-        """Between two effects a node can die."""
+    def _between(self, edge: str) -> None:
+        """Between two effects a node can die; `edge` is the next.  Errors: Died."""
         if self.boundary and self.world.rng.random() < self.boundary:
+            self.world.note("edge met", self.me, edge)
+            self.world.ledger.counts["fault boundary"] += 1
+            self.world.ledger.counts[f"edge {edge}"] += 1
             raise Died
 
     def _read(self, number: int, read: Read) -> None:
@@ -348,8 +351,9 @@ class Host:
         self.later(self._disk_time() / 2, lambda: self._write(pending))
 
     def _write(self, pending: Pending) -> None:
-        self._between()
+        self._between("a write")
         ledger = self.world.ledger
+        self.world.wrote(self.me, pending.batch)
         dropping = ledger.disks.dropping(self.store, pending.batch)
         if self.torn:
             self.torn = False
@@ -365,7 +369,7 @@ class Host:
         self.measure()
         ledger.wrote(self, pending.batch, dropping)
         look(self.store, pending)
-        self._between()
+        self._between("what is synced is told" if pending.sync else "what is written is told")
         self.later(self._disk_time() / 2, lambda: self._written(pending))
 
     def _wait_for_room(self, pending: Pending) -> None:

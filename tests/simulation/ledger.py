@@ -144,13 +144,13 @@ class Ledger:
         def made_known(now: Any, collected: Collected) -> None:
             for reply in collected.then:
                 if isinstance(reply.message, Stored):
-                    self._undurable(self.disks.answered(host, collected, reply.message))
+                    self._undurable("P1", self.disks.answered(host, collected, reply.message))
             make_known(now, collected)
 
         def kept(now: Any, partition: PartitionId, request: Any, then: Any) -> bool:
             def told(now: Any, answer: Any) -> None:
                 if isinstance(answer, Stored):
-                    self._undurable(self.disks.kept(host, partition, answer, request.batch))
+                    self._undurable("P1", self.disks.kept(host, partition, answer, request.batch))
                 then(now, answer)
 
             return bool(keep(now, partition, request, told))
@@ -159,9 +159,9 @@ class Ledger:
         watch_returning(host, self._by_id)
         watch_leaving(host, lambda wrong: self._break("P6", "unfenced", wrong, None))
 
-    def _undurable(self, wrong: str | None) -> None:
-        if wrong:
-            self._break("P1", "undurable", wrong, None)
+    def _undurable(self, promise: str, wrong: tuple[str, int] | None) -> None:
+        if wrong is not None:
+            self._break(promise, "undurable", wrong[0], self.messages[wrong[1]] if wrong[1] >= 0 else None)
 
     def _of(self, part: Part) -> list[Sent]:
         found = (self._by_id.get((part.log, part.first + n)) for n in range(part.count))
@@ -171,14 +171,16 @@ class Ledger:
         now = self._world.now
         host.clustering.advance(host.now())  # whatever the node itself has looked at
         for part in delivered.parts:
+            batch = parse(part.batch)
             if not host.clustering.cluster.leads(part.partition):
-                self._break("P6", "unfenced", f"{host.name} delivers without a lease", None)
+                first = self._message(batch, 0)
+                self._break("P6", "unfenced", f"{host.name} delivers without a lease", first)
             for other in self._world.hosts.values():
                 if other is not host and other.runs and other.clustering.cluster.leads(part.partition):
                     other.clustering.let_time_pass(other.now())  # it may have slept since it looked
                     if other.clustering.cluster.leads(part.partition):
-                        self._break("P6", "two", f"{host.name} and {other.name} lead", None)
-            batch = parse(part.batch)
+                        first = self._message(batch, 0)
+                        self._break("P6", "two", f"{host.name} and {other.name} lead", first)
             for n in range(part.count):
                 message = self._message(batch, n)
                 message.deliveries += 1
@@ -245,8 +247,7 @@ class Ledger:
         self.notes.wrote(host, batch)
         self.order.wrote(batch)
         for partition, numbers in dropping.items():
-            if found := self.disks.dropped(host, partition, numbers):
-                self._break("C1", "undurable", found[0], self.messages[found[1]])
+            self._undurable("C1", self.disks.dropped(host, partition, numbers))
 
     def look(self) -> None:
         """Look now and then whether something has expired too early."""
@@ -372,7 +373,6 @@ class Ledger:
         world = self._world
         self.counts[word] += word != "duplicated"
         lines = [f"{promise} {word}: {text}"]
-        about = b""
         if message is not None:
             lines.append(
                 f"message {message.number} of {message.queue.name}, group {message.group}, "
@@ -380,9 +380,10 @@ class Ledger:
                 f"acking {message.acking_at:.4f}, delivered {message.deliveries} times, "
                 f"ids {[(log.hex(), seq) for log, seq in message.ids]}, moved at {message.moved_at:.4f}"
             )
-            log = next(iter(message.ids), (None, 0))[0]
-            about = log or b""
         lines.append(f"seed {world.seed} at {world.now:.4f}: {world.plan}")
         lines.append("summary " + ", ".join(f"{word} {n}" for word, n in self.summary().items()))
         lines.append(f"counts {dict(self.counts)}")
-        raise Broken("\n".join([*lines, world.story(about)]))
+        stories = (
+            [world.story()] if message is None else [world.story_of(message), "...", world.story(last=20)]
+        )
+        raise Broken("\n".join([*lines, *stories]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,9 +12,12 @@ from dmqnode.messages import Message, Record
 from dmqnode.peer_messages import Answer, Forward
 from dmqnode.records import Unreadable, decode_batch
 from dmqnode.wire import decode
+from tests.simulation.concerning import Concern, Numbers, Written
 
 QUIET = ("Renew", "Renewed", "CatalogDigest", "RosterIs")
 """Messages that say nothing in a story, unless asked for."""
+COMMON = ("met", "gone", "log")
+"""First words of lines that say nothing in the story of a message."""
 
 
 def story(
@@ -21,19 +25,36 @@ def story(
 ) -> str:
     """Return the last lines of a trace; with `about`, of the messages that have these bytes in them."""
     lines: list[str] = []
-    for time, *what in reversed(list(log)):
-        if not since <= time <= until:
+    for line in reversed(list(log)):
+        what = line[-1]
+        if not since <= line[0] <= until or isinstance(what, Written) or type(what).__name__ in QUIET:
             continue
-        if len(what) == 3 and isinstance(what[2], Message):
-            message = what[2]
-            if type(message).__name__ in QUIET or (about and about not in _bytes(message)):
-                continue
-            lines.append(f"{time:9.4f} {_name(what[0])}->{_name(what[1])} {_text(_opened(message))[:260]}")
-        else:
-            lines.append(f"{time:9.4f} {' '.join(_name(w) for w in what)}")
+        if about and isinstance(what, Message) and about not in _bytes(what):
+            continue
+        lines.append(_line(line))
         if len(lines) >= last:
             break
     return "\n".join(reversed(lines))
+
+
+def story_of(log: Iterable[tuple[Any, ...]], concern: Concern, last: int = 60) -> str:
+    """Return the last lines of a trace that concern a message, and what happened to nodes meanwhile."""
+    lines: deque[tuple[int, str]] = deque(maxlen=last)
+    events: deque[tuple[int, str]] = deque(maxlen=last // 2)
+    for n, line in enumerate(log):
+        if why := concern.why(line):
+            lines.append((n, _line(line, f"[{why}] ")))
+        elif lines and not isinstance(line[-1], Message | Written | Numbers) and line[1] not in COMMON:
+            events.append((n, _line(line)))
+    return "\n".join(text for _, text in sorted([*lines, *events]))
+
+
+def _line(line: tuple[Any, ...], why: str = "") -> str:
+    time, *where, what = line
+    if isinstance(what, Message):
+        return f"{time:9.4f} {'->'.join(map(_name, where))} {why}{_text(_opened(what))[:260]}"
+    told = f"{len(what)} records written" if isinstance(what, Written) else _name(what)
+    return " ".join((f"{time:9.4f}", *map(_name, where), why + told))
 
 
 def _opened(message: Message) -> Any:

@@ -20,14 +20,17 @@ from dmqnode.greetings import TimeIs, WhatTime
 from dmqnode.ids import NodeId
 from dmqnode.messages import Message
 from dmqnode.roster import Member, Roster
+from storage.ops import WriteBatch
 from tests.simulation.bounds import Around, excess
 from tests.simulation.clients import Clients
+from tests.simulation.concerning import Concern, Written
 from tests.simulation.host import Host
 from tests.simulation.ledger import Broken, Ledger
 from tests.simulation.likeness import unlike
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan, draw_plan
-from tests.simulation.telling import story
+from tests.simulation.sent import Sent
+from tests.simulation.telling import story, story_of
 from tests.simulation.trouble import Trouble
 
 BEGINNING = 1_700_000_000_000
@@ -61,7 +64,8 @@ class World:
         """Whether everything is mended: what remains is to come out."""
         self.events = 0
         self.log: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
-        self._digest = blake2b(digest_size=8)
+        self._asked: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
+        """What nodes asked and answered about time: of the digest only."""
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._weigh_at = WEIGH_EVERY
@@ -88,17 +92,26 @@ class World:
         """Write a line of the trace."""
         self.log.append((self.now, *what))
 
-    def heard(self, sender: NodeId, receiver: NodeId, message: Message) -> None:
-        """A message between nodes arrives: keep it for the trace, and in the digest."""
-        if isinstance(message, WhatTime | TimeIs):
-            return
-        self.log.append((self.now, sender, receiver, message))
-        self._digest.update(b"%.6f%b%b%d" % (self.now, sender, receiver, message.TAG))
+    def heard(self, sender: NodeId | str, receiver: NodeId | str, message: Message) -> None:
+        """A message between nodes arrives, a request, or an answer leaves: trace it."""
+        (self._asked if isinstance(message, WhatTime | TimeIs) else self.log).append(
+            (self.now, sender, receiver, message)
+        )
+
+    def wrote(self, node: NodeId, batch: WriteBatch) -> None:
+        """A node gives its disk a write: the same."""
+        self.note(node, Written(batch))
 
     @property
     def digest(self) -> str:
-        """A hash of all that nodes said to each other, and when."""
-        return self._digest.hexdigest()
+        """A hash of what went wrong, was said, asked, answered and written, when, and of all disks."""
+        digest = blake2b(digest_size=8)
+        for lines in (self.log, self._asked):
+            for line in lines:
+                digest.update(repr(line).encode())
+        for host in self.hosts.values():
+            digest.update(repr((host.me, sorted(host.store._records.items()))).encode())
+        return digest.hexdigest()
 
     # --- running -------------------------------------------------------------------------------------
 
@@ -183,3 +196,7 @@ class World:
     def story(self, about: bytes = b"", last: int = 60, since: float = 0.0, until: float = 1e9) -> str:
         """Return the last lines of the trace, of the messages that have `about` in them."""
         return story(self.log, about, last, since, until)
+
+    def story_of(self, message: Sent) -> str:
+        """Return the lines of the trace that concern a message."""
+        return story_of(self.log, Concern(message.number, message.body, message.ids))

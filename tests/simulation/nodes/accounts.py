@@ -14,6 +14,7 @@ from dmqnode.batch import parse
 from dmqnode.ids import message_id
 from dmqnode.messages import Delivered, Nack
 from dmqnode.node import Node
+from tests.simulation.concerning import Numbers
 from tests.simulation.likeness import peek
 from tests.simulation.nodes.fates import Fates
 from tests.simulation.nodes.flights import Flights
@@ -144,6 +145,7 @@ class Accounts:
 
     def outcome(self, sent: list[Sent], outcome: str) -> None:
         """What became of a send."""
+        self._world.note("client", f"sent: {outcome}", Numbers(m.number for m in sent))
         for message in sent:
             message.outcome = outcome
             message.stored_at = trio.current_time() if outcome == "stored" else -1.0
@@ -196,13 +198,14 @@ class Accounts:
         now = trio.current_time()
         clustering = node.broker.clustering
         for part in delivered.parts:
+            of = self._of(part)
+            first = next(iter(of), None)
             if clustering is not None and not clustering.cluster.leads(part.partition):
-                self._break("P6", "unfenced", f"{box.name} delivers without a lease", None)
+                self._break("P6", "unfenced", f"{box.name} delivers without a lease", first)
             for other in self._world.boxes:
                 if other is not box and other.runs and _leads(other, part.partition):
-                    self._break("P6", "two", f"{box.name} and {other.name} lead", None)
-            of = self._of(part)
-            numbers = [m.number for m in of]
+                    self._break("P6", "two", f"{box.name} and {other.name} lead", first)
+            numbers = Numbers(m.number for m in of)
             self._world.note("delivers", box.name, delivered.queue, part.log.hex(), part.first, numbers)
             for n, message in enumerate(of):
                 id_ = part.log, part.first + n
@@ -272,6 +275,7 @@ class Accounts:
 
     def acked(self, message: Sent, id_: str) -> None:
         """An ack was answered."""
+        self._world.note("client", "acked", Numbers([message.number]))
         message.acked_ids.add(id_)
         message.acked_at = trio.current_time()
         self.counts["acked"] += 1
@@ -339,7 +343,7 @@ class Accounts:
     def _break(self, promise: str, word: str, text: str, message: Sent | None) -> None:
         world = self._world
         about = [] if message is None else [str(message)]
-        parts = [] if message is None else [world.story(60, message.body), "..."]
+        parts = [] if message is None else [world.story_of(message), "..."]
         lines = [
             f"{promise} {word}: {text}",
             *about,

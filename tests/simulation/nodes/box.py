@@ -26,7 +26,7 @@ from dmqnode.node import Node
 from dmqnode.process import _single
 from gossip.transport import Datagrams
 from storage.committer import QUICK
-from storage.errors import StorageError
+from storage.errors import StorageError, StoreFailed
 from storage.faults import Faults
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
@@ -245,6 +245,7 @@ class Box:
                 self._begin_anew(cause)
                 return
         self.world.note("ends", self.name, self.why)
+        self.world.accounts.counts["hit eio"] += isinstance(error and cause, StoreFailed)
         self._gone("stop")
         if self.supervised and isinstance(error and cause, StorageError):
             await trio.sleep(1.0)

@@ -66,7 +66,10 @@ RARE = ("move", "homes", "roster", "settle")
 OFTEN = ("write", "write", "local", "ship", "forward", "lease")
 SOON = 0.03
 """Seconds in which who waits for nobody has answered."""
+WRITES = ("before it", "after it")
 MOMENTS = ("before it leaves", "after it left", "before it comes", "after it came")
+EDGES = (*(f"{point}, {moment}" for point in ("write", "local", "settle") for moment in WRITES), *MESSAGES)
+"""Every kind of edge, as it is counted."""
 
 
 class Edge:
@@ -83,7 +86,7 @@ class Edge:
         self.left = rng.randint(1, 1 if point == "settle" else 4 if point not in OFTEN else 30)
         """How many more of these effects it takes."""
         self.kind = rng.choice(MESSAGES[point]) if point in MESSAGES else None
-        self.moment = rng.choice(MOMENTS if point in MESSAGES else ("before it", "after it"))
+        self.moment = rng.choice(MOMENTS if point in MESSAGES else WRITES)
         self.victim: Box | None = None
         self.reached = trio.Event()
         self.silenced = False
@@ -92,6 +95,11 @@ class Edge:
     def __str__(self) -> str:
         what = f"{self.kind.__name__ if self.kind is not None else self.point} {self.moment}"
         return f"{what}, {self.how}, in {self.left} at {self.box.name if self.box else 'any'}"
+
+    @property
+    def name(self) -> str:
+        """One of EDGES."""
+        return self.point if self.kind is not None else f"{self.point}, {self.moment}"
 
     def _passes(self, box: Box) -> bool:
         """Tell whether the node dies now, at an effect of the kind."""
@@ -178,6 +186,7 @@ class Disk:
         edge = self._edge()
         if edge is not None:
             edge.writing(self._box)
+        self._box.world.wrote(self._box, batch)
         self._store.write(batch, sync=sync, reserve=reserve)
         if edge is not None:
             edge.written(self._box, sync=sync)

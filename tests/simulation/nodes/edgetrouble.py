@@ -55,7 +55,6 @@ class EdgeTrouble(Changes):
         first = not set(plan.faults) & set(alone) and not world.accounts.counts["fault wipe"]
         edge = Edge(self._rng, point, box, self._rng.choice(("kill", "power", "wipe" if first else "power")))
         world.edge = edge
-        world.accounts.counts["faults"] += 1
         world.note("edge", str(edge))
         world.nursery.start_soon(self._die_at, edge)
         if not follows:
@@ -75,7 +74,8 @@ class EdgeTrouble(Changes):
         assert box is not None
         world = self._world
         world.note("edge met", str(edge), box.name)
-        world.accounts.counts[f"edge {edge.point}"] += 1
+        world.accounts.counts["fault boundary"] += 1
+        world.accounts.counts[f"edge {edge.name}"] += 1
         self._disturbed(edge.how, absence)
         if world.edge is edge:
             world.edge = None

@@ -24,8 +24,10 @@ from dmqnode.homesets import MAX_HOMES
 from dmqnode.ids import NodeId
 from dmqnode.messages import Message
 from dmqnode.roster import ROSTER
+from storage.ops import WriteBatch
+from tests.simulation.concerning import Concern, Numbers, Written
 from tests.simulation.likeness import home_set, unlike
-from tests.simulation.nodes.accounts import Accounts, Broken
+from tests.simulation.nodes.accounts import Accounts, Broken, Sent
 from tests.simulation.nodes.box import PORT, Box, Journal
 from tests.simulation.nodes.chores import Chores
 from tests.simulation.nodes.edges import Edge
@@ -35,7 +37,7 @@ from tests.simulation.nodes.loop import run_alike
 from tests.simulation.nodes.plan import Plan, draw_plan
 from tests.simulation.nodes.weighing import weigh, weigh_at_rest
 from tests.simulation.nodes.wires import Net
-from tests.simulation.telling import story
+from tests.simulation.telling import story, story_of
 
 FOUNDED = 30.0
 """Seconds within which a cluster is there."""
@@ -69,7 +71,6 @@ class World:
         """Whether clients do little, for a fault takes long."""
         self.forgiven: list[tuple[float, float]] = []
         """Times in which what was acked may come again: those who knew of it were forgotten."""
-        self.digest = ""
         self.starts = (0.0, 0.0, 0.3, 3.0)
         """Seconds from the start of one of the first nodes to that of the next: one of these."""
         self.settled_in = -1.0
@@ -103,15 +104,31 @@ class World:
         """Put something into the trace."""
         line = (trio.current_time(), *what)
         self._trace.append(line)
-        if not isinstance(what[-1], Message) and what[0] not in ("log", "delivers"):
+        if not isinstance(what[-1], Message | Written | Numbers) and what[0] != "log":
             self._events.append(line)
 
-    def story(self, last: int = 80, about: bytes = b"") -> str:
-        """Return the last lines of the trace; with `about`, of the messages that have these bytes in them."""
-        if last == 0:
-            return story(self._events, last=1000)
-        told = (line for line in self._trace if not about or type(line[-1]) is not str or line[1] != "log")
-        return story(told, about, last)
+    def wrote(self, box: Box, batch: WriteBatch) -> None:
+        """A node gives its disk a write: put it into the trace."""
+        self.note(box.name, Written(batch))
+
+    @property
+    def digest(self) -> str:
+        """A hash of what went over wires, happened, was written, and of all disks, and when."""
+        digest = self.net.digest.copy()
+        for line in self._trace:
+            if not isinstance(line[-1], Message) and line[1] != "log":
+                digest.update(repr([line[0], *map(str, line[1:])]).encode())
+        for box in self.boxes:
+            digest.update(repr((box.name, sorted(box.store._records.items()))).encode())
+        return digest.hexdigest()
+
+    def story(self, last: int = 80) -> str:
+        """Return the last lines of the trace; with 0, all that happened to nodes and wires."""
+        return story(self._trace, last=last) if last else story(self._events, last=1000)
+
+    def story_of(self, message: Sent) -> str:
+        """Return the lines of the trace that concern a message."""
+        return story_of(self._trace, Concern(message.number, message.body, message.ids))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -181,7 +198,6 @@ class World:
             await self._go_on()
             await self._end(errands)
             nursery.cancel_scope.cancel()
-        self.digest = self.net.digest.hexdigest()
 
     async def _found(self) -> None:
         addresses = tuple(f"10.0.0.{n + 1}:{PORT}" for n in range(self.plan.nodes))
