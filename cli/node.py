@@ -214,7 +214,11 @@ def leave(ctx: typer.Context) -> None:
             raise UsageError(f"{status['name']} is the last member of its cluster; stop it instead")
         client.retire(me)
         told, at = "", 0.0
-        while (now := client.status())["homes"] or now["hints"]:
+        while (now := client.status())["homes"] or now["hints"] or now["node_id"] != id_:
+            if now["node_id"] != id_:
+                raise UsageError(
+                    f"{me['name']} has begun anew meanwhile, with another id; let it leave again"
+                )
             line = leaving(me["name"], now)
             if line != told and time.monotonic() >= at:
                 note(shared, line)

@@ -171,6 +171,8 @@ class Cluster:
             self._succeed(now, message.partition)
         elif isinstance(message, Denied):
             self._note_denial(now, message)
+        elif isinstance(message, Claim) and self.leaders.get(message.partition) == sender:
+            del self.leaders[message.partition]  # who claims does not lead, whatever was heard
         return known
 
     def _note_denial(self, now: Now, denied: Denied) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cli.node import leaving, node_config
+from cli import options
+from cli.node import leave, leaving, node_config
 from dmqnode.config import NodeConfig
 from dmqnode.errors import UsageError
 from tests.cli.program import Dmq, Start
@@ -127,3 +130,38 @@ def test_how_far_a_node_is_that_leaves() -> None:
         "n1 still has 2 partitions; of what moves now 1,200 of 5,000 messages are copied"
     )
     assert leaving("n1", {"homes": 1, "overview": {"moves": []}}) == "n1 still has 1 partition"
+
+
+class BegunAnew:
+    """What `leave` asks a node that loses its data meanwhile and begins anew."""
+
+    def __init__(self) -> None:
+        self._ids = ["0a", "0a", "0b"]
+
+    def status(self) -> dict[str, Any]:
+        now = self._ids.pop(0)
+        return {
+            "node_id": now,
+            "name": "n1",
+            "homes": int(now == "0a"),
+            "hints": 0,
+            "overview": {"moves": []},
+        }
+
+    def members(self) -> dict[str, Any]:
+        return {"members": [{"node_id": id_, "name": "n", "weight": 1.0} for id_ in ("0a", "0c")]}
+
+    def retire(self, member: dict[str, Any]) -> None:
+        assert member["node_id"] == "0a"
+
+
+def test_a_node_that_begins_anew_meanwhile_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared:
+        quiet = True
+
+        def client(self) -> nullcontext[BegunAnew]:
+            return nullcontext(BegunAnew())
+
+    monkeypatch.setattr(options, "shared", lambda ctx: Shared())
+    with pytest.raises(UsageError, match="begun anew meanwhile, with another id; let it leave again"):
+        leave(None)  # type: ignore[arg-type]

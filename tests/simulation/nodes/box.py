@@ -155,6 +155,8 @@ class Box:
         """Why the last time."""
         self.wanted = True
         """Whether it should be running in the end."""
+        self.off = False
+        """Whether whoever stopped it starts it again, and nobody else."""
         self.foreign = False
         """Whether it is of another cluster, whose messages nobody here accounts for."""
         self.crashed = False

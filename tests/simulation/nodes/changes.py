@@ -129,10 +129,13 @@ class Changes(DiskTrouble):
         while True:
             try:
                 async with one_client(self._world, box.address) as client:
-                    me = next(m for m in (await client.members())["members"] if m["name"] == box.name)
+                    members = {m["node_id"]: m for m in (await client.members())["members"]}
+                    me = members[
+                        box.me.hex()
+                    ]  # it may have lost its identity, and be listed twice by its name
                     await client._line.run(questions.retire(me))
                     status = await client.status()
-                    if status["homes"] or status["hints"]:
+                    if status["homes"] or status["hints"] or status["node_id"] != me["node_id"]:
                         await trio.sleep(0.3)
                         continue
                     gone = questions.change_members("leave", bytes.fromhex(me["node_id"]), destroyed=False)

@@ -86,7 +86,7 @@ class EdgeTrouble(Changes):
             again = world.edge = Edge(self._rng, edge.point, box, self._rng.choice(("kill", "power")))
             world.note("edge", str(again))
             world.nursery.start_soon(self._die_at, again)
-        if box.wanted:
+        if box.wanted and not box.off:
             await self._back(box)
 
     # --- members -------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class EdgeTrouble(Changes):
         box = self._box()
         node, before = box.me, box.forgotten
         self._disturbed("forget")
-        box.may_end = True
+        box.may_end = box.off = True
         how = self._rng.choice(("stop", "stop", "kill", "power"))
         self._disturbed(how)
         if how == "stop":
@@ -139,6 +139,7 @@ class EdgeTrouble(Changes):
         await self._strike_off(box, node)
         await world.until(lambda: not self._listed(node), OPERATOR, "M2", "a forgotten node is listed")
         await trio.sleep(self._rng.choice((0.0, 2.0, 8.0)))
+        box.off = False
         if self._rng.random() < 0.3:
             box.wanted = False
         else:

@@ -1,0 +1,22 @@
+"""What one node makes of what the others say, where no longer story is told elsewhere."""
+
+from __future__ import annotations
+
+from dmqnode.ids import partition_id
+from dmqnode.peer_messages import Claim
+from tests.dmqnode.several import Several, id_of
+
+
+def test_who_claims_does_not_lead_whatever_was_heard() -> None:
+    cluster = Several("n1", "n2", "n3")
+    cluster.create()
+    cluster.run(3.0)
+    home = cluster.nodes["n1"]
+    (queue,) = {q.definition.id: q for q in home.broker.registry.every()}.values()
+    partition, core = partition_id(queue.definition.id, 0), home.clustering.cluster
+    promise = core.grants.find(partition)
+    assert promise is not None
+    core.leaders[partition] = id_of("n2")
+    for sender, told in (("n3", id_of("n2")), ("n2", None)):
+        core.receive(cluster.now(), id_of(sender), Claim(partition, 0, 0, promise.record.fields()))
+        assert core.leaders.get(partition) == told
