@@ -84,14 +84,14 @@ class Copy:
     seq: int = 0
     """The last entry that it took in."""
     aligned: bool = False
-    aligning: bool = False
+    awaits: Align | Compare | None = None
+    """What its records are about to be read for, as they are: entries wait.  Of two that come at once the
+    earlier is not answered: it knows nothing of the entries between them."""
     gaps: Gaps = field(default_factory=dict)
     stale: Stale = field(default_factory=dict)
     """What is dead and being deleted."""
     deleting: int = 0
     """How many deletions are under way: with the last of them the note of what is dead goes."""
-    comparing: bool = False
-    """Whether its records are about to be read as they are: entries wait."""
     waiting: list[Entry] = field(default_factory=list)
 
 
@@ -125,7 +125,7 @@ class Copies:
         """This node leads now: its copy is the one that others follow."""
         copy = self.copy_of(partition)
         copy.lease, copy.seq, copy.gaps = lease, 0, gaps
-        copy.aligned, copy.aligning, copy.waiting = True, False, []
+        copy.aligned, copy.awaits, copy.waiting = True, None, []
         return copy
 
     def leave(self, partition: PartitionId) -> None:
@@ -219,7 +219,7 @@ class Copies:
         if self._refused(sender, partition, inspect.n):
             return
         copy = self.copy_of(partition)
-        copy.aligned, copy.aligning, copy.comparing, copy.waiting = False, False, False, []
+        copy.aligned, copy.awaits, copy.waiting = False, None, []
 
         def shown(now: Now, found: dict[bytes, bytes]) -> None:
             (n, node), seq = (own := split_own(copy.keys, found)).stamp
@@ -251,15 +251,14 @@ class Copies:
         rows = decode_rows(align.rows)
         describe(rows)  # what cannot be read must not reach the disk
         copy = self.copy_of(partition)
-        copy.lease, copy.seq, copy.aligning, copy.aligned = number, align.seq, True, False
-        copy.comparing, copy.waiting = False, []
+        copy.lease, copy.seq, copy.aligned, copy.awaits, copy.waiting = number, align.seq, False, align, []
 
         def found_own(now: Now, found: dict[bytes, bytes]) -> None:
-            if not copy.aligning or copy.lease != number or self._refused(sender, partition, align.n):
+            if copy.awaits is not align or self._refused(sender, partition, align.n):
                 return
             ops, copy.gaps, stale, dead = align_rows(copy.keys, split_own(copy.keys, found), rows)
             ops.put(stamp_key(copy.keys), encode_stamp((number, align.seq)))
-            copy.aligning, copy.aligned = False, True
+            copy.aligned, copy.awaits = True, None
             encoded = Blob(encode_gaps(copy.gaps))
             answer = Aligned(partition, align.n, align.seq, encoded)
             self._port.write(ops, lambda now: self._port.send(sender, answer))
@@ -280,13 +279,13 @@ class Copies:
         if self._refused(sender, partition, entry.n):
             return
         copy = self._copies.get(partition)
-        waits = copy is not None and (copy.aligning or copy.comparing) and copy.lease == number
+        waits = copy is not None and copy.awaits is not None and copy.lease == number
         if copy is not None and waits and len(copy.waiting) < MAX_WAITING:
             copy.waiting.append(entry)
             return
         if copy is None or not copy.aligned or copy.lease != number or entry.seq > copy.seq + 1:
             if copy is not None:
-                copy.aligned = copy.aligning = False
+                copy.aligned, copy.awaits = False, None
             self._port.send(sender, Unaligned(partition, entry.n))
             return
         if entry.seq <= copy.seq:
@@ -360,13 +359,13 @@ class Copies:
         """Say what the small records are at the entry that was taken in last."""
         copy = self._copies.get(compare.partition)
         at = (LeaseNumber(compare.n, sender), compare.seq)
-        if copy is None or not copy.aligned or copy.comparing or (copy.lease, copy.seq) != at:
+        if copy is None or not copy.aligned or copy.awaits is not None or (copy.lease, copy.seq) != at:
             return
-        copy.comparing = True
+        copy.awaits = compare
 
         def mark() -> None:
-            if copy.comparing:
-                copy.comparing = False
+            if copy.awaits is compare:
+                copy.awaits = None
                 self._take_waiting(now, copy, sender)
 
         def read(now: Now, rows: dict[bytes, bytes]) -> None:
@@ -396,5 +395,5 @@ class Copies:
             return
         copy = self._copies.pop(dropped.partition, None)
         if copy is not None:
-            copy.aligned = copy.aligning = False
+            copy.aligned, copy.awaits = False, None
         self._leaving.begin(now, dropped.partition)

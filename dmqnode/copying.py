@@ -39,6 +39,8 @@ VOID = b"v"
 """The same of what died and the leader does not hold: whoever does deletes it."""
 KINDS = b"abdlmnstuv"
 """How the keys in an entry may begin."""
+ANY_END = 1 << 62
+"""Behind the last message of any log."""
 
 
 class Own(NamedTuple):
@@ -103,8 +105,10 @@ def align_rows(keys: PartitionKeys, own: Own, rows: Rows) -> Change:
         missing = before.missing_from(log, after.end(log), dead, own.gaps)
         if missing.size:
             gaps[log] = missing
-    for log in before.known:
-        held = before.end(log)
+    # Where the record is lost that tells how far its logs went, whatever is dead may be here.
+    lost = keys.prefix + HARM + b"s" in own.harmed
+    for log in dict.fromkeys((*before.known, *after.logs)) if lost else before.known:
+        held = ANY_END if lost else before.end(log)
         # Of a log that is closed nothing is left, also of what was known to be dead.
         known = before.dead.get(log, RangeSet()) if log in after.logs else RangeSet()
         died = RangeSet() if log in after.logs else RangeSet([(0, held)])

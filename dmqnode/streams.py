@@ -308,7 +308,7 @@ class Streams:
                 continue
             while follower.sizes and follower.sizes[0][0] <= seq:
                 follower.under_way -= follower.sizes.popleft()[1]
-            if shipped.sync:
+            if shipped.sync and follower.stage is Stage.FOLLOWING:
                 follower.confirmed = max(follower.confirmed, seq)
                 self._complete(now, stream)
 

@@ -9,7 +9,7 @@ from dmqnode.batch import encode
 from dmqnode.copying import align_rows, delete_stale, put_batch, split_own
 from dmqnode.disk import perform_read
 from dmqnode.ids import LogId, PartitionId
-from dmqnode.keys import PartitionKeys
+from dmqnode.keys import PartitionKeys, harm_key
 from dmqnode.messages import Blob
 from dmqnode.peer_messages import BatchRecord
 from dmqnode.port import Port, Then
@@ -110,3 +110,15 @@ def test_what_is_dead_of_a_log_whose_record_is_lost_is_deleted_too() -> None:
     dead = {b"d" + LOG + bytes(4): RangeSet([(5, 8)]).encode()}
     change = align_rows(KEYS, found, lost | {b"l" + LOG: encode_log(WALL, delayed=False)} | dead)
     assert list(change.stale[LOG]) == [(5, 8)]
+
+
+def test_what_is_dead_is_deleted_where_it_is_not_known_how_far_logs_went() -> None:
+    """Damage took the record that says so: the batches are here all the same."""
+    rows = {b"l" + LOG: encode_log(WALL, delayed=False), b"s": encode_state(State(ends={LOG: 8}))}
+    dead = {b"d" + LOG + bytes(4): RangeSet([(2, 6)]).encode()}
+    mark = harm_key(KEYS.prefix + b"s")
+    assert mark is not None
+    for left in (b"l" + LOG, b""):
+        own = {KEYS.prefix + key: record for key, record in rows.items() if key == left}
+        change = align_rows(KEYS, split_own(KEYS, own | {mark: b""}), rows | dead)
+        assert list(change.stale[LOG]) == [(2, 6)]

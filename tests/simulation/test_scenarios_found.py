@@ -74,6 +74,8 @@ def test_harsh_plans(seed: int) -> None:
 
 
 SWARM = {
+    8551: "of two alignments at once a home took in the earlier, and followed from the later on",
+    8665: "who came to lead kept dead batches, for damage had taken how far its logs went",
     749: "a node that kept a send for a leader took a late answer to its earlier run for one to this",
     9970: "a home forgot what it was to delete, for the leader told it of more, and kept it for ever",
     559: "where a send had gone was damaged while a new leader wrote it, and its repetition was taken in",
