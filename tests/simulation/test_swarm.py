@@ -184,7 +184,7 @@ def test_what_is_in_a_message_an_answer_a_write_or_on_a_disk_counts() -> None:
 @pytest.mark.torture
 def test_a_seed_runs_alike_in_every_process(*, torture: bool) -> None:
     """Drawn plans, one of operators, a harsh one (7), and wider ones: disks are full or torn, or rot."""
-    seeds, wider = (range(32), range(32)) if torture else ((1, 2, 5, 7), (0, 1))
+    seeds, wider = (range(32), range(32)) if torture else ((2, 7), (0,))
     code = (
         "from random import Random\n"
         "from tests.simulation.test_swarm import World, draw_wider_plan, run\n"
