@@ -214,15 +214,13 @@ def leave(ctx: typer.Context) -> None:
             raise UsageError(f"{status['name']} is the last member of its cluster; stop it instead")
         client.retire(me)
         told, at = "", 0.0
-        while (now := client.status())["homes"] or now["hints"] or now["node_id"] != id_:
-            if now["node_id"] != id_:
-                raise UsageError(
-                    f"{me['name']} has begun anew meanwhile, with another id; let it leave again"
-                )
+        while (now := client.status())["node_id"] == id_ and (now["homes"] or now["hints"]):
             line = leaving(me["name"], now)
             if line != told and time.monotonic() >= at:
                 note(shared, line)
                 told, at = line, time.monotonic() + LEAVE_TELL
             time.sleep(LEAVE_POLL)
+        if now["node_id"] != id_:
+            raise UsageError(f"{me['name']} has begun anew meanwhile, with another id; let it leave again")
         client.change_members("leave", bytes.fromhex(id_))
     note(shared, f"{me['name']} has left the cluster")

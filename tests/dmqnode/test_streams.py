@@ -128,6 +128,24 @@ def test_the_answer_to_an_alignment_that_was_given_up_does_not_count(streams: St
     assert stream.followers[B].stage is Stage.ALIGNING
 
 
+def test_what_a_home_confirms_before_its_alignment_counts_is_not_counted(
+    streams: Streams, port: Quiet
+) -> None:
+    """It may follow from an alignment that was given up, without what came between (swarm 8551)."""
+    (stream,) = streams
+    ship(streams)
+    streams.align(stream, B)
+    then, mark = port.looks.pop()
+    mark()
+    then(NOW, {})
+    ship(streams)
+    streams.on_shipped(NOW, B, Shipped([(PARTITION, 1, 2)], True))
+    assert stream.followers[B].confirmed == -1
+    streams.on_aligned(NOW, B, Aligned(PARTITION, 1, 1, encode_gaps({})))
+    streams.on_shipped(NOW, B, Shipped([(PARTITION, 1, 2)], True))
+    assert stream.followers[B].confirmed == 2
+
+
 def test_what_all_homes_are_told_is_one_message_which_is_encoded_once(streams: Streams, port: Quiet) -> None:
     align(streams, port, B)
     align(streams, port, C)
