@@ -84,16 +84,17 @@ class Receipt(NamedTuple):
     seq: int
 
     def __str__(self) -> str:
-        return base64.urlsafe_b64encode(_RECEIPT.pack(*self)).decode("ascii").rstrip("=")
+        # No "-": a receipt that begins with one would be an option to a command.
+        return base64.b64encode(_RECEIPT.pack(*self), b"._").decode("ascii").rstrip("=")
 
 
 def parse_receipt(text: str) -> Receipt:
-    """Read a receipt as printed by `str(receipt)`.
+    """Read a receipt as printed by `str(receipt)`, or by earlier versions, which had "-" for ".".
 
     Errors: UsageError when `text` is not one.
     """
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(text.replace("-", ".") + "=" * (-len(text) % 4), b"._", validate=True)
         partition, delivery, log, seq = _RECEIPT.unpack(data)
     except (binascii.Error, ValueError, struct.error):
         raise UsageError(

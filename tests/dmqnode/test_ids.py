@@ -41,7 +41,8 @@ def test_receipts_come_back(partition: PartitionId, delivery: int, log: LogId, s
     receipt = Receipt(partition, delivery, log, seq)
     text = str(receipt)
     assert parse_receipt(text) == receipt
-    assert text.replace("-", "").replace("_", "").isalnum(), "it needs no quotes in a shell"
+    assert parse_receipt(text.replace(".", "-")) == receipt, "as earlier versions printed it"
+    assert text.replace(".", "").replace("_", "").isalnum(), "it needs no quotes in a shell"
 
 
 @given(text=st.text(max_size=90))
@@ -71,3 +72,9 @@ def test_partitions_of_a_queue_lie_together() -> None:
     ids = [partition_id(QueueId(b"queueidx"), n) for n in (0, 1, 256, 65535)]
     assert ids == sorted(ids)
     assert all(id_.startswith(b"queueidx") for id_ in ids)
+
+
+def test_no_receipt_begins_like_an_option() -> None:
+    for first in range(256):
+        receipt = Receipt(PartitionId(bytes([first]) * 10), 1, LogId(b"l" * 20), 2)
+        assert "-" not in str(receipt)
