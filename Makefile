@@ -1,4 +1,4 @@
-# make demo      run the example pipeline on three nodes of its own
+# make demo      run the example pipeline on three nodes of its own; DMQ_DEMO_LIMIT=5000 takes only so many files
 # make test      format, lint, types and tests, in an environment made here (.venv)
 # make torture   the same random tests with many more seeds: make torture SEEDS=10000
 # make torture-real  real nodes, killed, cut off, without power, …: DURATION=12 RUNS=3 NODES=3 CLASSES=kill-one,pause
@@ -31,7 +31,7 @@ demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/pipeline.sh
 
 test: $(READY)
-	@.ci/mandoc
+	@.ci/packages
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy $(CODE)

@@ -166,6 +166,9 @@ dmq --quiet queue create files --visibility 5s
 dmq --quiet queue create digests
 
 say "$total files below $library become messages on 'files'"
+if [[ -z $limit ]] && ((total > 10000)); then
+    say "that takes some minutes, for much is installed there; DMQ_DEMO_LIMIT=5000 takes the first 5000 of them"
+fi
 dmq send files --lines --quiet <"$dir/paths"
 
 say "$workers workers compute their digests"

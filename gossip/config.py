@@ -12,7 +12,7 @@ from gossip.errors import InvalidSetting
 class SwimConfig:
     """Settings of one node; all nodes of a cluster should have the same.
 
-    The defaults are those of `lan()`: a death is known to every member within 5 s.
+    The defaults are those of `lan()`: a death is known to every member within 5 s among a few, 7 s among 200.
     """
 
     probe_interval: float = 0.4

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -96,16 +97,10 @@ def served_by(address: str, count: int) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "balancer",
-    [
-        pytest.param(
-            haproxy,
-            marks=pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed"),
-        ),
-        round_robin,
-    ],
-)
+INSTALLED = pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+
+
+@pytest.mark.parametrize("balancer", [pytest.param(haproxy, marks=INSTALLED), round_robin])
 def test_one_address_stands_for_a_cluster_whose_own_addresses_clients_do_not_reach(
     balancer: Any, nodes: list[NodeProcess]
 ) -> None:
@@ -127,3 +122,47 @@ def test_one_address_stands_for_a_cluster_whose_own_addresses_clients_do_not_rea
         assert not load.refused
         assert not load.unknown
         assert served_by(address, 2) == set(addresses) - {led.address}
+
+
+@contextmanager
+def deaf() -> Iterator[tuple[str, list[bytes]]]:
+    """An address where connections are taken, and nothing is ever said; and what each begins with."""
+    begun: list[bytes] = []
+    with ExitStack() as stack:
+        door = stack.enter_context(socket.socket())
+        door.bind(("127.0.0.1", 0))
+        door.listen(100)
+
+        def listen() -> None:
+            while True:
+                try:
+                    connection = stack.enter_context(door.accept()[0])
+                except OSError:
+                    return
+                try:
+                    begun.append(connection.recv(1 << 12))
+                except ConnectionError:
+                    begun.append(b"")
+
+        listening = Thread(target=listen)
+        listening.start()
+        yield f"127.0.0.1:{door.getsockname()[1]}", begun
+        door.shutdown(socket.SHUT_RDWR)
+        listening.join()
+
+
+@INSTALLED
+def test_what_is_no_node_gets_no_clients(nodes: list[NodeProcess]) -> None:
+    """It can be connected to, but does not answer the greeting of the check."""
+    addresses = [node.address for node in nodes[1:]]
+    with deaf() as (nobody, begun), haproxy([nobody, *addresses]) as address:
+        assert served_by(address, 2) == set(addresses)
+        deadline = time.monotonic() + 20
+        while begun.count(b"") + sum(b"haproxy" in first for first in begun) < 3:
+            assert time.monotonic() < deadline, "it is not checked"
+            time.sleep(0.05)
+        begun.clear()
+        for _ in range(12):
+            with connect_sync(address, timeout=2) as client:
+                assert client.status()["address"] in addresses
+        assert not [first for first in begun if first and b"haproxy" not in first]
