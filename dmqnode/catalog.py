@@ -135,16 +135,6 @@ class Catalog:
         known = self._known.get(queue)
         return known is not None and known.deleted
 
-    def forget(self, queue: QueueId) -> None:
-        """Forget a deleted queue's record: every member has seen it."""
-        old = self._known.pop(queue, None)
-        if old is not None:
-            self._digest ^= int.from_bytes(blake2b(queue + old.hash, digest_size=16).digest(), "big")
-            named = self._named[old.name]
-            del named[queue]
-            if not named:
-                del self._named[old.name]
-
     # --- changing ------------------------------------------------------------------------------------
 
     def put(self, now: Now, queue: QueueId, record: bytes, done: Callable[[Now, bool], None]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dmqnode.batch import encode
 from dmqnode.broker import Broker
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
@@ -16,18 +17,24 @@ from dmqnode.errors import InvalidRequest, Unavailable
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.messages import (
     Ack,
+    DeleteQueue,
+    Delivered,
+    Done,
     GetQueue,
     Hello,
     Message,
     PurgeQueue,
+    QueueInfo,
     Receive,
     Redrive,
     Send,
     SetQueue,
     Settled,
+    Stored,
 )
 from dmqnode.records import Identity
 from dmqnode.roster import Member, Roster
+from tests.dmqnode.several import Several, id_of
 
 NOW = Now(10.0, 1_700_000_000_000)
 ME = NodeId(b"node0001")
@@ -65,6 +72,34 @@ def test_nor_that_the_queue_of_a_receipt_is_gone() -> None:
     (reply,) = broker.clustering.requests.own_replies(broker.more_replies())
     assert isinstance(reply.message, Settled)
     assert [(at, code) for at, code, _ in reply.message.failed] == [(0, "unavailable")]
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (GetQueue("orders"), QueueInfo),
+        (SetQueue("orders", {"visibility": 5.0}), QueueInfo),
+        (Send("orders", b"p" * 16, 1, 0, None, False, encode([b"a"], {}).blob), Stored),
+        (Receive("orders", 1, 1 << 20, 0.0, None), Delivered),
+        (PurgeQueue("orders"), Done),
+        (DeleteQueue("orders"), Done),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_was_created_through_one_node_is_there_at_once_through_any(
+    request_: Message, answer: type[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also through the one that was not told: two of three knew when it was said to be created."""
+    cluster = Several("n1", "n2", "n3")
+    cluster.run(3.0)
+    with monkeypatch.context() as patch:
+        carry = cluster.carry
+        patch.setattr(
+            cluster, "carry", lambda sender, to, message: to == id_of("n3") or carry(sender, to, message)
+        )
+        cluster.create("orders")
+    assert "orders" not in cluster.nodes["n3"].broker.registry.queues
+    assert isinstance(cluster.ask("n3", request_), answer)
 
 
 def alone_of_three() -> tuple[Any, Any]:

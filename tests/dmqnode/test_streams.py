@@ -162,6 +162,22 @@ def test_what_all_homes_are_told_is_one_message_which_is_encoded_once(streams: S
     assert [node for node, _ in port.sent[2:]] == [B]
 
 
+def test_a_write_group_is_one_frame_for_each_home_however_many_entries_it_has(
+    streams: Streams, port: Quiet
+) -> None:
+    align(streams, port, B)
+    align(streams, port, C)
+    port.sent.clear()
+    for _ in range(3):
+        ship(streams)
+    assert port.sent == []
+    streams.flush()
+    assert sorted((node, [e.seq for e in sent.entries]) for node, sent in port.sent) == [
+        (B, [1, 2, 3]),
+        (C, [1, 2, 3]),
+    ]
+
+
 def test_a_fifo_queue_is_sealed_once_a_majority_follows(streams: Streams, port: Quiet) -> None:
     (stream,) = streams
     done: list[Now] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def test_every_file_has_its_digest_once(tmp_path: Path) -> None:
     assert "demo: all 300 lines are what sha256sum says" in out
     assert "killing a worker" in out
     assert "killing the node" in out
+    assert re.search(r"(?m)^.*\bfour\b.*\balive\b", out), out
     assert gone(tmp_path), processes_in(tmp_path)
 
 

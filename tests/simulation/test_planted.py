@@ -68,7 +68,7 @@ PLANTED = [
     Planted(planted.notes_are_not_written, (0,), 60, "P4", kills),
     Planted(planted.debts_are_forgotten_at_once, (5,), 30, "P2"),
     Planted(planted.q1_no_majority_is_needed, (5,), 40, "P6 P9", draw_harsh),
-    Planted(planted.c4_whoever_keeps_a_debt_says_what_else_is_owed, (63, 89, 115, 164), 40, "P2 C1", owed),
+    Planted(planted.c4_whoever_keeps_a_debt_says_what_else_is_owed, (63, 89, 115, 164), 170, "P2 C1", owed),
     Planted(planted.c5_repeated_debts_are_taken_in, (1,), 40, "P10", draw_harsh),
     Planted(planted.f1_what_is_lacking_does_not_hold_up_a_fifo_queue, (1,), 40, "P9", fifo),
     Planted(planted.h5_everybody_makes_up_the_first_homes, (0,), 40, "P1", draw_harsh),

@@ -355,6 +355,13 @@ class Changes(DiskTrouble):
         self._disturbed("versions", seconds)
         box.start()
         await trio.sleep(seconds)
+        clustering = box.life.node.broker.clustering if box.life and box.life.node else None
+        linked, strange = bool(clustering and clustering.linked), box.versions == (2, 2)
+        if strange and linked:
+            self._world.accounts.broken("P7", "versions", f"{box.name} is linked without a common version")
+        self._world.accounts.counts["versions kept out" if strange else "versions let in"] += (
+            linked != strange
+        )
         await box.stop()
         box.versions = None
         box.start()

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import trio
 
+from dmqnode.node import Node
+from dmqnode.pending import Pending
 from dmqnode.roster import Roster, Rosters
 from storage.committer import Committer
 from tests.simulation.nodes.accounts import Broken
@@ -216,6 +218,34 @@ def test_writes_are_made_by_the_loop_itself_and_by_threads(monkeypatch: pytest.M
     monkeypatch.setattr(Committer, "_at_once", told)
     World(1, Plan(faults=("kill",), seconds=3.0)).run()
     assert min(made[True], made[False]) > 100
+
+
+def test_of_two_releases_those_work_together_that_have_a_common_version() -> None:
+    counts = World(1, Plan(faults=("versions",) * 4, dead_after=600.0)).run().accounts.counts
+    assert counts["versions kept out"]
+    assert counts["versions let in"]
+
+
+def test_a_write_group_is_on_its_way_to_its_homes_before_this_disk_writes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shipped: Counter[bool] = Counter()
+    write = Committer._write
+
+    async def checked(self: Committer[Pending], group: Pending) -> None:
+        node = self._shell
+        assert isinstance(node, Node)
+        if group.shipped:
+            clustering = node.broker.clustering
+            assert clustering is not None
+            waiting = clustering.cluster.streams._outbox or clustering._sent or node.belonging.peers._written
+            shipped[bool(waiting)] += 1
+        await write(self, group)
+
+    monkeypatch.setattr(Committer, "_write", checked)
+    World(1, Plan(seconds=4.0)).run()
+    assert not shipped[True]
+    assert shipped[False] > 25
 
 
 ALIKE = (
