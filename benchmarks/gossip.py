@@ -26,8 +26,8 @@ from gossip.messages import Status  # noqa: E402
 from tests.gossip.world import Network, World  # noqa: E402
 
 LOSSES = (0.0, 0.01, 0.05, 0.1)
-SIZES = {3: (3600, 40), 7: (3600, 40), 50: (600, 10), 200: (300, 5)}
-"""Members: (quiet seconds, crashes); one core does the largest in a few minutes for each loss."""
+SIZES = {3: (3600, 40), 7: (3600, 40), 50: (600, 10), 200: (60, 5)}
+"""Members: (quiet seconds, crashes); one core does the largest in a minute or two for each loss."""
 HEAD = "members  loss    first s (max)      all s (max)   spread s   false deaths      B/s per node"
 
 
