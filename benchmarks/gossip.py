@@ -28,7 +28,7 @@ from tests.gossip.world import Network, World  # noqa: E402
 LOSSES = (0.0, 0.01, 0.05, 0.1)
 SIZES = {3: (3600, 40), 7: (3600, 40), 50: (600, 10), 200: (60, 5)}
 """Members: (quiet seconds, crashes); one core does the largest in a minute or two for each loss."""
-HEAD = "members  loss    first s (max)      all s (max)   spread s   false deaths      B/s per node"
+HEAD = "members loss  first s (max) all s (max) spread s false deaths   B/s"
 
 
 @dataclass
@@ -79,9 +79,9 @@ def line(members: int, loss: float, figures: Figures) -> str:
     spread = [last - first for first, last in zip(figures.first, figures.all)]
     false = f"{figures.false} in {figures.hours:.2g} h"
     return (
-        f"{members:7}  {loss:3.0%}  {statistics.median(figures.first):8.1f} ({max(figures.first):.1f})"
-        f"   {statistics.median(figures.all):10.1f} ({max(figures.all):.1f})"
-        f"   {statistics.median(spread):8.2f}   {false:>12}      {figures.bytes:12.0f}"
+        f"{members:7}  {loss:3.0%}  {statistics.median(figures.first):7.1f} ({max(figures.first):.1f})"
+        f"  {statistics.median(figures.all):4.1f} ({max(figures.all):.1f})"
+        f"  {statistics.median(spread):7.2f}  {false:>11}  {figures.bytes:4.0f}"
     )
 
 
