@@ -23,6 +23,8 @@ class QueuePlan(NamedTuple):
     """What operators do to it meanwhile, of those in `operations`."""
     fed: bool = True
     """Whether anybody sends to it."""
+    named: bool = False
+    """Whether what is sent has dedup ids, and some of it is sent twice."""
 
 
 class Plan(NamedTuple):
@@ -49,6 +51,7 @@ FIFO = QueuePlan("fifo", {"visibility": 3.0, "ordering": "fifo"}, grouped=True)
 GROUPS = QueuePlan("groups", {"visibility": 3.0, "partitions": 2}, grouped=True)
 LATE = QueuePlan("late", {"visibility": 4.0}, delays=True)
 QUEUES = (PLAIN, WIDE, FIFO, GROUPS, LATE)
+NAMED = QueuePlan("named", {"visibility": 4.0, "partitions": 2}, named=True)
 
 BRIEF = QueuePlan("brief", {"visibility": 2.0, "partitions": 2}, expires=True)
 SWEPT = QueuePlan("swept", {"visibility": 4.0}, operations=("purge",))
@@ -135,3 +138,13 @@ def draw_wider_plan(rng: random.Random) -> Plan:
     if "rust" in wider:  # all else that one disk forgets two others must know
         plan = plan._replace(nodes=max(3, plan.nodes), replicas=max(3, plan.replicas))
     return plan
+
+
+def draw_further_plan(rng: random.Random) -> Plan:
+    """As `draw_plan`, with what it does not draw: dedup ids; one copy of everything, or four, on several."""
+    plan = draw_plan(rng)
+    replicas = rng.choice((1, 4))
+    nodes = rng.choice((2, 3, 5)) if replicas == 1 else rng.choice((4, 5, 6, 7))
+    write_quorum = rng.randint(1, replicas)
+    queues = rng.choice((plan.queues, (NAMED,), (NAMED, *plan.queues[:1])))
+    return plan._replace(nodes=nodes, replicas=replicas, write_quorum=write_quorum, queues=queues)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.simulation import planted_ops as planted
-from tests.simulation.plan import BRIEF, BROOM, DEAD, GROUPS, PLAIN, SPENT, SWEPT, Plan
+from tests.simulation.nodes.planted_nodes import names_are_not_recognised
+from tests.simulation.plan import BRIEF, BROOM, DEAD, GROUPS, NAMED, PLAIN, SPENT, SWEPT, Plan
 from tests.simulation.sent import Broken
 from tests.simulation.world import World
 
@@ -36,6 +37,7 @@ PLANTED = [
     Planted(planted.a_purge_kills_what_is_read_only, Plan(queues=(SWEPT,)), (0,), "T3"),
     Planted(planted.what_moves_dies_first, MOVING._replace(faults=("kill",)), (0, 1, 2), "P2"),
     Planted(planted.moves_are_not_recognised, MOVING._replace(faults=("isolate",)), (0,), "P10"),
+    Planted(names_are_not_recognised, Plan(queues=(NAMED,)), (0,), "P10"),
     Planted(planted.messages_expire_too_soon, Plan(queues=(BRIEF,)), (0,), "P2"),
     Planted(planted.messages_never_expire, Plan(queues=(BRIEF,)), (0,), "P2"),
     Planted(planted.no_notes_outlive_a_stop, Plan(faults=("standstill",), rate=0.5), (2, 3, 4, 6), "P4"),

@@ -29,6 +29,7 @@ from tests.simulation.plan import (
     WIDE,
     Plan,
     draw_full_plan,
+    draw_further_plan,
     draw_harsh,
     draw_wider_plan,
 )
@@ -84,6 +85,19 @@ def test_promises_hold_with_disks_that_are_full_torn_or_rot(seeds: range) -> Non
     missing = [kind for kind in ("full", "torn", "rust", "pause") if not counts[f"fault {kind}"]]
     assert len(seeds) < 25 or not missing, counts
     assert summary["acked"] > 7 * len(seeds), summary
+    assert not any(summary[word] for word in WRONG), summary
+
+
+@pytest.mark.share(1 / 30)
+def test_promises_hold_with_dedup_ids_and_with_one_copy_of_everything_or_four(seeds: range) -> None:
+    counts: Counter[str] = Counter()
+    summary: Counter[str] = Counter()
+    for seed in seeds:
+        ledger = World(seed, draw_further_plan(random.Random(seed))).run().ledger
+        counts += ledger.counts
+        summary.update(ledger.summary())
+    assert summary["acked"] > 7 * len(seeds), summary
+    assert counts["sent again"] > len(seeds), counts
     assert not any(summary[word] for word in WRONG), summary
 
 

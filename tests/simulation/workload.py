@@ -67,10 +67,17 @@ def producer(world: World, queue: QueuePlan, name: str) -> Script:
             metadata["t"] = (round(ttl * 1000), {})
             for message in sent:
                 message.ttl = ttl
+        if queue.named:
+            metadata["d"] = (None, {n: f"message {message.number}" for n, message in enumerate(sent)})
         blob = encode([m.body for m in sent], metadata).blob
         request = Send(queue.name, id_, sequence, floor, delay, False, blob, spread=spread)
         spread = (yield from _send(world, request, sent)) or spread
         floor = sequence + 1
+        if queue.named and sent[0].outcome == "stored" and rng.random() < 0.5:
+            sequence += 1
+            again = Send(queue.name, id_, sequence, floor, delay, False, blob, spread=spread)
+            yield from _send_again(world, again, sent)
+            floor = sequence + 1
 
 
 def grower(world: World, queue: QueuePlan) -> Script:
@@ -108,6 +115,18 @@ def _send(world: World, request: Send, sent: list[Sent]) -> Generator[Message | 
     else:
         ledger.not_stored(sent)
     return 0
+
+
+def _send_again(world: World, request: Send, sent: list[Sent]) -> Script:
+    """Send under another sequence what has dedup ids, and is stored: nothing new comes of it."""
+    for _ in range(world.plan.tries):
+        answer = yield request
+        if isinstance(answer, Stored):
+            world.ledger.stored(sent, answer.runs)
+            world.ledger.counts["sent again"] += 1
+        if isinstance(answer, Stored | Failed):
+            return
+        yield 0.2
 
 
 def consumer(world: World, queue: QueuePlan, *, whole: bool) -> Script:
