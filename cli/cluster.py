@@ -119,9 +119,7 @@ def forget(
     with shared.client() as client:
         member = find_member(client.members(), name)
         if member["state"] == "alive":
-            raise UsageError(
-                f"{member['name']} is alive; let it leave with: dmq --node {member['address']} node leave"
-            )
+            raise UsageError(f"{member['name']} is alive; let it leave with: dmq node leave {member['name']}")
         client.change_members("forget", bytes.fromhex(member["node_id"]), destroyed=destroyed)
     note(shared, f"{member['name']} ({member['node_id']}) is no member any more")
 

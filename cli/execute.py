@@ -76,6 +76,7 @@ class _Worker:
         self._command = command
         self._workers = workers
         self._running: dict[str, dmqnode.Message] = {}
+        """By receipt: what one worker gives back another may have before the first is done with it."""
         self._finished = trio.Event()
         self._failed = False
         """Whether a command has failed since messages were taken."""
@@ -145,7 +146,7 @@ class _Worker:
             messages = await self._receive(client)
             for message in messages:
                 self._taken += 1
-                self._running[message.id] = message
+                self._running[str(message.receipt)] = message
                 commands.start_soon(self._handle, client, message)
             if messages or wanted.follow:
                 continue
@@ -205,7 +206,7 @@ class _Worker:
             self._unsettled += 1
             warn(f"message {message.id}: {error}")
         # Where we were cancelled it stays among those that run, and is given back.
-        del self._running[message.id]
+        del self._running[str(message.receipt)]
         self._finished.set()
 
     async def _run_command(self, message: dmqnode.Message) -> int:

@@ -196,15 +196,27 @@ def leaving(name: str, status: dict[str, Any]) -> str:
     return f"{name} still has {several(status['homes'], 'partition')}{copied}"
 
 
-def leave(ctx: typer.Context) -> None:
+def leave(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The node; or the one of --node.")
+    ] = None,
+) -> None:
     """Move the copies of a node away, then let it leave the cluster for good, and stop.
 
     \b
+      dmq node leave n3
       dmq node leave --node 10.0.0.3:7367
     """
     shared = options.shared(ctx)
+    if name is None and len(shared.nodes) > 1:
+        raise UsageError("several nodes may be asked; say which one is to leave: dmq node leave NAME")
+    if name is not None:
+        shared.nodes = (_address(shared, name),)
     with shared.client() as client:
         status = client.status()
+        if name not in (None, status["name"]):
+            raise UsageError(f'"{status["name"]}" serves at the address of "{name}"; see dmq cluster members')
         id_ = status["node_id"]
         members = client.members()["members"]
         me = next((m for m in members if m["node_id"] == id_), None)
@@ -224,3 +236,21 @@ def leave(ctx: typer.Context) -> None:
             raise UsageError(f"{me['name']} has begun anew meanwhile, with another id; let it leave again")
         client.change_members("leave", bytes.fromhex(id_))
     note(shared, f"{me['name']} has left the cluster")
+
+
+def _address(shared: options.Shared, name: str) -> str:
+    """Return where a member is.  Errors: UsageError."""
+    with shared.client() as client:
+        members = client.members()["members"]
+    named = [m for m in members if m["name"] == name]
+    alive = [m for m in named if m["state"] == "alive"]
+    if not named:
+        there = ", ".join(sorted(str(m["name"]) for m in members))
+        raise UsageError(f'no member is called "{name}"; there are {there}')
+    if not alive:
+        raise UsageError(
+            f'"{name}" does not answer; if it will not come back, strike it off: dmq cluster forget {name}'
+        )
+    if len(alive) > 1:
+        raise UsageError(f'several members are called "{name}"; say which: dmq node leave --node HOST:PORT')
+    return str(alive[0]["address"])

@@ -12,6 +12,7 @@ from cli.render import confirmed, fields, note, rows, several
 from dmqnode.durations import format_duration, format_size
 from dmqnode.errors import UsageError
 
+COUNTS = ("ready", "delayed", "in_flight", "bytes", "oldest_seconds", "waiting_receivers")
 Name = Annotated[str, typer.Argument(metavar="NAME", autocompletion=options.queue_names)]
 Visibility = Annotated[
     str | None, typer.Option("--visibility", metavar="DUR", help="How long a delivery stays hidden (30s).")
@@ -146,7 +147,7 @@ def list_(
     """
     shared = options.shared(ctx)
     with shared.client() as client:
-        found = client.queues(prefix, counts=True)
+        found = counted(client.queues(prefix, counts=True))
     columns = (
         ("NAME", lambda q: q["name"]),
         ("READY", lambda q: q["ready"]),
@@ -158,6 +159,16 @@ def list_(
         ("PAUSED", lambda q: "yes" if q["paused"] else ""),
     )
     rows(shared, found, columns)
+    if silent := sum(queue["ready"] is None for queue in found):
+        note(
+            shared,
+            f"{several(silent, 'queue')} without counts: nobody leads some partition; see dmq cluster status",
+        )
+
+
+def counted(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return queues with null for counts that nobody could tell: no node leads some partition."""
+    return [{**dict.fromkeys(COUNTS), **queue} for queue in found]
 
 
 def show(ctx: typer.Context, name: Name) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from cli import options
 from cli.output import STDOUT, write_lines, write_text
+from cli.queues import counted
 from cli.render import Columns, is_terminal, json_line, plain_table, several
 from dmqnode.durations import format_duration, format_size
 from dmqnode.errors import DMQError, Unavailable
@@ -82,7 +83,8 @@ class Look:
             found = client.queues(counts=True)
         except DMQError:
             found = []
-        self.queues = sorted(found, key=lambda q: (-_waiting(q), q["name"]))[:SHOWN]
+        self.queues = sorted(counted(found), key=lambda q: (-_waiting(q), q["name"]))[:SHOWN]
+        self.more = len(found) - len(self.queues)
         self.trouble = ""
         self.rates = {name: self._rate(before, name) for name in _RATES}
         self.figures: dict[str, dict[str, Any]] = {n["name"]: n for n in self.node["overview"]["nodes"]}
@@ -122,6 +124,7 @@ class Look:
             f"{node['connections']} connection{'s' if node['connections'] != 1 else ''}",
             f"each second: {rates['sent']:,.0f} sent, {rates['delivered']:,.0f} delivered, "
             f"{rates['acked']:,.0f} acked, {rates['synced_writes']:,.0f} synced writes",
+            *([f"the {SHOWN} queues with the most messages, of {SHOWN + self.more:,}"] if self.more else []),
             *([self.trouble] if self.trouble else []),
         ]
 
@@ -143,7 +146,11 @@ class Look:
 
 
 def _waiting(queue: dict[str, Any]) -> int:
-    return int(queue["ready"] + queue["delayed"] + queue["in_flight"])
+    return sum(queue[count] or 0 for count in ("ready", "delayed", "in_flight"))
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else str(number)
 
 
 _SIZES = ("memory_bytes", "store_bytes", "free_bytes")
@@ -153,9 +160,9 @@ _NODES = (
 )
 _COLUMNS: Columns = (
     ("QUEUE", lambda q: q["name"]),
-    ("READY", lambda q: q["ready"]),
-    ("DELAYED", lambda q: q["delayed"]),
-    ("IN-FLIGHT", lambda q: q["in_flight"]),
-    ("BYTES", lambda q: format_size(q["bytes"])),
+    ("READY", lambda q: _count(q["ready"])),
+    ("DELAYED", lambda q: _count(q["delayed"])),
+    ("IN-FLIGHT", lambda q: _count(q["in_flight"])),
+    ("BYTES", lambda q: "-" if q["bytes"] is None else format_size(q["bytes"])),
     ("PAUSED", lambda q: "yes" if q["paused"] else "-"),
 )

@@ -27,6 +27,7 @@ from dmqnode.messages import (
 from dmqnode.overview import of_one
 from dmqnode.partition import MAX_IN_FLIGHT
 from dmqnode.queue import Queue
+from dmqnode.sends import disk_is_full
 from dmqnode.standing import standing
 from dmqnode.version import VERSION
 
@@ -293,8 +294,13 @@ class Reports:
 
     def _notices(self) -> list[str]:
         kept = self._broker.surroundings.set_aside
-        aside = f"{kept} damaged records were set aside and are kept, to be looked into" if kept else ""
-        return [*([aside] if aside else []), *self._unreadable()]
+        found = [f"{kept} damaged records were set aside and are kept, to be looked into"] if kept else []
+        around, config = self._broker.surroundings, self._broker.config
+        if around.free_disk < config.disk_reserve:
+            found.append(f"sends are refused: {disk_is_full(around, config)}")
+        if around.memory > config.memory_limit:
+            found.append("sends are refused: memory is above --memory-limit; receive, or raise it")
+        return [*found, *self._unreadable()]
 
     def _unreadable(self) -> list[str]:
         unreadable = sorted(id_.hex() for id_ in self._broker.registry.unreadable)

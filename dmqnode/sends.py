@@ -14,7 +14,8 @@ from dmqnode.spreading import newest
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
-    from dmqnode.surroundings import Session
+    from dmqnode.config import NodeConfig
+    from dmqnode.surroundings import Session, Surroundings
 
 MAX_UNSTORED = 64 << 20
 """Bytes of sends taken in and not yet on disk, of all connections."""
@@ -77,15 +78,18 @@ class Sends:
     def _admit(self, size: int) -> None:
         around, config = self._broker.surroundings, self._broker.config
         if around.free_disk < config.disk_reserve:
-            raise LimitExceeded(
-                f"the disk is full: {around.free_disk >> 20} MiB are free and "
-                f"{config.disk_reserve >> 20} MiB are kept for acks; free some space, or receive",
-                code="disk-full",
-                retryable=True,
-            )
+            raise LimitExceeded(disk_is_full(around, config), code="disk-full", retryable=True)
         if around.memory > config.memory_limit or self.unstored + size > MAX_UNSTORED:
             raise LimitExceeded(
                 "this node is at its memory limit; send again in a moment, or raise --memory-limit",
                 code="overloaded",
                 retryable=True,
             )
+
+
+def disk_is_full(around: Surroundings, config: NodeConfig) -> str:
+    """Return the sentence for clients, and for operators."""
+    return (
+        f"the disk is full: {around.free_disk >> 20} MiB are free and "
+        f"{config.disk_reserve >> 20} MiB are kept for acks; free some space, or receive"
+    )

@@ -78,7 +78,7 @@ class Endless:
 
     async def receive(self, queue: str, *, max_messages: int, **_: Any) -> list[Any]:
         await trio.lowlevel.checkpoint()
-        return [SimpleNamespace(id=f"{trio.current_time()} {n}") for n in range(max_messages)]
+        return [SimpleNamespace(receipt=f"{trio.current_time()} {n}") for n in range(max_messages)]
 
     async def ack(self, message: Any) -> None:
         await trio.lowlevel.checkpoint()
@@ -121,6 +121,38 @@ async def test_a_success_ends_that(autojump_clock: MockClock) -> None:
 
 async def test_several_that_fail_at_once_rest_once(autojump_clock: MockClock) -> None:
     assert await runs([1] * 12, workers=4) == [0.0] * 4 + [0.1] * 4 + [0.3] * 4
+
+
+class GivesAgain:
+    """A queue of one message, which another worker has before whoever gave it back is told so."""
+
+    def __init__(self) -> None:
+        self.back = trio.Event()
+        self.given = 0
+
+    async def receive(self, queue: str, **_: Any) -> list[Any]:
+        if self.given:
+            await self.back.wait()
+        self.given += 1
+        return [SimpleNamespace(id="m", receipt=f"r{self.given}")]
+
+    async def nack(self, message: Any, **_: Any) -> None:
+        self.back.set()
+        await trio.sleep(0.1)
+
+
+async def test_what_one_worker_gives_back_another_may_have_at_once(autojump_clock: MockClock) -> None:
+    wanted = Wanted(2, wait=1.0, follow=True, visibility=None)
+    worker: Any = _Worker(SimpleNamespace(), "q", wanted, "false", 4)  # type: ignore[arg-type]
+
+    async def run_command(message: Any) -> int:
+        await trio.lowlevel.checkpoint()
+        return 1
+
+    worker._run_command = run_command
+    async with trio.open_nursery() as commands:
+        await worker._take(GivesAgain(), commands)
+    assert (worker._nacked, worker._running) == (2, {})
 
 
 def test_a_command_that_fails_is_given_its_message_again_after_a_rest(

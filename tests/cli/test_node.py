@@ -158,6 +158,7 @@ class BegunAnew:
 def test_a_node_that_begins_anew_meanwhile_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
     class Shared:
         quiet = True
+        nodes = ("h:1",)
 
         def client(self) -> nullcontext[BegunAnew]:
             return nullcontext(BegunAnew())
@@ -165,3 +166,18 @@ def test_a_node_that_begins_anew_meanwhile_has_not_left(monkeypatch: pytest.Monk
     monkeypatch.setattr(options, "shared", lambda ctx: Shared())
     with pytest.raises(UsageError, match="begun anew meanwhile, with another id; let it leave again"):
         leave(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        ([], "say which one is to leave: dmq node leave NAME"),
+        (["nobody"], 'no member is called "nobody"; there are shared'),
+        (["shared"], "shared is the last member of its cluster; stop it instead"),
+    ],
+)
+def test_it_is_not_left_to_chance_who_leaves(dmq: Dmq, args: list[str], sentence: str) -> None:
+    """Several nodes may be asked, and any of them tells where the one is that was named."""
+    node = dmq("node", "status", "--json").rows[0]["address"]
+    ran = dmq("node", "leave", *args, "--node", "127.0.0.1:1", "--node", node)
+    assert (ran.code, sentence in ran.err) == (2, True), ran.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dmqnode.blocking import SyncClient
 from tests.cli.program import Counts, Dmq
 
 
@@ -69,6 +70,16 @@ def test_list(dmq: Dmq, queue: str) -> None:
     assert cells == [queue, "1", "0", "0", "standard", "-", "-"]
     assert queue in [info["name"] for info in dmq("queue", "list", "--json").rows]
     assert dmq("queue", "list", "no-such-prefix", "--json").out == ""
+
+
+def test_list_what_nobody_can_count(dmq: Dmq, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition of it has no leader."""
+    one = {"name": "a", "ordering": "standard", "dead_letter": None, "paused": False}
+    monkeypatch.setattr(SyncClient, "queues", lambda self, prefix, counts: [one])
+    ran = dmq("queue", "list")
+    assert ran.out.splitlines()[1].split() == ["a", "-", "-", "-", "-", "standard", "-", "-"]
+    assert ran.err.startswith("dmq: 1 queue without counts: nobody leads some partition")
+    assert dmq("queue", "list", "--json").rows[0]["ready"] is None
 
 
 def test_show_for_people(dmq: Dmq, queue: str) -> None:

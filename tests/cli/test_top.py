@@ -48,7 +48,8 @@ class Client:
         return {"members": [{"name": "n1", "state": "alive"}, {"name": "n2", "state": "dead"}]}
 
     def queues(self, *, counts: bool) -> list[dict[str, Any]]:
-        return []
+        known = {"name": "a", "paused": False, "ready": 2, "delayed": 0, "in_flight": 1, "bytes": 4}
+        return [{"name": "b", "paused": False}, known]
 
 
 def test_each_node_is_shown_with_what_it_does_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,6 +67,20 @@ def test_each_node_is_shown_with_what_it_does_per_second(monkeypatch: pytest.Mon
         ("n2", "dead", "-", "-"),
     ]
     assert first.nodes()[1][0][3] == "-", "one look says nothing of rates"
+
+
+def test_a_queue_that_nobody_can_count_has_no_counts() -> None:
+    assert top.Look(Client(), None).table()[1] == [
+        ["a", "2", "0", "1", "4B", "-"],
+        ["b", "-", "-", "-", "-", "-"],
+    ]
+
+
+def test_how_many_queues_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(top, "SHOWN", 1)
+    look = top.Look(Client(), None)
+    assert [row[0] for row in look.table()[1]] == ["a"]
+    assert "the 1 queues with the most messages, of 2" in look.heading()
 
 
 @pytest.mark.slow

@@ -48,6 +48,16 @@ def test_why_nothing_comes_out_is_said_in_sentences() -> None:
     assert reasons(world)[0] == "the queue is paused; let it go on with: dmq queue resume q"
 
 
+def test_a_node_that_refuses_sends_says_so_to_its_operator() -> None:
+    world = World()
+    assert told(world, NodeStatus())["notices"] == []
+    around, config = world.broker.surroundings, world.broker.config
+    around.free_disk, around.memory = config.disk_reserve - 1, config.memory_limit + 1
+    disk, memory = told(world, NodeStatus())["notices"]
+    assert disk.startswith("sends are refused: the disk is full: 255 MiB are free and 256 MiB are kept")
+    assert memory.startswith("sends are refused: memory is above --memory-limit")
+
+
 def test_groups_that_wait_are_said_to() -> None:
     world = World()
     world.create()

@@ -241,7 +241,7 @@ def test_members_join_leave_and_are_forgotten(three: list[NodeProcess], start_no
         load.wait_for(20)
         fourth = start_node(name="n4", join=[three[1].address])
         until_healthy(fourth, members=4)
-        left = dmq(three[0], "node", "leave")
+        left = dmq(three[1], "node", "leave", "n1")
         assert left.returncode == 0, left.stderr
         told = [line for line in left.stderr.splitlines() if "still has" in line]
         assert told, "how far it is"
