@@ -146,7 +146,7 @@ def measure(rounds: int, how: str, bulk: int, seed: int) -> dict[str, object]:
             "unknown": len(load.unknown),
             "refused": len(load.refused),
             "lost": len(load.lost),
-            "unexpected": len(load.received.keys() - load.stored - load.unknown),
+            "unexpected": len(load.received.keys() - load.stored - load.unknown.keys()),
             "repeated": load.repeated,
             "sends_resume_s": figures(sends),
             "receives_resume_s": figures(receives),

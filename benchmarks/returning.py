@@ -142,7 +142,7 @@ def measure(messages: int, rounds: int) -> dict[str, object]:
         **seen,
         "stored": len(load.stored),
         "lost": len(load.lost),
-        "unexpected": len(load.received.keys() - load.stored - load.unknown),
+        "unexpected": len(load.received.keys() - load.stored - load.unknown.keys()),
         "repeated": load.repeated,
         "copies_differ": differ,
     }
