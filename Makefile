@@ -35,6 +35,7 @@ test: $(READY)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy $(CODE)
+	@$(BIN)/mypy --ignore-missing-imports --no-warn-return-any benchmarks
 	$(BIN)/pytest -q -n $(JOBS) $(REAL:%=--ignore=%)
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile $(REAL)
 

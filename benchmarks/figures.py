@@ -101,7 +101,7 @@ def speed(directory: Path, args: argparse.Namespace) -> None:
     with running(directory / "speed") as node:
         disk = share(fdatasync_seconds(directory), 0.5) * 1e3
         say("one fdatasync of 4 KiB, p50", disk, "ms")
-        command = [DMQ, "bench", "--node", node.address, "--pid", str(node.pid), "--json"]
+        command = [str(DMQ), "bench", "--node", node.address, "--pid", str(node.pid), "--json"]
         # The first run of anything is not what it is like.
         subprocess.run([*command, "--messages", "1000"], check=True, stdout=subprocess.DEVNULL)
         streams = ["--scenario", "stream,drain,both", "--messages", str(args.messages)]

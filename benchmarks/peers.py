@@ -142,8 +142,13 @@ class Rabbit(Broker):
         self._url = f"amqp://guest:guest@127.0.0.1:{ports[0]}/"
         self._nodes = [(f"compare{n}@localhost", self._settings(n, *ports[n::3])) for n in range(3)]
         for _, settings in self._nodes:
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            subprocess.run(["rabbitmq-server", "-detached"], env=settings, check=True, **quiet)
+            subprocess.run(
+                ["rabbitmq-server", "-detached"],
+                env=settings,
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         for name, _ in self._nodes:
             until = time.monotonic() + START
             while self._ctl(name, "await_startup", "--timeout", "5").returncode:

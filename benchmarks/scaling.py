@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -145,7 +146,7 @@ def queues(args: argparse.Namespace) -> None:
             rates, used = [], []
             for _ in range(args.rounds):
                 begun = cpu_seconds(broker.pids)
-                rates.append(broker.run(lambda client, chosen=chosen: send(client, chosen)))
+                rates.append(broker.run(partial(send, chosen=chosen)))
                 used.append((cpu_seconds(broker.pids) - begun) / args.singles * 1e6)
             median, cpu = statistics.median(rates), statistics.median(used)
             print(f"{len(chosen):>14,}{median:>16,.0f}{cpu:>20.1f}", flush=True)

@@ -67,7 +67,14 @@ class Dmq(Broker):
     def start_node(self, number: int) -> None:
         """Start one node, and wait until it is ready."""
         join = ["--join", self.addresses[0]] if self.addresses else []
-        where = ["--data", self.directory / str(number), "--listen", "127.0.0.1:0", "--name", f"n{number}"]
+        where = [
+            "--data",
+            str(self.directory / str(number)),
+            "--listen",
+            "127.0.0.1:0",
+            "--name",
+            f"n{number}",
+        ]
         self._spawn(
             [sys.executable, "-m", "cli.main", "node", "start", *where, *join],
             stdout=subprocess.PIPE,
