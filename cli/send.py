@@ -176,27 +176,31 @@ def send_found(
     """Send all that is `found`, printing ids as they come, and say how many there were.
 
     Arguments:
-        wanted: options of `SyncClient.send_stream`.
+        wanted: options of `SyncClient.send_batches`.
 
-    Errors: PartlyFailed when some were sent and then one could not be.
+    Errors: PartlyFailed when some were sent and one could not be; what is wrong with that one if none was
+    sent, or its outcome is unknown.
     """
     from cli.render import Progress, note, several
 
-    sent = 0
-    error: DMQError | None = None
+    plain = {"delay": None, "ttl": None, "attributes": None, "group": None, "create": False}
+    at = sent = 0
+    failed: list[tuple[int, DMQError]] = []
     with shared.client(queue) as client, Progress("sent", found.total, wanted=not shared.quiet) as progress:
-        try:
-            while not found.ended:
-                for ids in client.send_stream(queue, found.messages(), **wanted):
-                    sent += len(ids)
-                    if print_ids and not shared.quiet:
-                        write_lines(_id_lines(shared, ids))
-                    progress.to(found.done, sent)
-            error = found.error
-        except Refused as refused:
-            error = refused
-        if error is not None and not sent:
-            raise error
-    if error is not None:
-        raise PartlyFailed(f"{several(sent)} sent, then one could not be: {error}", [(sent, error)])
+        while not found.ended and not failed:
+            for count, ids, error in client.send_batches(queue, found.messages(), **{**plain, **wanted}):
+                if error is not None:
+                    failed += [(at + n, error) for n in range(count)]
+                at, sent = at + count, sent + len(ids)
+                if print_ids and not shared.quiet:
+                    write_lines(_id_lines(shared, ids))
+                progress.to(found.done, sent)
+        if found.error is not None and not failed:
+            failed.append((at, found.error))
+        if failed and not (sent and isinstance(failed[0][1], Refused | UsageError)):
+            raise failed[0][1]
+    if failed:
+        index, error = failed[0]
+        which = f"message {index + 1:,}" if sent > index else "then one"
+        raise PartlyFailed(f"{several(sent)} sent, {which} could not be: {error}", failed)
     note(shared, f"{several(sent)} sent")

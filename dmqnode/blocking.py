@@ -28,6 +28,7 @@ from dmqnode.received import Named, Received, unpack
 
 PIPELINE = 4
 """Batches of a stream that are under way at once."""
+_Key = tuple[str, float | None, bool]
 
 
 class SyncMessage(Received):
@@ -142,7 +143,7 @@ class SyncClient:
         shared = columns(attributes, group, ttl, None)
         ids: list[str] = []
         failures: list[tuple[int, int, DMQError]] = []
-        for count, found, error in self._batches(queue, bodies, shared, delay, create):
+        for count, found, error in self._batches((queue, delay, create), bodies, shared):
             if error is not None:
                 failures.append((len(ids), count, error))
             ids += found or [""] * count
@@ -167,28 +168,43 @@ class SyncClient:
         was yielded before is stored, of what comes behind the outcome is not known.
         """
         shared = columns(attributes, group, ttl, None)
-        for _, ids, error in self._batches(queue, bodies, shared, delay, create):
+        for _, ids, error in self._batches((queue, delay, create), bodies, shared):
             if error is not None:
                 raise error
             yield ids
 
-    def _batches(
+    def send_batches(
         self,
         queue: str,
         bodies: Iterable[bytes | Outgoing],
-        shared: Columns,
+        *,
         delay: float | None,
         create: bool,
+        **more: Any,
     ) -> Iterator[tuple[int, list[str], DMQError | None]]:
-        """Yield (how many, their ids, the error) for each batch, PIPELINE of them under way."""
-        pump, key = self._pump, (queue, delay, create)
+        """Do as `send_stream`, and tell of each batch that was sent (how many, their ids, the error).
+
+        After the first error no further batch is sent; those that were under way are told of.
+        """
+        return self._batches((queue, delay, create), bodies, columns(dedup_id=None, **more), stops=True)
+
+    def _batches(
+        self, key: _Key, bodies: Iterable[bytes | Outgoing], shared: Columns, *, stops: bool = False
+    ) -> Iterator[tuple[int, list[str], DMQError | None]]:
+        """Yield (how many, their ids, the error) for each batch, PIPELINE of them under way.
+
+        `stops`: none is sent behind one that failed."""
+        pump = self._pump
         window: deque[tuple[int, Slot]] = deque()
         try:
             for batch in cut(bodies, shared, lambda: pump.batch_bytes):
                 window.append((batch.count, pump.start_batch(key, batch)))
                 pump.nudge()
                 if len(window) >= PIPELINE:
-                    yield self._batch_outcome(*window.popleft())
+                    outcome = self._batch_outcome(*window.popleft())
+                    yield outcome
+                    if stops and outcome[2] is not None:
+                        break
             while window:
                 yield self._batch_outcome(*window.popleft())
         finally:

@@ -143,3 +143,18 @@ def test_no_node(offline: Dmq, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ran.error["code"] == "unavailable"
     assert ran.error["stored"] == "no"
     assert offline("send", "q", "x", "--node", "nonsense").code == 2
+
+
+def test_what_was_sent_behind_one_that_could_not_be_is_told_too(dmq: Dmq, queue: str, counts: Counts) -> None:
+    ran = dmq("send", queue, "--lines", "--json", stdin=b"a\n" + b"x" * 2_000_000 + b"\nb\n")
+    assert ran.code == 10
+    assert len(ran.rows) == counts(queue)[0] == 2, "an id for each that is stored"
+    assert "2 messages sent, message 2 could not be: " in ran.error["message"]
+    assert [failure["index"] for failure in ran.error["failures"]] == [1]
+
+
+def test_nothing_more_is_read_once_one_could_not_be_sent(dmq: Dmq, queue: str, counts: Counts) -> None:
+    bodies = [b"a", b"x" * 2_000_000, *[b"b" * 200_000] * 100]
+    ran = dmq("send", queue, "--lines", stdin=b"\n".join(bodies))
+    assert ran.code == 10
+    assert len(ran.out.splitlines()) == counts(queue)[0] < 100
