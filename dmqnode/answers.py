@@ -63,10 +63,18 @@ def join_infos(definition: Definition, found: list[dict[str, Any]], *, explain: 
         for name in ("holders", "partitions", "reasons"):
             joined: list[Any] = []
             for part in found:
-                joined += [entry for entry in part.get(name, []) if entry not in joined]
+                told = _named(part) if name == "reasons" and len(found) > 1 else part.get(name, [])
+                joined += [entry for entry in told if entry not in joined]
             info[name] = joined
         info["partitions"].sort(key=lambda partition: partition["index"])
         led = all(partition["leader"] is not None for partition in info["partitions"])
         if info["ready"] + info["delayed"] + info["in_flight"] or not led:
             info["reasons"] = [reason for reason in info["reasons"] if reason != EMPTY]
     return info
+
+
+def _named(part: dict[str, Any]) -> list[str]:
+    """Return the reasons of one of several partitions, with its number where they do not hold of all."""
+    indices = ", ".join(str(partition["index"]) for partition in part.get("partitions", []))
+    own = ("the queue is", "partition ")
+    return [r if r.startswith(own) else f"partition {indices}: {r}" for r in part.get("reasons", [])]

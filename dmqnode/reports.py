@@ -170,18 +170,23 @@ class Reports:
         if not info["ready"] + info["delayed"] + info["in_flight"]:
             reasons.append(EMPTY)
         elif not info["ready"] and info["in_flight"]:
-            reasons.append(
-                f"all of the {info['in_flight']} messages that are not delayed are with consumers (holders)"
-            )
+            several = f"all of the {info['in_flight']} messages that are not delayed are"
+            one = "the one message that is not delayed is"
+            reasons.append(f"{one if info['in_flight'] == 1 else several} with consumers (holders)")
         if info["delayed"]:
-            reasons.append(f"{info['delayed']} messages wait for their delay to end")
+            one, several = "1 message waits for its delay", f"{info['delayed']} messages wait for their delay"
+            reasons.append(f"{one if info['delayed'] == 1 else several} to end")
         if full:
             reasons.append(
                 f"{full} partitions have {MAX_IN_FLIGHT} messages out, the limit, with consumers, nacked and "
                 "waiting, or on their way to the dead-letter queue; ack some"
             )
         if blocked:
-            reasons.append(f"{blocked} groups wait for a message of theirs that is with a consumer")
+            one, several = (
+                "1 group waits for a message of its own",
+                f"{blocked} groups wait for a message of theirs",
+            )
+            reasons.append(f"{one if blocked == 1 else several} that is with a consumer")
         if info["ready"] and not info["paused"] and not blocked and not full:
             waiting = info["waiting_receivers"]
             ready = "1 message is ready" if info["ready"] == 1 else f"{info['ready']} messages are ready"

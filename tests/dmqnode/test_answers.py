@@ -77,7 +77,13 @@ def test_figures_are_summed_and_the_oldest_counts() -> None:
 def test_a_queue_is_empty_only_if_all_of_it_is() -> None:
     assert join_infos(QUEUE, [part(0), part(1)], explain=True)["reasons"] == [EMPTY]
     one = join_infos(QUEUE, [part(1), part(0, ready=1, reasons=["1 message is ready"])], explain=True)
-    assert one["reasons"] == ["1 message is ready"]
+    assert one["reasons"] == ["partition 0: 1 message is ready"]
+    both = [part(n, ready=1, reasons=["the queue is paused; …", "1 message is ready"]) for n in (0, 1)]
+    assert join_infos(QUEUE, both, explain=True)["reasons"] == [
+        "the queue is paused; …",
+        "partition 0: 1 message is ready",
+        "partition 1: 1 message is ready",
+    ]
     assert [p["index"] for p in one["partitions"]] == [0, 1]
     unknown = part(1, partitions=[{"index": 1, "leader": None}], reasons=["partition 1 has no leader"])
     assert join_infos(QUEUE, [part(0), unknown], explain=True)["reasons"] == ["partition 1 has no leader"]

@@ -41,7 +41,7 @@ def test_why_nothing_comes_out_is_said_in_sentences() -> None:
     world.send(b"a")
     assert reasons(world) == ["1 message is ready and nobody receives"]
     world.send(b"later", delay=60.0)
-    assert "1 messages wait for their delay to end" in reasons(world)
+    assert "1 message waits for its delay to end" in reasons(world)
     world.receive()
     assert any("with consumers" in reason for reason in reasons(world))
     world.ask(SetQueue("q", {"paused": True}))
@@ -64,7 +64,7 @@ def test_groups_that_wait_are_said_to() -> None:
     for n in range(2):
         world.send(b"%d" % n, g="one")
     world.receive(1)
-    assert "1 groups wait for a message of theirs that is with a consumer" in reasons(world)
+    assert "1 group waits for a message of its own that is with a consumer" in reasons(world)
 
 
 def test_who_holds_what_until_when(monkeypatch: pytest.MonkeyPatch) -> None:
