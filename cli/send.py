@@ -75,7 +75,11 @@ def send(
         file, given = [*file, *given], []
     named = {"--lines": lines, "--file": file, "--ndjson": ndjson, "BODY": given}
     ways = [name for name, is_given in named.items() if is_given]
-    if len(ways) > 1 or len(given) > 1:
+    if ways == ["BODY"] and len(given) > 1:
+        raise UsageError(
+            f"{len(given)} bodies are too much; quote one with spaces, or give a line each to --lines"
+        )
+    if len(ways) > 1:
         raise UsageError(f"{' and '.join(ways)} are too much; give one body, --lines, --ndjson or --file")
     if dedup_id is not None and ways not in ([], ["BODY"]):
         raise UsageError(f"--dedup-id is for one message, not for {ways[0]}; --ndjson takes a dedup_id each")

@@ -113,7 +113,7 @@ def test_a_queue_that_is_not_there(dmq: Dmq, queue: str) -> None:
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["a", "b"], "BODY are too much"),
+        (["a", "b"], "2 bodies are too much; quote one with spaces"),
         (["body", "--lines"], "--lines and BODY are too much"),
         (["--lines", "--ndjson"], "--lines and --ndjson are too much"),
         (["--lines", "--dedup-id", "d"], "--dedup-id is for one message"),
