@@ -62,7 +62,7 @@ def status(ctx: typer.Context, watch: Watch = False) -> None:
     shared = options.shared(ctx)
 
     def look() -> None:
-        found = cluster_status(client.status(), client.members())
+        found = cluster_status(member_status(client), client.members())
         shown = [(key, value) for key, value in found.items() if not isinstance(value, list)]
         fields(shared, found, [(key.replace("_", "-"), readable(key, value)) for key, value in shown])
         for name, columns in (("moves", _MOVES), ("hand_off", _HAND_OFF)):
@@ -72,6 +72,22 @@ def status(ctx: typer.Context, watch: Watch = False) -> None:
 
     with shared.client() as client:
         _look(watch, look)
+
+
+def member_status(client: Any) -> dict[str, Any]:
+    """Return what a node that belongs to a cluster says of itself and of it.
+
+    Arguments:
+        client: as from `Shared.client`.
+
+    Errors: Unavailable if the node still waits for a cluster; those of the client.
+    """
+    status: dict[str, Any] = client.status()
+    if "overview" not in status:
+        raise Unavailable(
+            f"{status['name']} has no cluster yet: it waits for its seeds; see its log", code="no-cluster"
+        )
+    return status
 
 
 def cluster_status(node: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import options
+from cli.cluster import member_status
 from cli.configuration import read_section, xdg
 from cli.failures import UNREACHABLE
 from cli.queues import readable
@@ -214,7 +215,7 @@ def leave(
     if name is not None:
         shared.nodes = (_address(shared, name),)
     with shared.client() as client:
-        status = client.status()
+        status = member_status(client)
         if name not in (None, status["name"]):
             raise UsageError(f'"{status["name"]}" serves at the address of "{name}"; see dmq cluster members')
         id_ = status["node_id"]
@@ -226,7 +227,7 @@ def leave(
             raise UsageError(f"{status['name']} is the last member of its cluster; stop it instead")
         client.retire(me)
         told, at = "", 0.0
-        while (now := client.status())["node_id"] == id_ and (now["homes"] or now["hints"]):
+        while (now := member_status(client))["node_id"] == id_ and (now["homes"] or now["hints"]):
             line = leaving(me["name"], now)
             if line != told and time.monotonic() >= at:
                 note(shared, line)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import options
+from cli.cluster import member_status
 from cli.output import STDOUT, write_lines, write_text
 from cli.queues import counted
 from cli.render import Columns, is_terminal, json_line, plain_table, several
@@ -77,7 +78,7 @@ class Look:
 
     def __init__(self, client: Any, before: Look | None) -> None:
         self.at = time.monotonic()
-        self.node: dict[str, Any] = client.status()
+        self.node = member_status(client)
         self.members: list[dict[str, Any]] = client.members()["members"]
         try:
             found = client.queues(counts=True)

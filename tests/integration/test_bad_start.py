@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dmqnode.messages import Delivered, Failed, Members, NodeStatus, Report
+from tests.integration.test_cluster import dmq
 from tests.plain_client import PlainClient
 from tests.processes import NodeProcess, start_to_fail
 
@@ -161,3 +162,24 @@ def test_a_disk_that_fills_up(small_disk: Path, start_node: Start) -> None:
         assert taken == stored
     assert node.stop(signal.SIGTERM) == 0
     assert "Traceback" not in node.log
+
+
+def test_a_node_that_waits_for_its_seeds_says_so(tmp_path: Path) -> None:
+    with socket.socket() as one, socket.socket() as other:
+        for taken in (one, other):
+            taken.bind(("127.0.0.1", 0))
+        address, seed = (f"127.0.0.1:{taken.getsockname()[1]}" for taken in (one, other))
+    settings = {"name": "n1", "listen": address, "join": [seed]}
+    waiting = NodeProcess(tmp_path, settings, {"stdout": subprocess.DEVNULL})
+    try:
+        waiting.address = address
+        deadline = time.monotonic() + 20
+        while "serving  no" not in dmq(waiting, "node", "status").stdout:
+            assert time.monotonic() < deadline, waiting.log
+        for command in (("cluster", "status"), ("top", "--once"), ("node", "leave")):
+            done = dmq(waiting, "--timeout", "1s", *command)
+            assert done.returncode == 6, (command, done)
+            assert done.stderr.count("\n") == 1, (command, done)
+            assert " has no cluster yet: it waits for its seeds" in done.stderr, (command, done)
+    finally:
+        waiting.kill()
