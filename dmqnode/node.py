@@ -26,6 +26,7 @@ from dmqnode.resources import Spare, give_memory_back
 from dmqnode.roster import Member
 from dmqnode.session import ConnectionSession
 from dmqnode.tokens import Tokens
+from dmqnode.unmended import Unmended
 from storage.committer import Committer
 from storage.errors import StorageError
 from storage.store import Store
@@ -65,6 +66,7 @@ class Node:
     ) -> None:
         self.config = config
         self._store = store
+        self._unmended = Unmended(store)
         self.machine = machine
         self.now = machine.now
         self._tokens = tokens
@@ -351,10 +353,10 @@ class Node:
             await self.machine.in_thread(give_memory_back, limiter=self._reading)
             around.memory = self.machine.memory()
             self._spare.kept(around.memory)
-        usage = await self.machine.in_thread(_disk_usage, self._store, limiter=self._reading)
-        around.free_disk, around.store_bytes, around.set_aside = usage
+        usage = await self.machine.in_thread(_disk_usage, self._store, self._unmended, limiter=self._reading)
+        around.free_disk, around.store_bytes, around.set_aside, around.unmended = usage
 
 
-def _disk_usage(store: Store) -> tuple[int, int, int]:
-    statistics = store.statistics()
-    return store.free_bytes(), statistics.bytes_on_disk, statistics.set_aside
+def _disk_usage(store: Store, unmended: Unmended) -> tuple[int, int, int, int]:
+    kept = store.statistics()
+    return store.free_bytes(), kept.bytes_on_disk, kept.set_aside, unmended.count(kept.set_aside)

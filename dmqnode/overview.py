@@ -122,7 +122,7 @@ class Overview:
             b"".join(led),
             b"".join(lacking),
             clustering.debts.count,
-            broker.surroundings.set_aside,
+            broker.surroundings.unmended,
             not broker.counters.lost,
             len(moves),
             moves[:MAX_MOVES],
@@ -277,7 +277,7 @@ class Overview:
 
 def of_one(status: Fields) -> Fields:
     """Return how a cluster is of one node, of the report of which this is."""
-    counted = ("partitions", "leaderless", "under_replicated", "hints", "set_aside", "healthy")
+    counted = ("partitions", "leaderless", "under_replicated", "hints", "healthy")
     node = {"name": status["name"], "leads": status["partitions"]}
     return {
         "members": 1,
@@ -288,6 +288,7 @@ def of_one(status: Fields) -> Fields:
         "handed_over": 0,
         "nodes": [{**node, **{name: status[name] for name in (*USED, *RATED)}}],
         **{name: status[name] for name in counted},
+        "set_aside": status["unmended"],
     }
 
 

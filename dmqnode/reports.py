@@ -286,6 +286,7 @@ class Reports:
             "store_bytes": around.store_bytes,
             "free_bytes": around.free_disk,
             "set_aside": around.set_aside,
+            "unmended": around.unmended,
             "partitions": sum(q.definition.settings.partitions for q in queues.values()),
             "homes": sum(q.definition.settings.partitions for q in queues.values()),
             "leaderless": 0,
@@ -298,9 +299,8 @@ class Reports:
         }
 
     def _notices(self) -> list[str]:
-        kept = self._broker.surroundings.set_aside
-        found = [f"{kept} damaged records were set aside and are kept, to be looked into"] if kept else []
         around, config = self._broker.surroundings, self._broker.config
+        found = [_kept_aside(around.set_aside, around.unmended)] if around.set_aside else []
         if around.free_disk < config.disk_reserve:
             found.append(f"sends are refused: {disk_is_full(around, config)}")
         if around.memory > config.memory_limit:
@@ -331,3 +331,11 @@ class Reports:
             "weight": float(config.weight),
         }
         return {**seen, "members": [member]}
+
+
+def _kept_aside(kept: int, unmended: int) -> str:
+    """Say that a store keeps damaged records, and whether something still lacks what was in them."""
+    mended = (
+        f"{unmended} of them nothing has made good yet" if unmended else "none of them is missed any more"
+    )
+    return f"{kept} damaged records were set aside and are kept, to be looked into: {mended}"

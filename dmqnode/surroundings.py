@@ -45,6 +45,9 @@ class Surroundings:
     free_disk: int = 1 << 62
     store_bytes: int = 0
     set_aside: int = 0
+    """Damaged records that the store keeps, ever."""
+    unmended: int = 0
+    """Those of them that nothing has made good yet."""
     connections: int = 0
     address: str = ""
     pid: int = 0

@@ -73,7 +73,7 @@ MODULES = {
         # Act: sockets, disks, signals, files.
         "shell": """
             amnesia belonging disk doors gossiping joining logs machine membership node peer peers process
-            resources session sockets tokens
+            resources session sockets tokens unmended
         """,
     },
     "gossip": {

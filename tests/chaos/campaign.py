@@ -136,7 +136,7 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
         outcome.told = site.explain(QUEUES)
     verdict = judge(ledger, clocks=site.clocks)
     verdict.stuck += stuck
-    verdict.counters += unwell or site.heal()
+    verdict.counters += unwell or site.heal(mended=True)
     if site.set_aside and not set(DAMAGES) & {plan.kind, *plan.round}:
         verdict.counters.append(f"{site.set_aside} set aside, and nothing was damaged")
     first = _compare(site, QUIET)

@@ -139,35 +139,45 @@ class ChaosNode(NodeProcess):
 
 
 def overview(nodes: list[ChaosNode]) -> dict[str, Any]:
-    """Return what the first node that answers says of the cluster; empty if none does."""
+    """Return what the first node that answers says of the cluster, and what it keeps; empty if none does."""
     try:
         with connect_sync(*[node.address for node in nodes], timeout=3) as client:
-            found: dict[str, Any] = client.status()["overview"]
-            return found
+            status = client.status()
+            # One that waits for its seeds knows of no cluster.
+            return {**status["overview"], "kept": status["set_aside"]} if status["serving"] else {}
     except DMQError:
         return {}
 
 
-def well(found: dict[str, Any], nodes: int) -> bool:
+def well(found: dict[str, Any], nodes: int, *, mended: bool = False) -> bool:
     """Whether all are there, and copies are whole and where they belong.
 
-    Damaged files may be kept until somebody has looked at them.
+    Where damaged records are kept, something may have been lost.
+
+    Arguments:
+        mended: whether everything that was damaged must have been made good, too.
     """
     if not found or found["moving"] or not found["members"] == found["alive"] == nodes:
         return False
-    kept = found["set_aside"] > 0
-    return found["healthy"] or (
-        kept and not (found["leaderless"] or found["under_replicated"] or found["hints"])
-    )
+    if mended and found["set_aside"]:
+        return False
+    awry = found["leaderless"] or found["under_replicated"] or found["hints"]
+    return found["healthy"] or (found["kept"] > 0 and not awry)
 
 
-def until_healthy(nodes: list[ChaosNode], seconds: float) -> dict[str, Any]:
-    """Wait until every node says that all of them are there and have their copies; return what they say."""
+def until_healthy(nodes: list[ChaosNode], seconds: float, *, mended: bool = False) -> dict[str, Any]:
+    """Wait until every node says that all of them are there and have their copies; return what they say.
+
+    Arguments:
+        mended: see `well`.
+    """
     deadline = time.monotonic() + seconds
     while True:
         found = [overview([node]) for node in nodes]
-        if all(well(f, len(nodes)) for f in found):
+        kept = sum(f.get("kept", 0) for f in found)
+        found = [f and {**f, "kept": kept} for f in found]
+        if all(well(f, len(nodes), mended=mended) for f in found):
             return found[0]
         if time.monotonic() > deadline:
-            return next((f for f in found if not well(f, len(nodes))), {})
+            return next((f for f in found if not well(f, len(nodes), mended=mended)), {})
         time.sleep(0.1)

@@ -227,8 +227,12 @@ class Site:
                 machine.set_clock(most)
             yield
 
-    def heal(self) -> list[str]:
-        """Undo what is left of all faults; return what does not get well."""
+    def heal(self, *, mended: bool = False) -> list[str]:
+        """Undo what is left of all faults; return what does not get well.
+
+        Arguments:
+            mended: whether what was damaged must have been made good, or be needed no more.
+        """
         self.network.mend()
         for node in self.nodes:
             if node.machine is not None:
@@ -240,9 +244,9 @@ class Site:
                 node.go_on()
             else:
                 node.restart()
-        found = until_healthy(self.nodes, self.patience)
-        self.set_aside = max(self.set_aside, found.get("set_aside", 0))
-        return [] if well(found, len(self.nodes)) else [str(found or "nobody answers")]
+        found = until_healthy(self.nodes, self.patience, mended=mended)
+        self.set_aside = max(self.set_aside, found.get("kept", 0))
+        return [] if well(found, len(self.nodes), mended=mended) else [str(found or "nobody answers")]
 
     def explain(self, queues: Iterable[str]) -> dict[str, Any]:
         """Return what each node that is up says of the cluster and of some queues."""

@@ -14,6 +14,7 @@ from dmqnode.records import Identity
 from dmqnode.roster import Member, Roster
 from dmqnode.surroundings import Surroundings
 from tests.dmqnode.several import Several, id_of
+from tests.dmqnode.world import World
 
 ME, OTHER = NodeId(b"me------"), NodeId(b"other---")
 
@@ -69,21 +70,31 @@ def test_the_list_of_members_counts_when_nobody_leads_it_and_is_no_partition() -
     assert (found["partitions"], found["leaderless"], found["under_replicated"]) == (0, 1, 1)
 
 
-def test_what_was_set_aside_is_a_notice_once_all_copies_are_whole() -> None:
+def test_what_was_set_aside_counts_until_it_is_made_good_and_is_a_notice_then() -> None:
     cluster = Several("n1", "n2", "n3")
     cluster.create()
     cluster.stored("n1", b"a")
     cluster.run(3.0)
-    cluster.nodes["n2"].broker.surroundings.set_aside = 3
-    for asked in cluster.nodes:
-        seen = cluster.overview(asked)
-        assert (seen["set_aside"], seen["healthy"]) == (3, True)
-    report = cluster.ask("n2", NodeStatus()).fields
-    assert report["healthy"]
-    assert "3 damaged records were set aside and are kept, to be looked into" in report["notices"]
+    around = cluster.nodes["n2"].broker.surroundings
+    for unmended in (2, 0):
+        around.set_aside, around.unmended = 3, unmended
+        for asked in cluster.nodes:
+            seen = cluster.overview(asked)
+            assert (seen["set_aside"], seen["healthy"]) == (unmended, True)
+        report = cluster.ask("n2", NodeStatus()).fields
+        assert (report["set_aside"], report["unmended"], report["healthy"]) == (3, unmended, True)
+        said = "2 of them nothing has made good yet" if unmended else "none of them is missed any more"
+        notice = f"3 damaged records were set aside and are kept, to be looked into: {said}"
+        assert notice in report["notices"]
     cluster.kill("n3")
     cluster.run(0.5)
     assert not cluster.overview("n1")["healthy"], "a copy is missing"
+
+
+def test_a_node_that_is_alone_counts_what_is_missed_too() -> None:
+    world = World()
+    world.broker.surroundings.set_aside, world.broker.surroundings.unmended = 3, 1
+    assert world.ask(NodeStatus()).fields["overview"]["set_aside"] == 1
 
 
 def test_what_is_lost_is_no_mere_notice() -> None:

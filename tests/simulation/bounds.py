@@ -13,6 +13,7 @@ from dmqnode.dedup import MAX_NAMES, MAX_TOLD, MAX_UNSETTLED
 from dmqnode.duetimes import MAX_CACHED
 from dmqnode.renewals import ROUNDS
 from dmqnode.roster import MAX_DESTROYED
+from dmqnode.unmended import MOST as MISSED
 from tests.simulation.memory import Walk
 
 NODE, MEMBER, QUEUE, PARTITION, COPY = "node", "member", "queue", "partition", "copy"
@@ -107,6 +108,7 @@ KEPT: dict[str, Limit] = {
     # --- of the process
     **_each(NODE, "StruckOff._until", MAX_DESTROYED),
     **_each(NODE, "Doors._listeners", 4),
+    **_each(NODE, "Unmended._missed Unmended._mended", MISSED),
 }
 AT_WORK, SOME = 12, 256
 """Entries of one container for each message and client at most while there is work, and besides."""

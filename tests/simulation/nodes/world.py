@@ -329,6 +329,8 @@ class World:
                     continue
             if overview is not None and not (overview["healthy"] or self._lossy(overview)):
                 wrong.append(f"{box.name} says {overview}")
+            elif overview is not None and self.calm and len(self.wanted) > 1 and overview["set_aside"]:
+                wrong.append(f"{box.name} says that {overview['set_aside']} damaged records are missed")
             wrong += (
                 []
                 if not self.calm
