@@ -65,6 +65,7 @@ class Follower:
     __slots__ = (
         "aligned_at",
         "asked_at",
+        "brought",
         "buffered",
         "confirmed",
         "filling",
@@ -88,10 +89,26 @@ class Follower:
         self.gaps: Gaps = {}
         self.lacks: list[Gaps] = []
         """What entries told it that it lacks, while it is being aligned."""
+        self.brought: deque[tuple[int, Ranges]] = deque()
+        """(seq, messages) of entries shipped and not confirmed that bring what may be gaps."""
         self.filling = False
         self.sizes: deque[tuple[int, int]] = deque()
         """(seq, bytes) of entries shipped and not confirmed."""
         self.under_way = 0
+
+    def ship(self, seq: int, lacks: Gaps, voids: Gaps, brought: Ranges) -> None:
+        """An entry is on its way to this home; see `Streams.collected`."""
+        self.lack(lacks)
+        self.forget(voids)
+        if brought:
+            self.brought.append((seq, brought))
+
+    def confirm(self, seq: int) -> None:
+        """Entries up to `seq` are on this home's disk: what they brought it does not lack any more."""
+        self.confirmed = max(self.confirmed, seq)
+        while self.brought and self.brought[0][0] <= self.confirmed:
+            for log, low, high in self.brought.popleft()[1]:
+                self.forget({log: RangeSet([(low, high)])})
 
     def lack(self, lacks: Gaps) -> None:
         """An entry tells this home of messages that nobody has who follows."""
@@ -146,6 +163,7 @@ class Follower:
         self.confirmed = -1
         self.buffered = None
         self.lacks = []
+        self.brought.clear()
         self.filling = False
         self.sizes.clear()
         self.under_way = 0

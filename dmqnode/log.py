@@ -87,7 +87,19 @@ class Log:
     they live: in flight, or waiting for their next delivery.
     """
 
-    __slots__ = ("aligned", "cursor", "dead", "delayed", "durable", "end", "gaps", "id", "opened_at", "taken")
+    __slots__ = (
+        "aligned",
+        "arrivals",
+        "cursor",
+        "dead",
+        "delayed",
+        "durable",
+        "end",
+        "gaps",
+        "id",
+        "opened_at",
+        "taken",
+    )
 
     def __init__(self, id_: LogId, opened_at: int, *, delayed: bool, end: int = 0) -> None:
         self.id = id_
@@ -102,6 +114,8 @@ class Log:
         self.taken = RangeSet()
         self.gaps = RangeSet()
         """What lives, or may live, and is not held here: to be fetched from another home."""
+        self.arrivals = 0
+        """How often some of that has come: a read that began before has not seen it."""
 
     @property
     def live(self) -> int:

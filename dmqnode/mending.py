@@ -160,6 +160,7 @@ def filled(now: Now, partition: Partition, log_id: LogId, batches: list[BatchRec
                 # It died while it was on its way to the disk.
                 void(partition, log_id, batch.first, batch.first + count)
             continue
+        log.arrivals += 1
         partition.state.bytes += len(batch.record)
         if due:
             partition.undue += live - out

@@ -1,7 +1,8 @@
 """Messages that no home of their partition has: every copy was damaged, or never came about.
 
-gap at the leader ──all homes follow, none has it──> certain for a while ──> missing: reported by number
-                                                     └─ nobody who could have it is away ──> lost: dead
+gap at the leader ──all homes follow, none has it──> all look on their disks, again and again for a while
+    none has found it ──> missing: reported by number
+                      └─ nobody who could have it is away ──> lost: dead
 
 A gap that somebody may still fill, who is away or owes a debt, stays one; but what is missing on all homes
 alike holds up nothing: neither moves nor hand-overs nor, in a fifo queue, what is behind it.
@@ -9,12 +10,14 @@ alike holds up nothing: neither moves nor hand-overs nor, in a fifo queue, what 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from dmqnode.clock import Now
 from dmqnode.following import Stream
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, message_id
 from dmqnode.mending import lose
+from dmqnode.peer_messages import Fetch
 from dmqnode.ranges import RangeSet
 from dmqnode.smallrows import Gaps
 from dmqnode.whereabouts import nowhere_of, without
@@ -31,6 +34,8 @@ CLAIMED = 10.0
 """Seconds for which to believe a node that it owes a batch."""
 HEARD = 8.0
 """Seconds after which whoever owes something of a partition and answers has said so to its leader."""
+LOOK_AGAIN = 8.0
+"""Seconds after which all homes look once more."""
 BLOCKED = 2.0
 """Seconds after which an answer does not wait any more for messages that no home has."""
 
@@ -38,6 +43,8 @@ BLOCKED = 2.0
 class _Seen(NamedTuple):
     since: float
     gaps: Gaps
+    looked: float = -math.inf
+    """When all homes were asked to look."""
 
 
 class Missing:
@@ -95,9 +102,14 @@ class Missing:
         if seen is None or not still:
             self._seen.pop(partition, None)
             if nowhere:
-                self._seen[partition] = _Seen(now.run, nowhere)
+                self._have_looked(stream, nowhere)
+                self._seen[partition] = _Seen(now.run, nowhere, now.run)
             return
-        self._seen[partition] = _Seen(seen.since, still)
+        looked = seen.looked
+        if now.run - looked >= LOOK_AGAIN:
+            self._have_looked(stream, still)
+            looked = now.run
+        self._seen[partition] = _Seen(seen.since, still, looked)
         if now.run - seen.since >= BLOCKED:
             self._clustering.hosted.unblock(now, stream, still)
         sealed = self._clustering.hosted.sealed(partition)
@@ -111,6 +123,17 @@ class Missing:
             for log, ranges in still.items():
                 for low, high in ranges:
                     stream.missing.setdefault(log, RangeSet()).add(low, high)
+
+    def _have_looked(self, stream: Stream, gaps: Gaps) -> None:
+        """Have all homes, this one too, look on their disks for what they seem to lack: what is there comes.
+
+        What is lost is lost for good, and what is known of a copy may be wrong.
+        """
+        partition, n = stream.partition, stream.number.n
+        pieces = [(log, low, high) for log, ranges in gaps.items() for low, high in ranges]
+        for node in (self._clustering.me, *stream.followers):
+            for log, low, high in pieces[:LISTED]:
+                self._clustering.send(node, Fetch(partition, n, LogId(log), low, high))
 
     def _all_here(self, now: Now) -> bool:
         """Tell whether every member has been there for so long that it would have shown what it has."""

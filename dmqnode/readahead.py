@@ -74,8 +74,8 @@ class ReadAhead:
 
     # --- the window ------------------------------------------------------------------------------
 
-    def _scan(self, log: Log) -> Procedure[tuple[Log, int, int, Rows]]:
-        dead = log.dead.ranges
+    def _scan(self, log: Log) -> Procedure[tuple[Log, int, int, int, Rows]]:
+        dead, arrivals = log.dead.ranges, log.arrivals
         cursor = dead.first_gap(log.cursor)
         if cursor != log.cursor:
             log.cursor, log.aligned = cursor, False
@@ -89,14 +89,16 @@ class ReadAhead:
             READ_BYTES,
             floor=None if log.aligned else keys.batch(log.id, 0),
         )
-        return log, cursor, end, rows
+        return log, arrivals, cursor, end, rows
 
-    def _scanned(self, now: Now, result: tuple[Log, int, int, Rows]) -> None:
-        log, cursor, end, rows = result
+    def _scanned(self, now: Now, result: tuple[Log, int, int, int, Rows]) -> None:
+        log, arrivals, cursor, end, rows = result
         self._scanning = False
         self._woken()
         if log.cursor != cursor or self._partition.logs.get(log.id) is not log:
             return  # the window was dropped meanwhile; the next fill starts from there
+        if log.arrivals != arrivals:
+            return  # what was lacking is here by now, and need not be in what was read: it is read again
         at, last, more = cursor, -1, rows.more
         for key, record in rows.rows:
             first = self._partition.keys.first_seq(key)

@@ -166,8 +166,7 @@ class Streams:
                 self._outbox.setdefault((follower.node, sync), []).append(entry)
             else:
                 continue
-            follower.lack(lacks)
-            follower.forget(voids or {})
+            follower.ship(stream.seq, lacks, voids or {}, brought)
             self._count(follower, entry)
         return stream.number, stream.seq
 
@@ -309,7 +308,7 @@ class Streams:
             while follower.sizes and follower.sizes[0][0] <= seq:
                 follower.under_way -= follower.sizes.popleft()[1]
             if shipped.sync and follower.stage is Stage.FOLLOWING:
-                follower.confirmed = max(follower.confirmed, seq)
+                follower.confirm(seq)
                 self._complete(now, stream)
 
     def on_compared(self, sender: NodeId, compared: Compared) -> None:

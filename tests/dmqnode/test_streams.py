@@ -79,6 +79,37 @@ def ship(streams: Streams, *, lacks: RangeSet | None = None, brought: bool = Fal
     streams.collected(PARTITION, WriteBatch(), sync=True, lacks=gaps, brought=ALL if brought else ())
 
 
+@pytest.mark.parametrize("synced", [True, False])
+def test_what_an_entry_brings_a_home_that_lacked_it_is_no_gap_once_that_is_on_its_disk(
+    streams: Streams, port: Quiet, synced: bool
+) -> None:
+    """Else the leader, lacking it later, would take it to be nowhere, and give it up."""
+    (stream,) = streams
+    for node in (B, C):
+        align(streams, port, node)
+        stream.followers[node].gaps = {LOG: RangeSet([(0, 9)])}
+    stream.logs[LOG].gaps.add(0, 9)
+    assert streams.nowhere(PARTITION, ALL)
+    ship(streams, brought=True)
+    streams.on_shipped(NOW, B, Shipped([(PARTITION, 1, stream.seq)], synced))
+    assert streams.nowhere(PARTITION, ALL) is not synced
+    assert stream.followers[B].holds(ALL) is synced
+    assert not stream.followers[C].holds(ALL)
+
+
+def test_what_an_entry_brought_a_home_that_begins_again_may_be_a_gap(streams: Streams, port: Quiet) -> None:
+    (stream,) = streams
+    align(streams, port, B)
+    ship(streams, brought=True)
+    streams.on_unaligned(B, PARTITION, 1)
+    follower = stream.followers[B]
+    assert not follower.brought
+    align(streams, port, B)
+    follower.gaps = {LOG: RangeSet([(0, 9)])}
+    streams.on_shipped(NOW, B, Shipped([(PARTITION, 1, stream.seq)], True))
+    assert not follower.holds(ALL)
+
+
 def test_what_an_entry_says_to_be_lacking_is_lacking_at_every_home(streams: Streams, port: Quiet) -> None:
     (stream,) = streams
     align(streams, port, B)

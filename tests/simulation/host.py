@@ -21,7 +21,7 @@ from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId, QueueId
 from dmqnode.keys import QUEUES, QUEUES_END
 from dmqnode.messages import Delivered, Message
 from dmqnode.pending import Pending
-from dmqnode.reads import Read
+from dmqnode.reads import Read, Rows
 from dmqnode.records import Identity
 from dmqnode.roster import ROSTER_KEY, Member, decode, encode
 from storage.committer import ROOM_STEP, ROOM_WAIT
@@ -332,8 +332,17 @@ class Host:
             raise Died
 
     def _read(self, number: int, read: Read) -> None:
+        rows = perform_read(self.store, read)
+        if self.world.plan.late:
+            # A thread has read, and waits for its turn to tell.
+            late = self.world.rng.choice((0.0, self.world.rng.uniform(0.0, self.world.plan.late)))
+            self.later(late, lambda: self._tell(number, rows))
+        else:
+            self._tell(number, rows)
+
+    def _tell(self, number: int, rows: Rows) -> None:
         self._reading -= 1
-        self.broker.read_done(self.now(), number, perform_read(self.store, read))
+        self.broker.read_done(self.now(), number, rows)
 
     def _disk_time(self) -> float:
         return self.world.rng.uniform(*self.disk_delay)

@@ -43,6 +43,8 @@ class Plan(NamedTuple):
     """How often something goes wrong, per second."""
     tries: int = 8
     """How often a client sends before it gives up."""
+    late: float = 0.0
+    """Seconds at most from a read to when its result is known, which what is written meanwhile is not in."""
 
 
 PLAIN = QueuePlan("plain", {"visibility": 4.0})
