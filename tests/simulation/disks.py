@@ -113,7 +113,11 @@ class Disks:
     ) -> tuple[list[str], int] | None:
         """Return who has one of these messages, and which, if that are too few."""
         prefixes = [PartitionKeys.of(partition).batches()[0], *([DEBTS + partition] if debts else ())]
-        on = [(h.name, _on_disk(h.store, prefixes)) for h in self._world.hosts.values()] if numbers else []
+        on = (
+            [(h.name, numbers_lasting(h.store, prefixes)) for h in self._world.hosts.values()]
+            if numbers
+            else []
+        )
         for number in numbers:
             having = [name for name, there in on if number in there]
             if len(having) < self._least() and self._world.ledger.messages[number].acking_at < 0:
@@ -146,7 +150,7 @@ def _is_dead(partition: Partition, log: LogId, seq: int) -> bool:
     return bool(dead) or partition.closed.get(log, 0) > seq
 
 
-def _on_disk(store: MemoryStore, prefixes: list[bytes]) -> set[int]:
+def numbers_lasting(store: MemoryStore, prefixes: list[bytes]) -> set[int]:
     """Return the numbers of the messages under these prefixes that would survive a power cut."""
     unsure = {key for undo in store._undo for key in undo}
     found: set[int] = set()

@@ -153,6 +153,10 @@ class Accounts:
             if outcome == "not stored" and message.deliveries:
                 self._break("P10", "unexpected", "delivered, and not stored", message)
 
+    def undurable(self, wrong: str, number: int) -> None:
+        """A message was said to be stored, and is on too few disks.  Errors: Broken."""
+        self._break("P1", "undurable", wrong, self.messages[number])
+
     # --- what leaders do -----------------------------------------------------------------------------
 
     def watch(self, box: Box, node: Node) -> None:

@@ -30,7 +30,7 @@ from storage.errors import StorageError, StoreFailed
 from storage.faults import Faults
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
-from tests.simulation.nodes import edges
+from tests.simulation.nodes import durable, edges
 from tests.simulation.nodes.loop import PROCESS, Process
 from tests.simulation.nodes.wires import SimDatagrams, SimStream
 from tests.simulation.torn import tear
@@ -285,6 +285,7 @@ class Box:
         life.node = node
         if not self.foreign:
             self.world.accounts.watch(self, node)
+        durable.watch(self, node)
         edges.watch(self, node)
         await node.run()
 

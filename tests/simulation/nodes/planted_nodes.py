@@ -22,6 +22,7 @@ from dmqnode.partition import Partition
 from dmqnode.peers import Peers
 from dmqnode.roster import Roster, Rosters
 from dmqnode.walls import Walls
+from storage.committer import Committer
 from tests.simulation import planted_ops
 from tests.simulation.nodes import box
 
@@ -171,6 +172,15 @@ def whose_clock_is_wrong_goes_on_leading(patch: Patch) -> None:
 
 def what_one_disk_has_is_stored(patch: Patch) -> None:
     patch.setattr(HomeSet, "has_quorum", lambda self, have, least: bool(have))
+
+
+def groups_are_written_and_not_synced(patch: Patch) -> None:
+    def write_now(self: Committer[Any], group: Any) -> int:
+        self._store.write(group.batch, sync=False)
+        self._shell.look(group)
+        return self._store.free_bytes()
+
+    patch.setattr(Committer, "_write_now", write_now)
 
 
 def a_dead_process_is_taken_for_alive_at_once(patch: Patch) -> None:

@@ -75,7 +75,8 @@ PLANTED = [
     Planted(
         "P4", planted.nobody_hears_of_deliveries, plan("stop", "stop", dead_after=600.0), "P4", quick=True
     ),
-    Planted("P1", planted.what_one_disk_has_is_stored, HELD_BACK, "P2 P5", quick=True),
+    Planted("P1", planted.groups_are_written_and_not_synced, HELD_BACK, "P1", quick=True),
+    Planted("P1", planted.what_one_disk_has_is_stored, HELD_BACK, "P1", quick=True),
     Planted("I2", planted.a_dead_process_is_taken_for_alive_at_once, LISTED, "P7"),
     Planted("I3", planted.who_has_a_cluster_joins_the_seeds_too, plan("strangers"), "I3"),
     Planted(
