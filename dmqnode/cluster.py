@@ -109,7 +109,7 @@ class Cluster:
         """Who led each partition when last heard of."""
         self._next_tick = -math.inf
         self._next_repair = -math.inf
-        self._draining: dict[PartitionId, tuple[NodeId, float]] = {}
+        self.draining: dict[PartitionId, tuple[NodeId, float]] = {}
         """To whom what is led here is being handed over, and until when at the latest."""
         self._told: dict[PartitionId, tuple[NodeId, float]] = {}
         """Who holds a lease as the homes say that have granted it, and until when to believe it."""
@@ -225,7 +225,7 @@ class Cluster:
         self.leases.tick(self._clock.fast)
         if now.run >= self._next_tick:
             self._next_tick = now.run + TICK
-            for partition in [p for p, (_, end) in self._draining.items() if now.run >= end]:
+            for partition in [p for p, (_, end) in self.draining.items() if now.run >= end]:
                 self._drained(now, partition)
             self._told = {p: told for p, told in self._told.items() if told[1] > self._clock.fast}
             for partition in self.takeovers.tick(now):
@@ -295,7 +295,7 @@ class Cluster:
     def _lose(self, now: Now, partition: PartitionId) -> None:
         if self.leaders.get(partition) == self.me:
             del self.leaders[partition]
-        for known in (self._draining, self.outnumbered, self._fetching):
+        for known in (self.draining, self.outnumbered, self._fetching):
             known.pop(partition, None)
         self.takeovers.cancel(partition)
         self.copies.leave(partition)
@@ -334,7 +334,7 @@ class Cluster:
         """See that every partition led here is where it should be, whole, and led by whom it should be."""
         for stream in self.streams:
             lease = self.leases.held(self._clock.fast, stream.partition)
-            if lease is None or stream.partition in self._draining:
+            if lease is None or stream.partition in self.draining:
                 continue
             outnumbered = stream.partition in self.outnumbered
             if not lease.serving:
@@ -365,14 +365,14 @@ class Cluster:
 
     def hand_over(self, now: Now, partition: PartitionId, successor: NodeId) -> None:
         """Let `successor` lead, with the deliveries (N2)."""
-        if partition in self._draining:
+        if partition in self.draining:
             return
-        self._draining[partition] = (successor, now.run + DRAIN_TIMEOUT)
+        self.draining[partition] = (successor, now.run + DRAIN_TIMEOUT)
         self._hosting.drain(now, partition, lambda now: self._drained(now, partition))
 
     def _drained(self, now: Now, partition: PartitionId) -> None:
         """Everything is on the homes, or cannot get there: what is not there is unknown."""
-        if (found := self._draining.pop(partition, None)) is not None:
+        if (found := self.draining.pop(partition, None)) is not None:
             successor, _ = found
             if not self.may_lead(successor):  # who stops meanwhile, be it this node
                 successor = self.successor(partition) or NOBODY

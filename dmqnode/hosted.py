@@ -115,7 +115,9 @@ class Hosted:
         return definition is not None and definition.settings.ordering == "fifo"
 
     def serve(self, now: Now, partition: PartitionId) -> None:
-        """Deliver from now on."""
+        """Deliver from now on, unless it is being handed over already: of what left now nobody would hear."""
+        if partition in self._clustering.cluster.draining:
+            return
         self._serving[partition] = None
         shard = self.shards.get(partition)
         if shard is not None:

@@ -114,6 +114,14 @@ def draw_harsh(seed: int) -> Plan:
     return plan._replace(faults=kinds, rate=1.2, seconds=16.0, nodes=rng.choice((2, 3, 3, 4, 5)))
 
 
+def draw_late_plan(rng: random.Random) -> Plan:
+    """Disks are read in threads that tell late what they found, while somebody is away, or comes back."""
+    queues = rng.choice(((PLAIN,), (WIDE,), (PLAIN,), (GROUPS,)))
+    faults = rng.choice((("isolate", "kill"), ("kill",), ("isolate",), ("halves", "kill")))
+    late = rng.choice((0.05, 0.3, 1.0, 2.0))
+    return Plan(queues=queues, faults=faults, rate=1.0, seconds=8.0, consumers=5, late=late)
+
+
 MORE_FAULTS = ("leap", "restart", "rolling", "standstill")
 """What the older seeds do not know."""
 

@@ -12,6 +12,7 @@ from tests.simulation.plan import (
     GROUPS,
     REBORN,
     SWEPT,
+    WIDE,
     Plan,
     draw_harsh,
     draw_plan,
@@ -132,6 +133,12 @@ APART = {
 @pytest.mark.parametrize("seed", APART)
 def test_clocks_that_are_wrong_while_a_node_is_cut_off(seed: int) -> None:
     World(seed, Plan(queues=(BROOM,), faults=("leap", "isolate"), rate=1.5, seconds=8.0)).run()
+
+
+def test_what_is_handed_over_before_it_was_served_is_not_served() -> None:
+    """What left meanwhile was in no note, and was delivered again."""
+    plan = Plan(queues=(WIDE,), faults=("kill",), rate=1.0, seconds=8.0, consumers=5, late=2.0)
+    World(242, plan).run()
 
 
 PURGED = {

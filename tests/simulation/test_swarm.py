@@ -31,6 +31,7 @@ from tests.simulation.plan import (
     draw_full_plan,
     draw_further_plan,
     draw_harsh,
+    draw_late_plan,
     draw_wider_plan,
 )
 from tests.simulation.sent import Sent
@@ -84,6 +85,15 @@ def test_promises_hold_with_disks_that_are_full_torn_or_rot(seeds: range) -> Non
         summary.update(ledger.summary())
     missing = [kind for kind in ("full", "torn", "rust", "pause") if not counts[f"fault {kind}"]]
     assert len(seeds) < 25 or not missing, counts
+    assert summary["acked"] > 7 * len(seeds), summary
+    assert not any(summary[word] for word in WRONG), summary
+
+
+@pytest.mark.share(1 / 12, few=15)
+def test_promises_hold_where_what_was_read_is_told_late(seeds: range) -> None:
+    summary: Counter[str] = Counter()
+    for seed in seeds:
+        summary.update(World(seed, draw_late_plan(random.Random(seed))).run().ledger.summary())
     assert summary["acked"] > 7 * len(seeds), summary
     assert not any(summary[word] for word in WRONG), summary
 
