@@ -1,7 +1,7 @@
 """Queue definitions on every node: last writer wins, spread at once, compared now and then.
 
 Two things are not the last writer's: the number of partitions, of which the greatest holds, with their homes;
-and deletion, which holds for ever.
+and deletion, which holds until every member has it on disk (see `forgetting`).
 
     changed here ──CatalogRecords──> everybody;  told done once W' nodes have it on disk
     a link comes up, or 30 s are over ──CatalogDigest──> differs ──CatalogIndex──> CatalogWant, CatalogRecords
@@ -11,7 +11,7 @@ A record is a CBOR map with its stamp; a deleted queue's record stays, so that n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -96,6 +96,8 @@ class Catalog:
         """Whether this node's wall clock is right, as far as it can tell (T1)."""
         self._known: dict[QueueId, _Known] = {}
         self._named: dict[str, dict[QueueId, None]] = {}
+        self.deletions: dict[QueueId, int] = {}
+        """The deleted queues, and when that was (ms)."""
         self._digest = 0
         self._nonce = first_question
         self._spreading: dict[int, _Spreading] = {}
@@ -115,12 +117,17 @@ class Catalog:
         self.clock.remember(known.stamp)
 
     def _keep(self, queue: QueueId, known: _Known) -> None:
-        old = self._known.get(queue)
-        for entry in (old, known):
-            if entry is not None:
-                self._digest ^= int.from_bytes(blake2b(queue + entry.hash, digest_size=16).digest(), "big")
+        self._count_in(queue, self._known.get(queue))
+        self._count_in(queue, known)
         self._known[queue] = known
         self._named.setdefault(known.name, {})[queue] = None
+        if known.deleted:
+            self.deletions.setdefault(queue, known.stamp.wall)
+
+    def _count_in(self, queue: QueueId, known: _Known | None) -> None:
+        """Put something into the digest, or take it out again."""
+        if known is not None:
+            self._digest ^= int.from_bytes(blake2b(queue + known.hash, digest_size=16).digest(), "big")
 
     def records(self) -> Iterator[tuple[QueueId, bytes]]:
         """Return every record, those of deleted queues included."""
@@ -134,6 +141,37 @@ class Catalog:
         """Tell whether a queue is known to be deleted."""
         known = self._known.get(queue)
         return known is not None and known.deleted
+
+    # --- deletions -----------------------------------------------------------------------------------
+
+    def forget(self, queues: Iterable[QueueId], kept: Container[QueueId]) -> None:
+        """Forget deletions that every member has done.
+
+        Arguments:
+            kept: those of which the record is to stay on disk.
+        """
+        ops = WriteBatch()
+        for queue in queues:
+            if self.deletions.pop(queue, None) is None:
+                continue
+            known = self._known.pop(queue)
+            self._count_in(queue, known)
+            named = self._named[known.name]
+            del named[queue]
+            if not named:
+                del self._named[known.name]
+            if queue not in kept:
+                ops.delete(queue_key(queue))
+        self._port.write(ops, lambda now: None)
+
+    def confirm(self, queues: Iterable[QueueId], then: Then) -> None:
+        """Call `then` once all that was ever learnt of some queues is on disk."""
+        self._write([(queue, self._known[queue].record) for queue in queues], then)
+
+    def want(self, node: NodeId, queues: list[QueueId]) -> None:
+        """Ask another node for records."""
+        for at in range(0, len(queues), PAGE):
+            self._port.send(node, CatalogWant(list(queues[at : at + PAGE])))
 
     # --- changing ------------------------------------------------------------------------------------
 
@@ -280,8 +318,7 @@ class Catalog:
     def _compare(self, sender: NodeId, index: CatalogIndex) -> None:
         theirs = {QueueId(queue): hash_ for queue, hash_ in index.known}
         wanted = [q for q, h in theirs.items() if q not in self._known or self._known[q].hash != h]
-        for at in range(0, len(wanted), PAGE):
-            self._port.send(sender, CatalogWant(list(wanted[at : at + PAGE])))
+        self.want(sender, wanted)
         self._give(sender, [q for q, k in self._known.items() if theirs.get(q) != k.hash])
 
     def _give(self, sender: NodeId, queues: list[QueueId]) -> None:

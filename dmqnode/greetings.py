@@ -68,6 +68,28 @@ class GossipAnswer(Message, tag=117):
     state: Blob
 
 
+# --- which deletions may be forgotten (rule T3) ----------------------------------------------------------
+
+
+class MayForget(Message, tag=124):
+    """Asks whether the deletions of these queues are on the receiver's disk, and nothing is left of them."""
+
+    nonce: int
+    ids: list[bytes]
+
+
+class Forgettable(Message, tag=125):
+    """Answers MayForget: it is so."""
+
+    nonce: int
+
+
+class Forgotten(Message, tag=126):
+    """Every member has done these deletions: nobody needs to remember them."""
+
+    ids: list[bytes]
+
+
 # --- what time it is (rule T1) ---------------------------------------------------------------------------
 
 

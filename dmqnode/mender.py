@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
+from dmqnode.forgetting import Forgetting
 from dmqnode.homesets import HomeSet
 from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
 from dmqnode.messages import Message
@@ -59,10 +60,15 @@ class Mender:
         self._next_visits = -math.inf
         self.strays = Strays(clustering, self._claim_unled)
         self.orphans = Orphans(broker, clustering)
+        self.forgetting = Forgetting(broker, clustering)
 
     def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in a peer's message; tell whether it was one of these.  Errors: ProtocolError."""
-        return self.strays.receive(now, sender, message) or self.orphans.receive(now, sender, message)
+        return (
+            self.strays.receive(now, sender, message)
+            or self.orphans.receive(now, sender, message)
+            or self.forgetting.receive(now, sender, message)
+        )
 
     def came_back(self) -> None:
         """A node is there again: what it holds may be behind."""
@@ -89,6 +95,7 @@ class Mender:
             if claimed >= CLAIM_AT_ONCE:
                 break
         self._visit(now)
+        self.forgetting.step(now)
 
     def _begin_walk(self, now: Now) -> None:
         compare = self._comparisons > 0 and now.run >= self._next_comparison

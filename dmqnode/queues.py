@@ -68,6 +68,11 @@ class Definition:
     """How many it was created with; 0: as many as it has."""
 
     @property
+    def age(self) -> tuple[int, QueueId]:
+        """Of two queues of one name the lesser keeps it."""
+        return self.created_at, self.id
+
+    @property
     def keyed_partitions(self) -> int:
         """How many partitions messages with a group or a dedup id go to: those that it was created with."""
         return self.first_partitions or self.settings.partitions

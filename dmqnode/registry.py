@@ -46,9 +46,11 @@ class Registry:
         self._by_id: dict[QueueId, Queue] = {}
         self._doubles: dict[str, dict[QueueId, None]] = {}
         """Names that several queues have, and these."""
-        self._reclaiming = Reclaiming(broker)
+        self.reclaiming = Reclaiming(broker)
         self.unreadable: set[QueueId] = set()
         """Queues whose definitions were damaged: what is on disk of them stays there."""
+        self.damaged: frozenset[QueueId] = frozenset()
+        """Queues that are unreadable as long as there is no other record of them."""
         self._made = 0
         self.loaded = False
 
@@ -167,7 +169,7 @@ class Registry:
             self._made += 1
             made = identity.boot.to_bytes(4, "big") + self._made.to_bytes(4, "big")
             id_ = QueueId((int.from_bytes(made, "big") ^ spread).to_bytes(QUEUE_ID_SIZE, "big"))
-            if not any(id_ in taken for taken in (self._by_id, self._reclaiming, self.unreadable)):
+            if not any(id_ in taken for taken in (self._by_id, self.reclaiming, self.unreadable)):
                 return id_
 
     def create_default(self, now: Now, name: str, owner: str, done: Safe = lambda now, safe: None) -> Queue:
@@ -189,7 +191,7 @@ class Registry:
         if there is not None:
             doubles = self._doubles.setdefault(definition.name, {there.definition.id: None})
             doubles[definition.id] = None
-        if there is None or _age(definition) < _age(there.definition):
+        if there is None or definition.age < there.definition.age:
             self.queues[definition.name] = queue
         self.unreadable.discard(definition.id)
         return queue
@@ -307,7 +309,7 @@ class Registry:
             if known is not None:
                 self._drop(now, known)
             # What is being written now is on disk before it is looked for; a copy may have no queue yet.
-            self._broker.write_meta(WriteBatch(), partial(self._reclaiming.begin, queue=id_))
+            self._broker.write_meta(WriteBatch(), partial(self.reclaiming.begin, queue=id_))
             return
         if known is None:
             self._add(definition)
@@ -324,8 +326,8 @@ class Registry:
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]
             if others := self.giving_way(queue.name):
-                self.queues[queue.name] = self._by_id[min(others, key=_age).id]
-        self._reclaiming.expect(queue.definition.id)
+                self.queues[queue.name] = self._by_id[min(others, key=lambda definition: definition.age).id]
+        self.reclaiming.expect(queue.definition.id)
         error = self.not_found(queue.name)
         if broker.clustering is not None:
             broker.clustering.hosted.drop(now, queue.definition, error)
@@ -356,7 +358,7 @@ class Registry:
 
         def deleted(now: Now, safe: bool) -> None:
             then(now, safe)
-            self._reclaiming.begin(now, id_)
+            self.reclaiming.begin(now, id_)
 
         if broker.clustering is not None:
             stamp = broker.clustering.catalog.clock.stamp(now.wall)
@@ -374,6 +376,7 @@ class Registry:
 
     def _read_done(self, now: Now, found: tuple[list[tuple[bytes, bytes]], set[QueueId]]) -> None:
         rows, self.unreadable = found
+        self.damaged = frozenset(self.unreadable)
         for key, record in rows:
             id_ = QueueId(key[len(QUEUES) :])
             definition = decode_definition(id_, record)
@@ -381,7 +384,7 @@ class Registry:
                 self._broker.clustering.catalog.load(id_, record)
             if definition is None:
                 self.unreadable.discard(id_)
-                self._reclaiming.begin(now, id_)
+                self.reclaiming.begin(now, id_)
             else:
                 self._add(definition)
         for name in self._doubles:
@@ -392,8 +395,3 @@ class Registry:
 def too_few() -> Unknown:
     """Return the error for a change of a queue that too few nodes confirmed in time."""
     return Unknown("too few nodes confirmed the change in time; look with: dmq queue list, and try again")
-
-
-def _age(definition: Definition) -> tuple[int, QueueId]:
-    """Of two queues of one name the lesser keeps it."""
-    return definition.created_at, definition.id

@@ -9,6 +9,7 @@
     anything else                   a record is there again
 
 What is gone with its whole partition is not missed.  The rows that keep what was found stay for inspection.
+Of a damaged log of LevelDB nobody knows what was in it: that is no record, and a notice tells of it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ LOOKED_AT = 100
 """Records that one look goes through; the next goes on behind them, so that none takes long."""
 MOST = 10_000
 """Records that are remembered, missed and mended ones each; of more it is not known yet."""
+_OF_THE_STORE = b"\x00"
 _FENCE = b"\xff" * 8
 
 
@@ -80,7 +82,9 @@ class Unmended:
                     continue
                 if len(self._missed) >= MOST:
                     return start
-                self._missed[row.key] = aside.read(row)._replace(raw=b"", why="")
+                record = aside.read(row)
+                if not record.key.startswith(_OF_THE_STORE):
+                    self._missed[row.key] = record._replace(raw=b"", why="")
             start += b"\x00"
             more = page.more and bool(page.rows)
         return None

@@ -16,7 +16,8 @@ from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
 from dmqnode.disk import look, perform_read, read_ranges
 from dmqnode.grants import GRANTS, GRANTS_END
-from dmqnode.ids import NodeId, PartitionId
+from dmqnode.ids import NodeId, PartitionId, QueueId
+from dmqnode.keys import QUEUES, QUEUES_END
 from dmqnode.messages import (
     CreateQueue,
     Delivered,
@@ -73,6 +74,8 @@ class Some:
         self._begin(self.clustering.rosters.current, 0.0)
         for key, record in read_ranges(self.store, ((GRANTS, GRANTS_END),)).items():
             self.clustering.cluster.grants.load(PartitionId(key[len(GRANTS) :]), record)
+        for key, record in read_ranges(self.store, ((QUEUES, QUEUES_END),)).items():
+            self.clustering.catalog.load(QueueId(key[len(QUEUES) :]), record)
 
     def crank(self) -> None:
         """Do all that there is to do at this moment."""

@@ -118,6 +118,12 @@ def test_what_others_tell_is_not_missed(harmless: bytes) -> None:
     assert missed(holding(harmless)) == 0
 
 
+def test_a_file_of_the_store_is_no_record() -> None:
+    store = holding(BATCH)
+    store.set_aside(Damaged(b"\x00000003.log", b"garbage", "the log is damaged"))
+    assert (store.statistics().set_aside, missed(store)) == (2, 1)
+
+
 class Torn(MemoryStore):
     """A store of which a stretch cannot be read while it is `torn`."""
 

@@ -68,7 +68,7 @@ KEPT: dict[str, Limit] = {
     **_each(MEMBER, "Members._round Meeting._round Prober._probes Prober._relays _Probe.nacks", 3),
     **_each(MEMBER, "Renewals._rounds", ROUNDS + 1),
     # --- of queues and partitions
-    **_each(QUEUE, "Catalog._known Registry._by_id"),
+    **_each(QUEUE, "Catalog._known Catalog.deletions Registry._by_id"),
     **_each(QUEUE, "Merging._since Growth._under_way"),
     **_each(QUEUE, "Catalog._named", 2),
     **_each(QUEUE, "Registry._doubles", 3),

@@ -331,18 +331,13 @@ class Host:
             self.world.ledger.counts[f"edge {edge}"] += 1
             raise Died
 
-    def _read(self, number: int, read: Read) -> None:
-        rows = perform_read(self.store, read)
-        if self.world.plan.late:
-            # A thread has read, and waits for its turn to tell.
-            late = self.world.rng.choice((0.0, self.world.rng.uniform(0.0, self.world.plan.late)))
-            self.later(late, lambda: self._tell(number, rows))
-        else:
-            self._tell(number, rows)
-
-    def _tell(self, number: int, rows: Rows) -> None:
+    def _read(self, number: int, read: Read, rows: Rows | None = None) -> None:
+        found = perform_read(self.store, read) if rows is None else rows
+        if rows is None and (late := self.world.plan.draw_late(self.world.rng)):
+            self.later(late, lambda: self._read(number, read, found))
+            return
         self._reading -= 1
-        self.broker.read_done(self.now(), number, rows)
+        self.broker.read_done(self.now(), number, found)
 
     def _disk_time(self) -> float:
         return self.world.rng.uniform(*self.disk_delay)

@@ -46,6 +46,10 @@ class Plan(NamedTuple):
     late: float = 0.0
     """Seconds at most from a read to when its result is known, which what is written meanwhile is not in."""
 
+    def draw_late(self, rng: random.Random) -> float:
+        """Draw how long a thread that has read waits for its turn to tell: of some plans, now and then."""
+        return rng.choice((0.0, rng.uniform(0.0, self.late))) if self.late else 0.0
+
 
 PLAIN = QueuePlan("plain", {"visibility": 4.0})
 WIDE = QueuePlan("wide", {"visibility": 4.0, "partitions": 3})

@@ -1,0 +1,156 @@
+"""Deletions of queues that nobody needs to remember any more, because every member has done them.
+
+    the first of the members, which has more than `KEPT` deletions, and links to all others
+        ──MayForget(ids)──> each, itself included: has done all of these, and nothing of the queues is left
+                            <──Forgettable── once that is on its disk
+    all have said so, and `SETTLED` seconds have passed in which no link broke
+        ──Forgotten(ids)──> each, itself included: the records go
+
+A deletion is remembered so that nobody who comes back brings the queue back (T3).  Once all members have it
+on disk no disk has the definition; the time that passes then is for definitions that are still on their way
+between two others.  Who is away holds everything up until it is back or is a member no more, and begins anew
+if it comes after that (I2, M2); who misses the last message goes on remembering, and tells the others again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dmqnode.clock import Now
+from dmqnode.greetings import Forgettable, Forgotten, MayForget
+from dmqnode.ids import NodeId, QueueId
+from dmqnode.messages import Message
+
+if TYPE_CHECKING:
+    from dmqnode.broker import Broker
+    from dmqnode.clustering import Clustering
+
+KEPT = 1000
+"""Deletions that are kept in any case."""
+AGE = 600.0
+"""Seconds for which a deletion is kept in any case."""
+AT_ONCE = 4096
+"""Deletions that are forgotten together."""
+SETTLED = 60.0
+"""Seconds for which all links must last behind the last answer: nothing is under way as long as that."""
+PATIENCE = 120.0
+"""Seconds for which to wait for the answers."""
+AGAIN = 60.0
+"""Seconds from the end of one round to the next."""
+
+
+class _Round:
+    __slots__ = ("agreed_at", "began", "ids", "members", "nonce", "sure")
+
+    def __init__(self, nonce: int, began: float, members: frozenset[NodeId], ids: list[QueueId]) -> None:
+        self.nonce = nonce
+        self.began = began
+        self.members = members
+        """The others."""
+        self.ids = ids
+        self.sure: dict[NodeId, None] = {}
+        self.agreed_at = math.inf
+
+
+class Forgetting:
+    """One node's part in it."""
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+        self._nonce = broker.identity.first_question
+        self._round: _Round | None = None
+        self._next = -math.inf
+
+    # --- deciding ------------------------------------------------------------------------------------
+
+    def step(self, now: Now) -> None:
+        """Begin a round, end one, or give it up."""
+        if self._round is not None:
+            self._go_on(now, self._round)
+        elif now.run >= self._next:
+            self._begin(now)
+
+    def _others(self) -> frozenset[NodeId]:
+        """Return the other members."""
+        return frozenset(self._clustering.rosters.current.nodes) - {self._clustering.me}
+
+    def _begin(self, now: Now) -> None:
+        clustering, deletions = self._clustering, self._clustering.catalog.deletions
+        if len(deletions) <= KEPT:
+            return
+        self._next = now.run + AGAIN
+        members = self._others()
+        if any(node < clustering.me for node in members) or members != clustering.linked.keys():
+            return
+        if clustering.walls.silent:
+            return  # which deletions are old is not known
+        spare = len(deletions) - KEPT
+        old = [id_ for id_, at in deletions.items() if at <= now.wall - AGE * 1000]
+        if not old:
+            return
+        self._nonce += 1
+        self._round = _Round(self._nonce, now.run, members, old[: min(spare, AT_ONCE)])
+        for node in (clustering.me, *members):
+            clustering.send(node, MayForget(self._nonce, list(self._round.ids)))
+
+    def _go_on(self, now: Now, round_: _Round) -> None:
+        clustering = self._clustering
+        members = self._others()
+        lasting = {node for node, since in clustering.linked.items() if since <= round_.began}
+        broken = members != round_.members or members != lasting or members != clustering.linked.keys()
+        if broken or (round_.agreed_at == math.inf and now.run - round_.began >= PATIENCE):
+            self._end(now)
+        elif now.run - round_.agreed_at >= SETTLED:
+            self._end(now)
+            for node in (clustering.me, *members):
+                clustering.send(node, Forgotten(list(round_.ids)))
+
+    def _end(self, now: Now) -> None:
+        self._round = None
+        self._next = now.run + AGAIN
+
+    def _is_sure(self, now: Now, sender: NodeId, nonce: int) -> None:
+        found = self._round
+        if found is None or found.nonce != nonce:
+            return
+        found.sure[sender] = None
+        if found.sure.keys() >= {self._clustering.me, *found.members}:
+            found.agreed_at = min(found.agreed_at, now.run)
+
+    # --- answering -----------------------------------------------------------------------------------
+
+    def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
+        """Take in a message of another node, or of this one; tell whether it was one of these."""
+        match message:
+            case MayForget():
+                self._answer(sender, message)
+            case Forgettable():
+                self._is_sure(now, sender, message.nonce)
+            case Forgotten():
+                self._clustering.catalog.forget(_known(message.ids), self._broker.registry.damaged)
+            case _:
+                return False
+        return True
+
+    def _answer(self, sender: NodeId, asked: MayForget) -> None:
+        """Say so, once it is on disk, if all these queues are deleted here and nothing of them is left.
+
+        Who does not know one of them asks for it, and says nothing: it will be asked again.
+        """
+        clustering = self._clustering
+        ids = _known(asked.ids)
+        if lacking := [id_ for id_ in ids if not clustering.catalog.deleted(id_)]:
+            clustering.catalog.want(sender, lacking)
+            return
+        owed = {QueueId(partition[:8]) for partition in clustering.debts.by_partition()}
+        if any(id_ in owed or id_ in self._broker.registry.reclaiming for id_ in ids):
+            return
+        nonce = asked.nonce
+        clustering.catalog.confirm(ids[:1], lambda now: clustering.send(sender, Forgettable(nonce)))
+
+
+def _known(ids: Iterable[bytes]) -> list[QueueId]:
+    return [QueueId(id_) for id_ in ids]
