@@ -14,6 +14,7 @@ straight from mapped files needs no memory of ours.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ class LevelStore:
         self._closing = False
         self._writes = 0
         self._synced_writes = 0
-        self._set_aside = 0
+        self._set_aside = self._size = 0
         opened = open_database(directory, FORMAT)
         self._db = opened.db
         self._files = opened.files
@@ -173,8 +174,13 @@ class LevelStore:
         return found.f_bavail * found.f_frsize
 
     def statistics(self) -> StoreStatistics:
-        size = _size_of(self._files)
-        return StoreStatistics(size, self._set_aside, self._writes, self._synced_writes)
+        try:
+            self._size = _size_of(self._files)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise failure(self.directory, "look at", error) from error
+            # It is not worth a file that clients or LevelDB need: the size stays the last that was seen.
+        return StoreStatistics(self._size, self._set_aside, self._writes, self._synced_writes)
 
     def close(self) -> None:
         self._closing = True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import plyvel
@@ -244,3 +246,25 @@ def test_stores_of_every_format_stay_readable(tmp_path: Path, number: int) -> No
 def test_the_limit_on_open_files_suffices() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft > opening.OPTIONS["max_open_files"] or soft == resource.RLIM_INFINITY
+
+
+def test_where_no_file_can_be_opened_the_size_stays_the_last_that_was_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LevelStore.open(tmp_path)
+    seen = store.statistics().bytes_on_disk
+    assert seen > 0
+
+    def refuses(number: int) -> Callable[[Path], None]:
+        def scandir(path: Path) -> None:
+            raise OSError(number, os.strerror(number), os.fspath(path))
+
+        return scandir
+
+    monkeypatch.setattr(os, "scandir", refuses(errno.EMFILE))
+    assert store.statistics().bytes_on_disk == seen
+    monkeypatch.setattr(os, "scandir", refuses(errno.EIO))
+    with pytest.raises(StoreFailed, match="Input/output error"):
+        store.statistics()
+    monkeypatch.undo()
+    store.close()
