@@ -35,7 +35,10 @@ class Around:
         self.cluster = SimpleNamespace(homes=lambda partition, first: first, want=self._want, grants=())
         self.rosters = SimpleNamespace(first=HomeSet.first(self.homes), scarce=False)
         self.walls = SimpleNamespace(far=lambda now, node: False)
-        self.mender = Mender(cast(Broker, SimpleNamespace(registry=registry)), cast(Clustering, self))
+        self.catalog = SimpleNamespace(deletions={})
+        identity = SimpleNamespace(first_question=0)
+        broker = SimpleNamespace(registry=registry, identity=identity)
+        self.mender = Mender(cast(Broker, broker), cast(Clustering, self))
 
     def first_homes(self, definition: Any, index: int) -> HomeSet:
         return HomeSet.first((ME, OTHER))

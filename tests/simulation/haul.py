@@ -39,7 +39,14 @@ QUIET = 12.0
 RESTARTS = 6.0
 """Seconds between two starts."""
 STAYS = frozenset(
-    ("Catalog._known", "Catalog._named", "Rosters._placed", "Partition.closed", "DueTimes._near")
+    (
+        "Catalog._known",
+        "Catalog._named",
+        "Catalog.deletions",
+        "Rosters._placed",
+        "Partition.closed",
+        "DueTimes._near",
+    )
 )
 """What may grow, as dmq-internals(7) says under BOUNDS: without a bound, or up to a high one."""
 SLACK = 16

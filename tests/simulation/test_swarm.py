@@ -89,7 +89,7 @@ def test_promises_hold_with_disks_that_are_full_torn_or_rot(seeds: range) -> Non
     assert not any(summary[word] for word in WRONG), summary
 
 
-@pytest.mark.share(1 / 12, few=15)
+@pytest.mark.share(1 / 12, few=8)
 def test_promises_hold_where_what_was_read_is_told_late(seeds: range) -> None:
     summary: Counter[str] = Counter()
     for seed in seeds:
