@@ -261,9 +261,13 @@ class Reports:
         status["hints"] = clustering.debts.count
         status["notices"] += [*clustering.walls.notices(), *clustering.catalog.notices(now)]
         status["healthy"] = status["healthy"] and not clustering.walls.unlike
-        clustering.overview.ask(
-            now, lambda now, overview: self._reply(session, number, Report({**status, "overview": overview}))
-        )
+
+        def told(now: Now, overview: dict[str, Any]) -> None:
+            seen = {name: overview[name] for name in ("leaderless", "under_replicated")}
+            usable = status["healthy"] and not overview["leaderless"]
+            self._reply(session, number, Report({**status, **seen, "healthy": usable, "overview": overview}))
+
+        clustering.overview.ask(now, told)
 
     def _status(self, now: Now) -> dict[str, Any]:
         broker = self._broker

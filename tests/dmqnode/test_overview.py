@@ -70,6 +70,19 @@ def test_the_list_of_members_counts_when_nobody_leads_it_and_is_no_partition() -
     assert (found["partitions"], found["leaderless"], found["under_replicated"]) == (0, 1, 1)
 
 
+def test_a_node_that_hears_no_majority_does_not_find_itself_healthy() -> None:
+    cluster = Several("n1", "n2", "n3")
+    cluster.create(partitions=2)
+    cluster.run(3.0)
+    status = cluster.ask("n1", NodeStatus()).fields
+    assert (status["leaderless"], status["under_replicated"], status["healthy"]) == (0, 0, True)
+    for name in ("n2", "n3"):
+        cluster.kill(name)
+    cluster.run(4.0)
+    status = cluster.ask("n1", NodeStatus()).fields
+    assert (status["leaderless"], status["under_replicated"], status["healthy"]) == (3, 3, False)
+
+
 def test_what_was_set_aside_counts_until_it_is_made_good_and_is_a_notice_then() -> None:
     cluster = Several("n1", "n2", "n3")
     cluster.create()
