@@ -63,7 +63,18 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses `seeds`, so that `make torture` finds it."""
+    """Mark every test that uses `seeds`, so that `make torture` finds it; those with the most come first.
+
+    One that takes minutes and comes last is waited for with all processors but one idle.
+    """
     for item in items:
         if "seeds" in getattr(item, "fixturenames", ()):
             item.add_marker("torture")
+    items.sort(key=_seeds_of, reverse=True)
+
+
+def _seeds_of(item: pytest.Item) -> int:
+    """Return how many seeds a test runs, 0 if they are few."""
+    spec = getattr(item, "callspec", None)
+    seeds = spec.params.get("seeds") if spec is not None else None
+    return len(seeds) if isinstance(seeds, range) and len(seeds) > SHARD else 0
