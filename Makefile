@@ -36,7 +36,7 @@ test: $(READY)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy $(CODE)
 	@$(BIN)/mypy --ignore-missing-imports --no-warn-return-any benchmarks
-	$(BIN)/pytest -q -n $(JOBS) $(REAL:%=--ignore=%)
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal $(REAL:%=--ignore=%)
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile $(REAL)
 
 torture: $(READY)
