@@ -2,6 +2,10 @@
 
 What is compared are the seeds as they were given, and the node itself: under its own address, or under the
 name of a seed at which it met itself.  The node at the first of them founds, once a majority knows it there.
+
+Not so where a seed belongs to a cluster, though that cannot let anybody in just now: most of its members may
+be those that wait here, without the data that they had.  One that knows that it has had data does not make do
+with a majority either: who is not there may be the one that has kept it.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ class Answer(NamedTuple):
     """What it compares, in order."""
     founder: NodeId | None
     """Whom it met at the first of them."""
+    lost: bool = False
+    """Whether it has had data, and lost it."""
 
 
 class Founding:
@@ -31,15 +37,19 @@ class Founding:
         me: who this node is.
         own: its address.
         given: the seeds.
+        lost: whether it has had data, and lost it.
     """
 
-    def __init__(self, me: NodeId, own: str, given: Sequence[str]) -> None:
+    def __init__(self, me: NodeId, own: str, given: Sequence[str], *, lost: bool = False) -> None:
         self.me = me
+        self.lost = lost
         self._own = own
         self._given = set(given)
         self._answers: dict[str, Answer] = {}
         self._aliases: set[str] = set()
         """Seeds that are this node under another name."""
+        self._taken: set[str] = set()
+        """Seeds that were met as members of a cluster."""
 
     def met(self, seed: str, answer: Answer) -> None:
         """A node without a cluster answered at a seed; it may be this one."""
@@ -47,7 +57,13 @@ class Founding:
             self._aliases.add(seed)
         else:
             self._aliases.discard(seed)
+        self._taken.discard(seed)
         self._answers[seed] = answer
+
+    def belongs(self, seed: str) -> None:
+        """Who answered at a seed is a member of a cluster; that holds until it says otherwise."""
+        self._taken.add(seed)
+        self._answers.pop(seed, None)
 
     def silent(self, seed: str) -> None:
         """Nobody who waits answered at a seed."""
@@ -82,7 +98,7 @@ class Founding:
         It is the first for itself, and for a majority; a name that is one node here and another there must
         not make two of them found.
         """
-        if self.founder != self.me or self._disputed() is not None:
+        if self._taken or self.founder != self.me or self._disputed() is not None:
             return False
         seeds, there, silent = self.seeds, {self.me}, 0
         nodes = set(there)
@@ -96,12 +112,20 @@ class Founding:
             nodes.add(answer.node)
             if answer.seeds == seeds and answer.founder == self.me:
                 there.add(answer.node)
+        if silent and self._losers():
+            return False
         return 2 * len(there) > len(nodes) + silent
 
     def why(self) -> str:
         """Return what is waited for, in a sentence, and what may be done about it."""
         seeds = self.seeds
         first, disputed = seeds[0], self._disputed()
+        if self._taken:
+            return (
+                f"{', '.join(sorted(self._taken))} is of a cluster, which cannot let this node in: most of "
+                "its members do not answer; if they will not come back with their data, say so there: "
+                "dmq cluster forget NAME --destroyed"
+            )
         if disputed is not None:
             return f"{first} is one node here and another to {disputed}; give names that are one node to all"
         other = next((s for s, a in sorted(self._answers.items()) if a.seeds != seeds), None)
@@ -113,7 +137,20 @@ class Founding:
             )
         if self.founder is None:
             return f"{first} is to found a cluster, and does not answer"
+        if losers := self._losers():
+            silent = [s for s in seeds if s not in self._answers and not self.is_me(s)]
+            if silent:
+                return (
+                    f"{', '.join(losers)} had a store and has lost it, and {', '.join(silent)}, which may "
+                    "have a copy, does not answer; start it, or, to begin without what was stored, remove "
+                    "the stores that were renamed, store.*-*, from the data directory of who has lost its own"
+                )
         return f"a majority of {','.join(seeds)} has to be there for {first} to found a cluster"
+
+    def _losers(self) -> list[str]:
+        """Return who has had data and lost it, of those that wait."""
+        others = [seed for seed, answer in sorted(self._answers.items()) if answer.lost]
+        return [*(["this node"] if self.lost else []), *others]
 
     def _disputed(self) -> str | None:
         """Return a seed of the same seeds that knows another node at the first of them."""

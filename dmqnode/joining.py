@@ -6,7 +6,7 @@
                                             that it has no cluster yet
 
 Of nodes that are all empty and all have the same seeds one founds: the first of them by address, once a
-majority is there (`founding`).  The others then join it.
+majority is there, and none of them is of a cluster already (`founding`).  The others then join it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LOOK_TIMEOUT = 1.0
 AGAIN = (0.1, 0.4)
 """Seconds between two rounds of asking the seeds, drawn from this range."""
 TELL_AFTER = 2.0
-"""Seconds without a cluster after which it is said for the first time what is waited for."""
+"""Seconds after which it is said what a node waits for, at first and whenever that is something else."""
 TELL_EVERY = 30.0
 MAX_WAITING = 1000
 """Connections to a node that has no cluster yet."""
@@ -74,6 +74,8 @@ class Joining:
     me: Member
     token: str | None
     machine: Machine
+    lost: bool = False
+    """Whether the node has had a store that it could not go on with."""
 
     async def settle(self) -> Membership:
         """Return the node's membership once it has one; may wait for ever.
@@ -119,22 +121,23 @@ class Joining:
 
     async def _join(self, seeds: list[str]) -> Membership:
         rng = self.machine.random()
-        founding = Founding(self.me.node, self.me.address, self.config.join)
+        founding = Founding(self.me.node, self.me.address, self.config.join, lost=self.lost)
         say("looking for a cluster to join", seeds=",".join(seeds))
         answer: tuple[str, Report] | None = None
         async with trio.open_nursery() as nursery:
             room = WaitingRoom(self.config, founding, self.me.name)
             for listener in self.listeners:
                 nursery.start_soon(room.accept, listener, nursery)
-            tell_at = trio.current_time() + TELL_AFTER
+            told_at, told = trio.current_time(), ""
             me = await self._recognise(seeds, founding) if guesses(self.config) else self.me
             while True:
                 answer = await self._ask_all(me, seeds, founding)
                 if answer is not None or founding.may_found():
                     break
-                if trio.current_time() >= tell_at:
-                    tell_at = trio.current_time() + TELL_EVERY
-                    say("this node has no cluster yet", level=logging.WARNING, why=founding.why())
+                why = founding.why()
+                if trio.current_time() >= told_at + (TELL_EVERY if why == told else TELL_AFTER):
+                    told_at, told = trio.current_time(), why
+                    say("this node has no cluster yet", level=logging.WARNING, why=why)
                 await trio.sleep(rng.uniform(*AGAIN))
             nursery.cancel_scope.cancel()
         if answer is not None:
@@ -172,6 +175,8 @@ class Joining:
                     continue
             elif not answer.retryable:
                 raise CannotJoin(f"{seed} does not let this node in: {answer.message}")
+            elif _is_member(await self._ask(seed, Members(), LOOK_TIMEOUT)):
+                founding.belongs(seed)
             founding.silent(seed)
             say_rarely("cannot join yet", seed=seed, why=answer.message)
         return None
@@ -245,10 +250,15 @@ def _read(answer: Report | Failed) -> Answer | None:
         node, founder = bytes.fromhex(fields["node_id"]), bytes.fromhex(fields["founder"])
     except (KeyError, TypeError, ValueError):
         return None
-    seeds = fields.get("seeds")
+    seeds, lost = fields.get("seeds"), fields.get("lost") is True
     if len(node) != NODE_ID_SIZE or not isinstance(seeds, list) or not all(isinstance(s, str) for s in seeds):
         return None
-    return Answer(NodeId(node), seeds, NodeId(founder) if founder else None)
+    return Answer(NodeId(node), seeds, NodeId(founder) if founder else None, lost)
+
+
+def _is_member(answer: Report | Failed) -> bool:
+    """Tell whether who answered so belongs to a cluster."""
+    return isinstance(answer, Report) and bool(answer.fields.get("members"))
 
 
 class WaitingRoom:
@@ -312,7 +322,7 @@ class WaitingRoom:
                 found = self._founding
                 founder = found.founder.hex() if found.founder is not None else ""
                 waiting = {"seeds": found.seeds, "node_id": found.me.hex(), "founder": founder}
-                return Report({**fields, "members": [], **waiting})
+                return Report({**fields, "members": [], **waiting, "lost": found.lost})
             case NodeStatus():
                 return Report({**fields, "name": self._name, "version": VERSION, "serving": False})
             case _:
@@ -337,8 +347,13 @@ async def settle(
     advertise: str,
     tokens: Tokens | None,
     machine: Machine = MACHINE,
+    *,
+    lost: bool = False,
 ) -> Membership:
     """Read or make a node's membership; wait for a cluster to join if that is what it is to do.
+
+    Arguments:
+        lost: whether the node has had a store that it could not go on with.
 
     Errors: CannotJoin.
     """
@@ -346,4 +361,4 @@ async def settle(
     advertise = listed_address(config, membership, advertise)
     me = Member(membership.identity.node, config.name, advertise, config.zone, float(config.weight))
     token = tokens.first if tokens is not None else None
-    return await Joining(config, store, listeners, membership, me, token, machine).settle()
+    return await Joining(config, store, listeners, membership, me, token, machine, lost).settle()

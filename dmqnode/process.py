@@ -32,6 +32,7 @@ from dmqnode.resources import (
 from dmqnode.tokens import Tokens
 from storage.anew import begin_anew
 from storage.errors import StorageError
+from storage.inspection import put_aside_in
 from storage.leveldb import LevelStore
 
 
@@ -98,8 +99,9 @@ async def _serve(config: NodeConfig, notices: list[str]) -> None:
         async with _listening(config.listen) as listeners, _storing(config) as (store, config):
             address = _address_of(listeners)
             advertise = config.advertise or _reachable(config.listen, address)
+            lost = bool(await trio.to_thread.run_sync(put_aside_in, config.data))
             membership = await _until_stopped(
-                stop, lambda: settle(config, store, listeners, advertise, tokens)
+                stop, lambda: settle(config, store, listeners, advertise, tokens, lost=lost)
             )
             if membership is None:
                 nursery.cancel_scope.cancel()

@@ -73,6 +73,12 @@ def rename_aside(files: Path, reason: str) -> Path:
     return target
 
 
+def put_aside_in(directory: Path) -> list[Path]:
+    """Return the stores in a data directory that were renamed, since the node could not go on with them."""
+    found = [*directory.glob("store.damaged-*"), *directory.glob("store.forgotten-*")]
+    return sorted(path for path in found if path.is_dir())  # a damaged log is a file
+
+
 def _check_manifest(files: Path, prepared: Prepared) -> None:
     try:
         current = (files / "CURRENT").read_bytes().decode(errors="replace")

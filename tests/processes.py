@@ -108,9 +108,13 @@ class NodeProcess:
 
     def restart(self, **settings: Any) -> None:
         """Start again after `kill` or `stop`, at the same address, perhaps with changed settings."""
+        self.begin_again(**settings)
+        self.wait_ready()
+
+    def begin_again(self, **settings: Any) -> None:
+        """Start again without waiting until it serves."""
         self._settings = {**self._settings, "listen": self.address, **settings}
         self.begin()
-        self.wait_ready()
 
     def _reap(self) -> int:
         try:

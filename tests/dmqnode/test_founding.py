@@ -35,7 +35,7 @@ class Hosts:
                 continue
             if there in self.nodes and (there == own or reaches(own, there)):
                 other = self.nodes[there]
-                node.met(seed, Answer(other.me, other.seeds, other.founder))
+                node.met(seed, Answer(other.me, other.seeds, other.founder, other.lost))
             else:
                 node.silent(seed)
 
@@ -126,6 +126,34 @@ def test_a_name_may_come_to_mean_another_node() -> None:
     assert not node.is_me("h1:7367")
     assert node.seeds == ["box1:7367", *H]
     assert not node.may_found()
+
+
+def test_where_a_seed_is_of_a_cluster_no_other_is_founded() -> None:
+    """Two of three were given empty disks at once, and the third has everything, but no majority."""
+    hosts = Hosts(dict.fromkeys(H[:2], H))
+    assert hosts.founders() == {H[0]}
+    first = hosts.nodes[H[0]]
+    first.belongs(H[2])
+    assert not first.may_found()
+    assert first.why().startswith("h3:7367 is of a cluster, which cannot let this node in")
+    assert "dmq cluster forget NAME --destroyed" in first.why()
+    first.silent(H[2])
+    assert not first.may_found(), "it may be away for a moment"
+    first.met(H[2], Answer(NodeId(b"new"), list(H), first.me))
+    assert first.may_found(), "it has no data any more either"
+
+
+def test_who_has_lost_its_data_does_not_found_while_somebody_may_have_it() -> None:
+    for loser in range(2):
+        hosts = Hosts(dict.fromkeys(H[:2], H))
+        hosts.nodes[H[loser]].lost = True
+        assert not hosts.founders()
+        why = hosts.nodes[H[0]].why()
+        assert "had a store and has lost it, and h3:7367, which may have a copy, does not answer" in why
+    hosts = Hosts(dict.fromkeys(H, H))
+    for node in hosts.nodes.values():
+        node.lost = True
+    assert hosts.founders() == {H[0]}, "nobody has anything"
 
 
 def test_whatever_is_reached_one_node_at_most_founds(seeds: range) -> None:

@@ -121,3 +121,42 @@ def _until(holds: Callable[[], bool], seconds: float = 40.0) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_two_of_three_whose_stores_do_not_open_found_no_cluster_beside_the_third(
+    start_node: Callable[..., NodeProcess],
+) -> None:
+    nodes = {"n1": (first := start_node(name="n1"))}
+    nodes |= {name: start_node(name=name, join=[first.address]) for name in ("n2", "n3")}
+    # Who has the lowest address is the one to found.
+    *names, kept = sorted(nodes, key=lambda name: nodes[name].port)
+    losers, third = [nodes[name] for name in names], nodes[kept]
+    _until(lambda: overview(third)["healthy"] and overview(third)["members"] == 3)
+    with connect_sync(third.address) as client:
+        client.create_queue("q")
+        bodies = {b"%d" % number for number in range(10)}
+        client.send_many("q", sorted(bodies))
+    _until(lambda: overview(third)["healthy"])
+    addresses = [node.address for node in (*losers, third)]
+    for node in losers:
+        node.kill()
+        (node.data / "store" / "CURRENT").write_bytes(b"MANIFE")
+    # The one that has everything is away at first: there would be a majority without it.
+    third.kill()
+    for node in losers:
+        node.begin_again(join=addresses)
+    _until(lambda: all(f"and {third.address}, which may have a copy" in node.log for node in losers))
+    third.restart(join=addresses)
+    _until(lambda: all("which cannot let this node in" in node.log for node in losers), 60)
+    for name in names:
+        assert dmq(third, "cluster", "forget", name, "--destroyed").returncode == 0
+    for node in losers:
+        node.wait_ready()
+    _until(lambda: overview(third)["healthy"] and overview(third)["members"] == 3)
+    found: set[bytes] = set()
+    with connect_sync(losers[0].address) as client:
+        while found != bodies:
+            messages = client.receive("q", max_messages=10, wait=20)
+            assert messages, found
+            found |= {m.body for m in messages}
+            client.ack(messages)

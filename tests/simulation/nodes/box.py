@@ -134,6 +134,7 @@ class Box:
         self.join = join
         self.cluster = "dmq"
         self.store = MemoryStore(Faults(rng=random.Random(world.rng.getrandbits(64))))
+        self.put_aside = False  # whether it has had a store with which it could not go on
         self.rotten = False
         """Whether what was stored on its disk is damaged now and then."""
         self.supervised = False
@@ -261,6 +262,7 @@ class Box:
         lost = lost_memory(self.store, incomplete=False)
         if lost is not None:
             self.world.note("forgets", self.name, lost.what)
+            self.put_aside = True
             self.store = MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
         store = edges.Disk(self, self.store)
         door = self.world.net.listen(self.address)
@@ -274,7 +276,8 @@ class Box:
             write_quorum=self.world.plan.write_quorum,
             dead_after=self.world.plan.dead_after,
         )
-        membership = await settle(config, store, [door], self.address, None, life.machine)
+        place = (self.address, None, life.machine)
+        membership = await settle(config, store, [door], *place, lost=self.put_aside)
         node = Node(config, store, membership, [door], address=self.address, machine=life.machine)
         if self.versions is not None:
             belonging: Any = node.belonging
@@ -293,6 +296,7 @@ class Box:
         """Do what `process.serve` does for a node that the others do not take for who it was."""
         self.world.note("anew", self.name, self.why)
         self.why_anew = self.why
+        self.put_aside = True
         self._gone("stop")
         old, self.store = self.store, MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
         debts = WriteBatch()
@@ -341,6 +345,7 @@ class Box:
     def wipe(self) -> None:
         """Give the machine an empty disk; no node runs on it."""
         assert self.life is None
+        self.put_aside = False
         old, self.store = self.store, MemoryStore(Faults(rng=random.Random(self.rng.getrandbits(64))))
         if self.world.plan.write_quorum == 1:  # what was answered a moment ago may be nowhere else
             self.world.accounts.forgets(self, old)
