@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
@@ -84,8 +85,7 @@ class Broker:
         self.deadlines: Deadlines[tuple[str, int, int] | Partition] = Deadlines()
         self.sessions: dict[int, Session] = {}
         self.stopping = False
-        self._latest = started.run
-        self.now = started  # the time of the latest call
+        self._latest, self.now = started.run, started  # the time of the latest call
         numbering = Numbering(identity)
         self.new_log = numbering.new_log
         self.new_delivery = numbering.new_delivery
@@ -244,9 +244,9 @@ class Broker:
             return
         queue.pending.append((then, gone))
         if not queue.opening:
-            queue.start_opening(now, lambda now, ops: self._opened(now, queue, ops))
+            queue.start_opening(now, partial(self._opened, queue), alone=self.clustering is None)
 
-    def _opened(self, now: Now, queue: Queue, ops: WriteBatch) -> None:
+    def _opened(self, queue: Queue, now: Now, ops: WriteBatch) -> None:
         if self.registry.queues.get(queue.key) is not queue:
             return
         self._meta.extend(ops)

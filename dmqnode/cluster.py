@@ -14,6 +14,7 @@ from functools import partial
 
 from dmqnode.clock import Now
 from dmqnode.copies import Copies
+from dmqnode.fetching import Fetching
 from dmqnode.following import Stream
 from dmqnode.grants import NOBODY, Grants
 from dmqnode.homesets import HomeSet, LeaseNumber
@@ -29,7 +30,6 @@ from dmqnode.peer_messages import (
     Compared,
     Denied,
     Dropped,
-    Fetch,
     Fill,
     Filled,
     Release,
@@ -40,7 +40,6 @@ from dmqnode.peer_messages import (
 from dmqnode.port import Port
 from dmqnode.streams import Streams
 from dmqnode.takeover import Takeovers
-from dmqnode.whereabouts import first_held
 
 TICK = 0.25
 """Seconds between two looks at what should be done again."""
@@ -115,7 +114,7 @@ class Cluster:
         """Who holds a lease as the homes say that have granted it, and until when to believe it."""
         self.outnumbered: dict[PartitionId, None] = {}
         """Partitions led here of which a home has promised a higher lease number."""
-        self._fetching: dict[PartitionId, float] = {}
+        self._fetching = Fetching(port, hosting)
 
     def _ready(self, partition: PartitionId, number: LeaseNumber, mark: int) -> bool:
         return number.node == self.me or self.copies.ready(partition, number, mark)
@@ -212,13 +211,13 @@ class Cluster:
         """What this copy lacked has come; ask on once it is in, or, if it was nothing, somebody else."""
 
         def brought(now: Now) -> None:
-            self._fetching.pop(fill.partition, None)
-            self._fetch_missing(now, stream)
+            self._fetching.go_on(now, sender, stream, fill)
 
+        self._hosting.looked(now, sender, fill)
         if self.streams.on_fill(stream, sender, fill) and not fill.batches:
             brought(now)
             return
-        self._hosting.take_in(now, fill.partition, fill.log, fill.low, fill.high, fill.batches, brought)
+        self._hosting.take_in(now, fill, brought)
 
     def tick(self, now: Now) -> None:
         """Do what is due."""
@@ -295,8 +294,9 @@ class Cluster:
     def _lose(self, now: Now, partition: PartitionId) -> None:
         if self.leaders.get(partition) == self.me:
             del self.leaders[partition]
-        for known in (self.draining, self.outnumbered, self._fetching):
+        for known in (self.draining, self.outnumbered):
             known.pop(partition, None)
+        self._fetching.leave(partition)
         self.takeovers.cancel(partition)
         self.copies.leave(partition)
         self._hosting.close_partition(now, partition, self.streams.close(partition))
@@ -341,7 +341,7 @@ class Cluster:
                 if outnumbered:
                     self._claim_anew(now, stream.partition, lease.record)
                 continue
-            self._fetch_missing(now, stream)
+            self._fetching.fetch(now, stream)
             if outnumbered:
                 self.hand_over(now, stream.partition, self.me)
             elif lease.proposal is None:
@@ -389,12 +389,3 @@ class Cluster:
             return
         for node in [n for n in lease.record.old if n not in (*lease.record.new, self.me)]:
             self._port.send(node, Dropped(partition, lease.number.n))
-
-    def _fetch_missing(self, now: Now, stream: Stream) -> None:
-        """Ask a home for what this copy lacks."""
-        gaps = self._hosting.missing(stream.partition)
-        if not gaps or now.run < self._fetching.get(stream.partition, -math.inf):
-            return
-        if (found := first_held(stream, gaps)) is not None:
-            self._fetching[stream.partition] = now.run + 5.0
-            self._port.send(found[0], Fetch(stream.partition, stream.number.n, *found[1]))

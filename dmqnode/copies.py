@@ -108,18 +108,18 @@ class Copies:
         self._port = port
         self.deleted: Callable[[PartitionId], bool] = lambda partition: False
         """Whether the queue of a partition was deleted: nothing of it is written any more."""
-        self._copies: dict[PartitionId, Copy] = {}
+        self.by_partition: dict[PartitionId, Copy] = {}
         self._leaving = Leaving(port)
         self._confirmed: dict[tuple[NodeId, bool], list[tuple[PartitionId, int, int]]] = {}
 
     def ready(self, partition: PartitionId, number: LeaseNumber, mark: int) -> bool:
         """Tell whether the copy has on disk what the holder of lease `number` told it, up to `mark` (H3)."""
-        copy = self._copies.get(partition)
+        copy = self.by_partition.get(partition)
         return copy is not None and copy.aligned and copy.lease == number and copy.seq >= mark
 
     def find(self, partition: PartitionId) -> Copy | None:
         """Return the copy of a partition that was in use since the start."""
-        return self._copies.get(partition)
+        return self.by_partition.get(partition)
 
     def adopt(self, partition: PartitionId, lease: LeaseNumber, gaps: Gaps) -> Copy:
         """This node leads now: its copy is the one that others follow."""
@@ -130,7 +130,7 @@ class Copies:
 
     def leave(self, partition: PartitionId) -> None:
         """This node leads no more: the copy follows nobody until it is aligned again."""
-        copy = self._copies.get(partition)
+        copy = self.by_partition.get(partition)
         if copy is not None:
             copy.aligned = False
 
@@ -196,9 +196,9 @@ class Copies:
 
     def copy_of(self, partition: PartitionId) -> Copy:
         """Return the copy of a partition of which something is here, or about to be."""
-        copy = self._copies.get(partition)
+        copy = self.by_partition.get(partition)
         if copy is None:
-            copy = self._copies[partition] = Copy(PartitionKeys.of(partition))
+            copy = self.by_partition[partition] = Copy(PartitionKeys.of(partition))
         return copy
 
     def _refused(self, sender: NodeId, partition: PartitionId, n: int) -> bool:
@@ -278,7 +278,7 @@ class Copies:
         partition, number = entry.partition, LeaseNumber(entry.n, sender)
         if self._refused(sender, partition, entry.n):
             return
-        copy = self._copies.get(partition)
+        copy = self.by_partition.get(partition)
         waits = copy is not None and copy.awaits is not None and copy.lease == number
         if copy is not None and waits and len(copy.waiting) < MAX_WAITING:
             copy.waiting.append(entry)
@@ -342,7 +342,7 @@ class Copies:
 
     def fill(self, now: Now, sender: NodeId, fill: Fill) -> None:
         """Take in batches that this copy lacked, from its leader."""
-        copy = self._copies.get(fill.partition)
+        copy = self.by_partition.get(fill.partition)
         if self._refused(sender, fill.partition, fill.n):
             return
         if copy is None or not copy.aligned or copy.lease != LeaseNumber(fill.n, sender):
@@ -357,7 +357,7 @@ class Copies:
 
     def _compare(self, now: Now, sender: NodeId, compare: Compare) -> None:
         """Say what the small records are at the entry that was taken in last."""
-        copy = self._copies.get(compare.partition)
+        copy = self.by_partition.get(compare.partition)
         at = (LeaseNumber(compare.n, sender), compare.seq)
         if copy is None or not copy.aligned or copy.awaits is not None or (copy.lease, copy.seq) != at:
             return
@@ -393,7 +393,7 @@ class Copies:
         """This node is no home any more, and nobody needs its copy: delete it, keep the promise (H4)."""
         if self._refused(sender, dropped.partition, dropped.n):
             return
-        copy = self._copies.pop(dropped.partition, None)
+        copy = self.by_partition.pop(dropped.partition, None)
         if copy is not None:
             copy.aligned, copy.awaits = False, None
         self._leaving.begin(now, dropped.partition)

@@ -45,6 +45,8 @@ OFFER_AGAIN = 2.0
 OFFER_BYTES = 512 << 10
 OFFER_BATCHES = 256
 TICK = 0.2
+UNKNOWN = 120.0
+"""Seconds for which all members are there and none knows a queue, until what is owed of it is dropped."""
 
 
 class _Keeping:
@@ -78,8 +80,7 @@ class Debts:
         them.  Where those batches began."""
         self._nonce = broker.identity.first_question
         self._next_tick = -math.inf
-        self.count = 0
-        self.handed_over = 0
+        self.count = self.handed_over = 0
         """Batches that leaders took since there were none last."""
 
     # --- at the start --------------------------------------------------------------------------------
@@ -285,7 +286,7 @@ class Debts:
             return
         definition = self._broker.registry.definition_of(QueueId(partition[:8]))
         if definition is None:
-            if clustering.catalog.deleted(QueueId(partition[:8])):
+            if self._is_over(now, QueueId(partition[:8])):
                 self._forget(partition, list(owed))
                 self._settled(partition)
                 for delayed in (False, True):
@@ -321,6 +322,19 @@ class Debts:
             clustering.settle(now)
 
         self._broker.reads.start(now, _get(keys), read)
+
+    def _is_over(self, now: Now, queue: QueueId) -> bool:
+        """Tell whether a queue that is not known here was deleted, though nobody may remember that any more.
+
+        Whoever knew it would have said so by now, if all members have been there for a while.
+        """
+        clustering, broker = self._clustering, self._broker
+        if clustering.catalog.deleted(queue):
+            return True
+        if queue in broker.registry.damaged or now.run - broker.started.run < UNKNOWN:
+            return False
+        others = (node for node in clustering.rosters.current.nodes if node != clustering.me)
+        return all(now.run - clustering.linked.get(node, now.run) >= UNKNOWN for node in others)
 
     def _still_owed(self, partition: PartitionId) -> list[tuple[LogId, int, bytes]]:
         """Say of every log what is owed: of those that this node itself wrote nothing else is anywhere.

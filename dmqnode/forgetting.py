@@ -4,7 +4,7 @@
         ──MayForget(ids)──> each, itself included: has done all of these, and nothing of the queues is left
                             <──Forgettable── once that is on its disk
     all have said so, and `SETTLED` seconds have passed in which no link broke
-        ──Forgotten(ids)──> each, itself included: the records go
+        ──Forgotten(ids)──> each, itself included: the records go, and what was promised of their partitions
 
 A deletion is remembered so that nobody who comes back brings the queue back (T3).  Once all members have it
 on disk no disk has the definition; the time that passes then is for definitions that are still on their way
@@ -22,6 +22,7 @@ from dmqnode.clock import Now
 from dmqnode.greetings import Forgettable, Forgotten, MayForget
 from dmqnode.ids import NodeId, QueueId
 from dmqnode.messages import Message
+from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
     from dmqnode.broker import Broker
@@ -130,10 +131,25 @@ class Forgetting:
             case Forgettable():
                 self._is_sure(now, sender, message.nonce)
             case Forgotten():
-                self._clustering.catalog.forget(_known(message.ids), self._broker.registry.damaged)
+                catalog = self._clustering.catalog
+                ids = [id_ for id_ in _known(message.ids) if catalog.deleted(id_)]
+                catalog.forget(ids, self._broker.registry.damaged)
+                self._clear(set(ids))
             case _:
                 return False
         return True
+
+    def _clear(self, queues: set[QueueId]) -> None:
+        """Nobody claims a partition of these queues any more: what was promised of them need not be kept."""
+        cluster, ops = self._clustering.cluster, WriteBatch()
+        known = (cluster.copies.by_partition, cluster.leaders, cluster.leases.seen)
+        for partition in [p for p, _ in cluster.grants if QueueId(p[:8]) in queues]:
+            ops.extend(cluster.grants.forget(partition))
+        for table in known:
+            for partition in [p for p in table if QueueId(p[:8]) in queues]:
+                del table[partition]
+        if len(ops):
+            self._broker.write_meta(ops, lambda now: None)
 
     def _answer(self, sender: NodeId, asked: MayForget) -> None:
         """Say so, once it is on disk, if all these queues are deleted here and nothing of them is left.

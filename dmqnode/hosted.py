@@ -23,7 +23,7 @@ from dmqnode.mending import adopt, fill, filled, gaps_of, lack, void
 from dmqnode.messages import Message, Stored
 from dmqnode.missing import Missing
 from dmqnode.partition import Partition
-from dmqnode.peer_messages import BatchRecord
+from dmqnode.peer_messages import Fill
 from dmqnode.pending import Shipment
 from dmqnode.port import Then
 from dmqnode.queue import Queue
@@ -249,17 +249,13 @@ class Hosted:
         ops.put(gaps_key(hosted.keys), encode_gaps(gaps_of(hosted)))
         self._broker.write_meta(ops, lambda now: None)
 
-    def take_in(
-        self,
-        now: Now,
-        partition: PartitionId,
-        log: LogId,
-        low: int,
-        high: int,
-        batches: list[BatchRecord],
-        then: Then,
-    ) -> None:
+    def looked(self, now: Now, sender: NodeId, fill: Fill) -> None:
+        """A home, or this node itself, has looked on its disk for messages of a partition led here."""
+        self.absent.looked(now, sender, fill)
+
+    def take_in(self, now: Now, fill_: Fill, then: Then) -> None:
         """A home sent batches that were lacking; call `then` once they are in, unless there is none."""
+        partition, log, batches = fill_.partition, fill_.log, fill_.batches
         shard = self.shards.get(partition)
         if shard is None:
             return
@@ -280,7 +276,10 @@ class Hosted:
             if not len(ops):
                 then(now)  # it came meanwhile: ask on
             else:
-                ranges = tuple((log, b.first, b.first + read_batch_head(b.record)[1]) for b in batches)
+                # What came meanwhile is not in this entry: a home that begins to follow may lack it still.
+                written = {key for key, _ in ops}
+                new = [b for b in batches if hosted.keys.batch(log, b.first) in written]
+                ranges = tuple((log, b.first, b.first + read_batch_head(b.record)[1]) for b in new)
                 self._clustering.replicate(now, partition, ops, brought, ranges)
 
     def changed(self, now: Now, shard: Queue, hosted: Partition) -> None:

@@ -9,7 +9,7 @@ from dmqnode.clock import Now
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.log import Log
 from dmqnode.messages import Message
-from dmqnode.peer_messages import BatchRecord
+from dmqnode.peer_messages import Fill
 from dmqnode.port import Then
 from dmqnode.smallrows import Described, Gaps
 
@@ -54,17 +54,11 @@ class Hosting(Protocol):
             certain: what a fifo queue's homes did not show before this node led was never answered (F2).
         """
 
-    def take_in(
-        self,
-        now: Now,
-        partition: PartitionId,
-        log: LogId,
-        low: int,
-        high: int,
-        batches: list[BatchRecord],
-        then: Then,
-    ) -> None:
+    def take_in(self, now: Now, fill: Fill, then: Then) -> None:
         """A home sent batches that this node, which leads, lacked; call `then` once they are in."""
+
+    def looked(self, now: Now, sender: NodeId, fill: Fill) -> None:
+        """A home, or this node itself, has looked on its disk for messages of a partition led here."""
 
     def unreadable(self, now: Now, partition: PartitionId, log: LogId, low: int, high: int) -> None:
         """Messages of a partition led here cannot be read: they are lacking."""

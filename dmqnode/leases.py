@@ -59,7 +59,7 @@ class Leases:
         self._held: dict[PartitionId, Lease] = {}
         self._claims: dict[PartitionId, Attempt] = {}
         self._not_before: dict[PartitionId, float] = {}
-        self._seen: dict[PartitionId, LeaseNumber] = {}
+        self.seen: dict[PartitionId, LeaseNumber] = {}
         """The highest number of others that a claim was denied for; the next claim is above it."""
         self._renewals = Renewals(rng)
         self._effects: list[Effect] = []
@@ -133,7 +133,7 @@ class Leases:
         if fast < self._not_before.get(partition, -math.inf) and not offered:
             return
         promise = self._grants.form(partition, record)
-        number = max(promise.highest, self._seen.get(partition, NO_LEASE)).above(self._me)
+        number = max(promise.highest, self.seen.get(partition, NO_LEASE)).above(self._me)
         claim = Attempt(number, self._rng.getrandbits(48), fast, promise.record)
         self._claims[partition] = claim
         # This node first: its number is on disk before anybody else hears of it, so that no two runs of this
@@ -171,7 +171,7 @@ class Leases:
 
     def _acquire(self, fast: float, partition: PartitionId, claim: Attempt) -> None:
         del self._claims[partition]
-        self._seen.pop(partition, None)
+        self.seen.pop(partition, None)
         lease = self._held[partition] = Lease(claim, fast)
         for node in claim.record.members:
             self._renewals.add(node, partition, lease.number.n)
@@ -186,11 +186,11 @@ class Leases:
         lease = self._held.get(denied.partition)
         if lease is not None and lease.number.n == denied.n and highest > lease.number:
             self._bar(denied.partition, lease, sender)
-            self._seen[denied.partition] = max(highest, self._seen.get(denied.partition, NO_LEASE))
+            self.seen[denied.partition] = max(highest, self.seen.get(denied.partition, NO_LEASE))
         claim = self._claims.get(denied.partition)
         if claim is None or (claim.number.n, claim.nonce) != (denied.n, denied.nonce):
             return
-        self._seen[denied.partition] = max(highest, self._seen.get(denied.partition, NO_LEASE))
+        self.seen[denied.partition] = max(highest, self.seen.get(denied.partition, NO_LEASE))
         claim.denied[sender] = None
         if sender == self._me or claim.hopeless:
             self._give_up_claim(fast, denied.partition, NodeId(denied.holder))

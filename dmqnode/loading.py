@@ -9,7 +9,7 @@ from __future__ import annotations
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError
 from dmqnode.ids import LOG_ID_SIZE, LogId, QueueId
-from dmqnode.keys import ASIDE, ASIDE_END, QUEUES, QUEUES_END, PartitionKeys, aside_queue
+from dmqnode.keys import ASIDE, ASIDE_END, HARM, QUEUES, QUEUES_END, PartitionKeys, aside_queue
 from dmqnode.log import Log, Segment, StoredBatch
 from dmqnode.partition import Partition
 from dmqnode.reads import Procedure, Rows, Scan
@@ -28,11 +28,14 @@ from storage.ops import WriteBatch
 PAGE = 2048
 
 
-def load(partition: Partition, now: Now, damaged: list[bytes]) -> Procedure[WriteBatch]:
+def load(
+    partition: Partition, now: Now, damaged: list[bytes], *, alone: bool = False
+) -> Procedure[WriteBatch]:
     """Fill a new Partition from disk; return what is to be written in turn: logs now closed.
 
     Arguments:
         damaged: gets the keys of records that cannot be read; they are made up for as far as possible.
+        alone: whether there are no other copies: what was made up for is not missed any more.
     """
     keys = partition.keys
     notes: dict[int, Note] = {}
@@ -76,6 +79,10 @@ def load(partition: Partition, now: Now, damaged: list[bytes]) -> Procedure[Writ
             closing.put(keys.log(id_), encode_log(mended.opened_at, delayed=mended.delayed))
     yield from _load_sent(partition, now, damaged)
     yield from _load_due(partition)
+    if alone:
+        marks = yield Scan(keys.prefix + HARM, keys.prefix + HARM + b"\xff", PAGE)
+        for mark, _ in marks.rows:
+            closing.delete(mark)
     return closing
 
 

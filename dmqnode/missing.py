@@ -1,7 +1,7 @@
 """Messages that no home of their partition has: every copy was damaged, or never came about.
 
-gap at the leader ──all homes follow, none has it──> all look on their disks, again and again for a while
-    none has found it ──> missing: reported by number
+gap at the leader ──all homes follow, none has it──> all look on their disks
+    all have said that it is not there, and a while is over ──> missing: reported by number
                       └─ nobody who could have it is away ──> lost: dead
 
 A gap that somebody may still fill, who is away or owes a debt, stays one; but what is missing on all homes
@@ -17,8 +17,9 @@ from dmqnode.clock import Now
 from dmqnode.following import Stream
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, message_id
 from dmqnode.mending import lose
-from dmqnode.peer_messages import Fetch
+from dmqnode.peer_messages import Fetch, Fill
 from dmqnode.ranges import RangeSet
+from dmqnode.records import read_batch_head
 from dmqnode.smallrows import Gaps
 from dmqnode.whereabouts import nowhere_of, without
 
@@ -35,7 +36,7 @@ CLAIMED = 10.0
 HEARD = 8.0
 """Seconds after which whoever owes something of a partition and answers has said so to its leader."""
 LOOK_AGAIN = 8.0
-"""Seconds after which all homes look once more."""
+"""Seconds after which a home that has not said what it found is asked once more."""
 BLOCKED = 2.0
 """Seconds after which an answer does not wait any more for messages that no home has."""
 
@@ -43,8 +44,20 @@ BLOCKED = 2.0
 class _Seen(NamedTuple):
     since: float
     gaps: Gaps
-    looked: float = -math.inf
-    """When all homes were asked to look."""
+
+
+class _Look:
+    """What one home has looked for on its disk, and said what it found."""
+
+    __slots__ = ("asked", "done", "found", "until")
+
+    def __init__(self) -> None:
+        self.done: Gaps = {}
+        self.found: Gaps = {}
+        """What was there: it is being taken in."""
+        self.asked: tuple[LogId, int] | None = None
+        self.until = -math.inf
+        """When it is to be asked again."""
 
 
 class Missing:
@@ -54,6 +67,7 @@ class Missing:
         self._broker = broker
         self._clustering = clustering
         self._seen: dict[PartitionId, _Seen] = {}
+        self._looks: dict[PartitionId, dict[NodeId, _Look]] = {}
         self._claims: dict[PartitionId, dict[NodeId, _Seen]] = {}
         self._led: dict[PartitionId, float] = {}
         """Since when partitions are led here."""
@@ -83,7 +97,7 @@ class Missing:
             led[stream.partition] = None
             self._led.setdefault(stream.partition, now.run)
             self._look(now, stream)
-        for known in (self._seen, self._claims, self._led):
+        for known in (self._seen, self._looks, self._claims, self._led):
             for partition in [p for p in known if p not in led]:
                 del known[partition]
 
@@ -92,7 +106,7 @@ class Missing:
         gaps = self._clustering.hosted.missing(partition)
         if not gaps:
             stream.missing = {}
-            self._seen.pop(partition, None)
+            self._forget(partition)
             return
         members = self._clustering.rosters.current.nodes
         nowhere = nowhere_of(stream, gaps, members) if cluster.leads(partition) else {}
@@ -100,40 +114,73 @@ class Missing:
         seen = self._seen.get(partition)
         still = {} if seen is None else in_both(seen.gaps, nowhere)
         if seen is None or not still:
-            self._seen.pop(partition, None)
+            self._forget(partition)
             if nowhere:
-                self._have_looked(stream, nowhere)
-                self._seen[partition] = _Seen(now.run, nowhere, now.run)
+                self._seen[partition] = _Seen(now.run, nowhere)
+                self._have_looked(now, stream, nowhere)
             return
-        looked = seen.looked
-        if now.run - looked >= LOOK_AGAIN:
-            self._have_looked(stream, still)
-            looked = now.run
-        self._seen[partition] = _Seen(seen.since, still, looked)
+        seen = self._seen[partition] = _Seen(seen.since, still)
+        certain = self._have_looked(now, stream, still)
         if now.run - seen.since >= BLOCKED:
             self._clustering.hosted.unblock(now, stream, still)
         sealed = self._clustering.hosted.sealed(partition)
-        if now.run - seen.since < (SURE_SEALED if sealed else SURE):
+        if not certain or now.run - seen.since < (SURE_SEALED if sealed else SURE):
             return
-        del self._seen[partition]
-        if sealed or self._all_here(now):
-            self._give_up(now, stream, still)
+        if rest := without(still, certain):
+            self._seen[partition] = _Seen(seen.since, rest)
         else:
-            self._report("messages are missing: no home that answers has them", stream, still)
-            for log, ranges in still.items():
+            self._forget(partition)
+        if sealed or self._all_here(now):
+            self._give_up(now, stream, certain)
+        else:
+            self._report("messages are missing: no home that answers has them", stream, certain)
+            for log, ranges in certain.items():
                 for low, high in ranges:
                     stream.missing.setdefault(log, RangeSet()).add(low, high)
 
-    def _have_looked(self, stream: Stream, gaps: Gaps) -> None:
+    def _forget(self, partition: PartitionId) -> None:
+        self._seen.pop(partition, None)
+        self._looks.pop(partition, None)
+
+    def _have_looked(self, now: Now, stream: Stream, gaps: Gaps) -> Gaps:
         """Have all homes, this one too, look on their disks for what they seem to lack: what is there comes.
 
         What is lost is lost for good, and what is known of a copy may be wrong.
+
+        Returns what none has found.
         """
-        partition, n = stream.partition, stream.number.n
-        pieces = [(log, low, high) for log, ranges in gaps.items() for low, high in ranges]
-        for node in (self._clustering.me, *stream.followers):
-            for log, low, high in pieces[:LISTED]:
-                self._clustering.send(node, Fetch(partition, n, LogId(log), low, high))
+        looks = self._looks.setdefault(stream.partition, {})
+        certain = gaps
+        for node in (self._clustering.me, *stream.following()):
+            look = looks.setdefault(node, _Look())
+            certain = without(in_both(certain, look.done), look.found)
+            if now.run >= look.until:
+                self._ask(now, stream, node, look, gaps)
+        return certain
+
+    def _ask(self, now: Now, stream: Stream, node: NodeId, look: _Look, gaps: Gaps) -> None:
+        """Ask a home for the first of what it has not looked for: one page at a time."""
+        left = without(gaps, look.done)
+        look.asked, look.until = None, math.inf
+        for log, ranges in left.items():
+            low, high = next(iter(ranges))
+            look.asked, look.until = (LogId(log), low), now.run + LOOK_AGAIN
+            self._clustering.send(node, Fetch(stream.partition, stream.number.n, LogId(log), low, high))
+            return
+
+    def looked(self, now: Now, node: NodeId, fill: Fill) -> None:
+        """A home has looked for messages, and says up to where: ask on, if it was asked for these."""
+        seen, stream = self._seen.get(fill.partition), self._clustering.cluster.streams.of(fill.partition)
+        look = self._looks.get(fill.partition, {}).get(node)
+        if seen is None or stream is None or look is None:
+            return
+        for low, high in seen.gaps[fill.log].within(fill.low, fill.high) if fill.log in seen.gaps else ():
+            look.done.setdefault(fill.log, RangeSet()).add(low, high)
+        for batch in fill.batches:
+            end = batch.first + read_batch_head(batch.record)[1]
+            look.found.setdefault(fill.log, RangeSet()).add(batch.first, end)
+        if look.asked == (fill.log, fill.low):
+            self._ask(now, stream, node, look, seen.gaps)
 
     def _all_here(self, now: Now) -> bool:
         """Tell whether every member has been there for so long that it would have shown what it has."""

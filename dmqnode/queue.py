@@ -104,11 +104,14 @@ class Queue:
 
     # --- opening and closing ---------------------------------------------------------------------
 
-    def start_opening(self, now: Now, opened: Callable[[Now, WriteBatch], None]) -> None:
+    def start_opening(
+        self, now: Now, opened: Callable[[Now, WriteBatch], None], *, alone: bool = False
+    ) -> None:
         """Begin to load the partitions that are not in memory.
 
         Arguments:
             opened: called for each with what is to be written.
+            alone: whether there are no other copies.
         """
         there, count = len(self.partitions), self.definition.settings.partitions
         self.opening += count - there
@@ -121,7 +124,7 @@ class Queue:
         for partition in self.partitions[there:]:
             self._reads.start(
                 now,
-                load(partition, now, self.damaged),
+                load(partition, now, self.damaged, alone=alone),
                 lambda now, ops, p=partition: self._loaded(now, p, ops, opened),  # type: ignore[misc]
             )
 

@@ -149,23 +149,26 @@ class ReadAhead:
 
     # --- what comes again ------------------------------------------------------------------------
 
-    def _load(self, wanted: list[StoredBatch]) -> Procedure[tuple[list[StoredBatch], Rows]]:
+    def _load(self, wanted: list[StoredBatch]) -> Procedure[tuple[list[tuple[StoredBatch, int]], Rows]]:
         keys = self._partition.keys
+        arrivals = [stored.log.arrivals for stored in wanted]
         rows = yield Get(tuple(keys.batch(s.log.id, s.first) for s in wanted))
-        return wanted, rows
+        return list(zip(wanted, arrivals)), rows
 
-    def _loaded(self, now: Now, result: tuple[list[StoredBatch], Rows]) -> None:
+    def _loaded(self, now: Now, result: tuple[list[tuple[StoredBatch, int]], Rows]) -> None:
         wanted, rows = result
         self._loading = False
         self._woken()
         partition = self._partition
         found = dict(rows.rows)
         fifo = partition.settings.ordering == "fifo"
-        for stored in wanted:
+        for stored, arrivals in wanted:
             record = found.get(partition.keys.batch(stored.log.id, stored.first))
             read = None if record is None else self._stored(stored.log, stored.first, record)
             if read is None or read.batch is None:
-                self._lost(stored)
+                # What came meanwhile need not be in what was read: it is read again.
+                if stored.log.arrivals == arrivals:
+                    self._lost(stored)
                 continue
             if stored.due and (fifo or "g" in read.batch.metadata):
                 # Only now is it known which groups the messages whose delay ended belong to.
@@ -217,14 +220,16 @@ class ReadAhead:
         if not keys.is_due(key):
             return []
         due, log, first = keys.read_due(key)
-        found = yield Get((keys.batch(log, first),))
         stored_log = self._partition.logs.get(log)
         if stored_log is None:
             return []
+        arrivals = stored_log.arrivals
+        found = yield Get((keys.batch(log, first),))
         if not found.rows:
             behind = yield Scan(keys.batch(log, first + 1), keys.fence(log), 1, leave=True)
             ends = [keys.first_seq(row[0]) for row in behind.rows] + list(map(keys.first_seq, behind.damaged))
-            self._never_due(key, stored_log, first, min([*ends, stored_log.durable]))
+            if stored_log.arrivals == arrivals:  # what came meanwhile is known of, and when it is due
+                self._never_due(key, stored_log, first, min([*ends, stored_log.durable]))
             return []
         record = found.rows[0][1]
         stored = self._stored(stored_log, first, record)

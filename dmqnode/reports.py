@@ -128,7 +128,7 @@ class Reports:
             "ready": ready,
             "delayed": delayed,
             "in_flight": in_flight,
-            "bytes": size,
+            "bytes": size if ready or delayed or in_flight else 0,
             "oldest_seconds": None,
             "waiting_receivers": len(queue.waiters),
         }

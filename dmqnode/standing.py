@@ -41,7 +41,7 @@ def standing(broker: Broker, partition: Partition) -> Fields:
         "ready": ready,
         "delayed": delayed,
         "in_flight": in_flight,
-        "bytes": partition.state.bytes,
+        "bytes": partition.state.bytes if ready or delayed or in_flight else 0,
     }
     definition = broker.registry.definition_of(QueueId(partition.id[:8]))
     if clustering is None or definition is None:

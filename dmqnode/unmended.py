@@ -5,7 +5,7 @@
     p… d l m n s u  small records   the copy was aligned since: the mark beside it is gone (see `harm_key`)
     p… a …  of a copy               the copy has a stamp again
     h …  a debt                     no mark stands in its place
-    a stretch of rows               it can be read again, and its first record is mended
+    a stretch of rows               it can be read again, and its first record is mended, if it begins at one
     anything else                   a record is there again
 
 What is gone with its whole partition is not missed.  The rows that keep what was found stay for inspection.
@@ -18,7 +18,7 @@ from dmqnode.debts import DEBTS, SPOILED
 from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE, LogId, PartitionId
 from dmqnode.keys import ASIDE, ASIDE_END, HARM, PartitionKeys, harm_key
 from dmqnode.ranges import RangeSet
-from dmqnode.records import decode_log
+from dmqnode.records import decode_log, decode_state
 from dmqnode.smallrows import stamp_key
 from storage import aside
 from storage.errors import Corrupt
@@ -99,6 +99,8 @@ def _mended(store: Store, damaged: Damaged, dead: dict[bytes, RangeSet]) -> bool
     key = damaged.key
     if damaged.upto is not None and _unreadable(store, key, damaged.upto):
         return False
+    if damaged.upto is not None and (key[:1] != b"p" or len(key) <= 1 + PARTITION_ID_SIZE):
+        return True
     if key[:1] == DEBTS:
         return _get(store, key) != SPOILED
     if key[:1] != b"p" or len(key) <= 1 + PARTITION_ID_SIZE:
@@ -119,7 +121,7 @@ def _mended(store: Store, damaged: Damaged, dead: dict[bytes, RangeSet]) -> bool
 
 
 def _is_dead(store: Store, keys: PartitionKeys, log: LogId, first: int, dead: dict[bytes, RangeSet]) -> bool:
-    """Tell whether this copy knows that a batch is dead, or its log over."""
+    """Tell whether this copy knows that a batch is dead, all of it, or its log over."""
     described = _get(store, keys.log(log))
     if described is None:
         return _get(store, keys.prefix + HARM + b"l") is None
@@ -136,7 +138,18 @@ def _is_dead(store: Store, keys: PartitionKeys, log: LogId, first: int, dead: di
                 for low, high in RangeSet.decode(row.value):
                     known.add(low, high)
             more = page.more and bool(page.rows)
-    return known.covers(first, first + 1)
+    return known.covers(first, _end(store, keys, log, first))
+
+
+def _end(store: Store, keys: PartitionKeys, log: LogId, first: int) -> int:
+    """Return where a batch ends that cannot be read: where the next begins, or else the log ends."""
+    behind = store.scan(keys.batch(log, first + 1), keys.fence(log), limit=1)
+    ends = [keys.first_seq(row.key) for row in behind.rows]
+    ends += [keys.first_seq(record.key) for record in behind.damaged]
+    state = None if ends else _get(store, keys.state())
+    if state is not None:
+        ends.append(decode_state(state).ends.get(log, 0))
+    return max(first + 1, min(ends, default=0))
 
 
 def _unreadable(store: Store, start: bytes, stop: bytes) -> bool:

@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 
 from dmqnode import forgetting
+from dmqnode.batch import encode, parse
+from dmqnode.debts import DEBTS, UNKNOWN, encode_debt
 from dmqnode.forgetting import Forgetting
+from dmqnode.grants import GRANTS, GRANTS_END
 from dmqnode.greetings import Forgettable, Forgotten, MayForget
-from dmqnode.ids import NodeId, QueueId
+from dmqnode.ids import LogId, NodeId, QueueId, partition_id
 from dmqnode.keys import QUEUES, QUEUES_END, queue_key
-from dmqnode.messages import DeleteQueue, Done, ListQueues, Message
-from tests.dmqnode.several import Several, id_of
+from dmqnode.messages import Blob, DeleteQueue, Done, ListQueues, Message
+from dmqnode.peer_messages import Debt
+from dmqnode.records import encode_batch
+from storage.ops import WriteBatch
+from tests.dmqnode.several import WALL, Several, id_of
 
 NAMES = ("n1", "n2", "n3")
 AGE, SETTLED, PATIENCE, AGAIN = 40.0, 10.0, 20.0, 10.0
@@ -266,3 +272,53 @@ def test_a_clock_that_is_not_to_be_trusted_decides_nothing(
     cluster.run(QUITE)
     assert begun
     assert all(n.clustering.mender.forgetting._round is None for n in cluster.nodes.values())
+
+
+def test_of_what_is_forgotten_no_promise_is_kept_either(cluster: Several) -> None:
+    tables = {
+        "promises": lambda node: [p for p, _ in node.clustering.cluster.grants],
+        "promises on disk": lambda node: node.store.scan(GRANTS, GRANTS_END, limit=999).rows,
+        "copies": lambda node: list(node.clustering.cluster.copies.by_partition),
+        "leaders": lambda node: list(node.clustering.cluster.leaders),
+    }
+
+    def sizes() -> dict[tuple[str, str], int]:
+        return {(n, what): len(table(cluster.nodes[n])) for n in NAMES for what, table in tables.items()}
+
+    cluster.create("other")  # whoever leads the list of members promises something of that, too
+    delete(cluster, queue="other")
+    cluster.run(QUITE + 30.0)
+    before = sizes()
+    for number in range(5):
+        queue = f"used{number}"
+        cluster.create(queue)
+        cluster.stored("n2", b"x", queue=queue)
+        assert [m.body for m in cluster.receive("n1", queue=queue)] == [b"x"]
+        delete(cluster, queue=queue)
+    assert sum(sizes().values()) > sum(before.values())
+    cluster.run(QUITE + 30.0)
+    assert known(cluster) == everywhere(0)
+    assert sizes() == before
+
+
+def test_what_is_owed_of_a_queue_that_nobody_knows_any_more_is_dropped(cluster: Several) -> None:
+    """Who was forgotten while it was away comes anew with its debts, after the deletion was forgotten."""
+    partition = partition_id(deleted(cluster), 0)
+    cluster.run(QUITE + 30.0)
+    assert known(cluster) == everywhere(0)
+    node = cluster.join("n4")
+    ops = WriteBatch()
+    log, record = LogId(b"L" * 20), Blob(encode_batch(WALL, 0, parse(encode([b"owed"], {}).blob)))
+    ops.put(DEBTS + partition + log + bytes(8), encode_debt(Debt(log, 0, b"p" * 16, 1, 0, record)))
+    node.store.write(ops, sync=True)
+    node.clustering.debts.load(cluster.now())
+    node.crank()
+    cluster.kill("n3")
+    cluster.run(2 * UNKNOWN)
+    assert node.clustering.debts.count == 1, "who is away may know the queue"
+    cluster.nodes["n3"].restart()
+    for name in cluster.nodes:
+        cluster.link(name, *cluster.nodes)
+    cluster.run(2 * UNKNOWN)
+    assert node.clustering.debts.count == 0
+    assert cluster.overview("n1")["hints"] == 0

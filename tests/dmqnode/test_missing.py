@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
+from typing import Any
+
 import pytest
 
-from dmqnode.ids import partition_id
+from dmqnode.ids import NodeId, partition_id
+from dmqnode.log import Log
+from dmqnode.messages import Blob, Message
 from dmqnode.missing import SURE
+from dmqnode.partition import Partition
+from dmqnode.peer_messages import BatchRecord, Fetch, Fill
 from dmqnode.ranges import RangeSet
+from dmqnode.smallrows import encode_gaps, gaps_key
 from storage.ops import WriteBatch
-from tests.dmqnode.several import Several
+from tests.dmqnode.several import Several, Some, name_of
 
 NAMES = ("n1", "n2", "n3")
 
@@ -40,3 +48,129 @@ def test_only_what_is_on_no_disk_is_lost(held: tuple[str, ...]) -> None:
     if held:
         assert [m.body for m in cluster.receive("n1", wait=0.5)] == [b"a"]
         assert all(node.store.get(key) is not None for node in cluster.nodes.values())
+
+
+def led(bodies: list[bytes], **settings: Any) -> tuple[Several, Some, Partition, Log]:
+    """Return a cluster that has stored these, who leads, the partition there, and its log."""
+    cluster = Several(*NAMES)
+    cluster.create(**settings)
+    for body in bodies:
+        cluster.stored("n1", body)
+    cluster.run(3.0)
+    (queue,) = cluster.nodes["n1"].broker.registry.every()
+    partition = partition_id(queue.definition.id, 0)
+    leader = cluster.leader(partition)
+    (hosted,) = leader.clustering.hosted.shards[partition].partitions
+    (log,) = [log for log in hosted.logs.values() if log.end]
+    return cluster, leader, hosted, log
+
+
+def believe(leader: Some, hosted: Partition, log: Log, ranges: list[tuple[int, int]]) -> None:
+    """Let the leader believe that all homes lack these messages."""
+    stream = leader.clustering.cluster.streams.of(hosted.id)
+    assert stream is not None
+    for low, high in ranges:
+        log.gaps.add(low, high)
+    for follower in stream.followers.values():
+        follower.gaps = {log.id: RangeSet(ranges)}
+
+
+@pytest.mark.parametrize(
+    ("bodies", "ranges"),
+    [([bytes(64 << 10)] * 40, [(0, 40)]), ([b"x"] * 300, [(n, n + 1) for n in range(0, 300, 2)])],
+    ids=["more than a page", "many ranges"],
+)
+def test_all_of_it_is_looked_for(bodies: list[bytes], ranges: list[tuple[int, int]]) -> None:
+    cluster, leader, hosted, log = led(bodies)
+    believe(leader, hosted, log, ranges)
+    cluster.run(SURE + 10.0)
+    assert leader.broker.counters.lost == 0
+    assert not log.gaps.size
+
+
+def test_nothing_is_given_up_before_all_homes_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, leader, hosted, log = led([b"x"] * 3, ordering="fifo")
+    carry = Several.carry
+
+    def late(self: Several, sender: Some, to: NodeId, message: Message) -> None:
+        if isinstance(message, Fill):
+            item = (self.time + 3.0, next(self._tie), sender.name, name_of(to), message)
+            heapq.heappush(self._under_way, item)
+        else:
+            carry(self, sender, to, message)
+
+    monkeypatch.setattr(Several, "carry", late)
+    gone = WriteBatch()
+    for number in range(3):
+        gone.delete(hosted.keys.batch(log.id, number))
+    leader.store.write(gone, sync=True)
+    believe(leader, hosted, log, [(0, 3)])
+    cluster.run(20.0)
+    assert leader.broker.counters.lost == 0
+    assert not log.gaps.size
+
+
+def test_looking_for_what_nobody_has_asks_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    for lost in (0, 20):
+        cluster, leader, hosted, log = led([bytes(10_000)] * 300)
+        nowhere = [(299 - 2 * n, 300 - 2 * n) for n in range(lost)]
+        stream = leader.clustering.cluster.streams.of(hosted.id)
+        assert stream is not None
+        gone = WriteBatch()
+        for number in range(300):
+            gone.delete(hosted.keys.batch(log.id, number))
+        leader.store.write(gone, sync=True)
+        log.gaps.add(0, 300)
+        for node in stream.followers:
+            gone = WriteBatch()
+            for number, _ in nowhere:
+                gone.delete(hosted.keys.batch(log.id, number))
+            cluster.nodes[name_of(node)].store.write(gone, sync=True)
+            stream.followers[node].gaps = {log.id: RangeSet(nowhere)} if lost else {}
+        asked.append(0)
+        carry = Several.carry
+
+        def counted(self: Several, sender: Some, to: NodeId, message: Message, carry: Any = carry) -> None:
+            asked[-1] += isinstance(message, Fetch)
+            carry(self, sender, to, message)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Several, "carry", counted)
+            cluster.until(lambda log=log, lost=lost: log.gaps.size <= lost, 60.0)
+    assert asked[1] <= asked[0] + 2 * 20 + 5
+
+
+def test_a_home_still_lacks_what_came_to_its_leader_before() -> None:
+    """A late page has a batch that the leader has got meanwhile, and one that it lacks: its entry has one."""
+    cluster, leader, hosted, log = led([b"a", b"b"])
+    stream = leader.clustering.cluster.streams.of(hosted.id)
+    assert stream is not None
+    sender, home = stream.followers
+    keys = [hosted.keys.batch(log.id, number) for number in (0, 1)]
+    records = [leader.store.get(key) for key in keys]
+    # One home began to follow after the first of them had come to the leader; its page comes later.
+    new = cluster.nodes[name_of(home)]
+    lacking = {log.id: RangeSet([(0, 1)])}
+    gone = WriteBatch()
+    gone.delete(keys[0])
+    gone.put(gaps_key(hosted.keys), encode_gaps(lacking))
+    new.store.write(gone, sync=True)
+    copy = new.clustering.cluster.copies.find(hosted.id)
+    assert copy is not None
+    copy.gaps = {log.id: RangeSet([(0, 1)])}
+    stream.followers[home].gaps = lacking
+    stream.followers[home].filling = True
+    gone = WriteBatch()
+    gone.delete(keys[1])
+    leader.store.write(gone, sync=True)
+    log.gaps.add(1, 2)
+    batches = [BatchRecord(first, Blob(record or b"")) for first, record in enumerate(records)]
+    leader.clustering.hear(cluster.now(), sender, Fill(hosted.id, stream.number.n, log.id, 0, 2, batches))
+    leader.crank()
+    cluster.run(0.2)
+    assert leader.store.get(keys[1]) is not None
+    assert not stream.complete(stream.followers[home])
+    stream.followers[home].filling = False
+    cluster.run(60.0)
+    assert new.store.get(keys[0]) is not None

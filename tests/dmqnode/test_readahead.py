@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import random
 
-from dmqnode.mending import adopt
-from dmqnode.messages import SetQueue
+import pytest
+
+from dmqnode.batch import encode, parse
+from dmqnode.clock import Now
+from dmqnode.counters import Counters
+from dmqnode.ids import LogId, PartitionId
+from dmqnode.log import Log, Segment, StoredBatch
+from dmqnode.mending import adopt, fill, filled
+from dmqnode.messages import Blob, SetQueue
+from dmqnode.partition import Partition
+from dmqnode.peer_messages import BatchRecord
+from dmqnode.queues import Settings
 from dmqnode.ranges import RangeSet
-from dmqnode.reads import Rows
-from dmqnode.records import State
+from dmqnode.readahead import ReadAhead
+from dmqnode.reads import Reads, Rows
+from dmqnode.records import State, encode_batch
 from dmqnode.smallrows import Described
+from dmqnode.unmended import Unmended
 from storage.ops import WriteBatch
 from tests.dmqnode.world import World
+
+LOG = LogId(b"L" * 20)
+NOW = Now(100.0, 1_700_000_000_000)
 
 
 def damaged(world: World, part: bytes, count: int = 1) -> None:
@@ -160,6 +175,20 @@ def test_an_earlier_log_of_which_nothing_lives_does_not_stand_before_the_next() 
     assert [m.body for m in world.receive()] == [b"1"]
 
 
+@pytest.mark.parametrize("letter", [b"s", b"l", b"n", b"u", b"d"])
+def test_what_a_node_alone_has_made_up_for_is_not_missed(letter: bytes) -> None:
+    world = sent(World())
+    world.ack(world.receive(1))
+    world.nack(world.receive(1))
+    world.crash()
+    world.receive(1)
+    damaged(world, letter)
+    everything(world)
+    kept = world.store.statistics().set_aside
+    assert kept
+    assert Unmended(world.store).count(kept) == 0
+
+
 def test_what_died_elsewhere_while_it_waited_to_be_read_again_is_lacking_nowhere() -> None:
     world = sent(World(), ordering="fifo")
     world.nack(world.receive(2))
@@ -176,6 +205,54 @@ def test_what_died_elsewhere_while_it_waited_to_be_read_again_is_lacking_nowhere
     ops.delete(partition.keys.batch(log.id, 0))
     world.store.write(ops, sync=True)
     reader = world.broker.registry.queues["q"].readers[0]
-    reader._loaded(world.now(), ([stored], Rows([])))
+    reader._loaded(world.now(), ([(stored, log.arrivals)], Rows([])))
     assert not log.gaps.size
     assert everything(world) == [b"1", b"1'", b"2", b"2'", b"3", b"3'"]
+
+
+def lacking(*, due: int = 0) -> tuple[Partition, Log, StoredBatch, BatchRecord]:
+    """Return a partition whose copy lacks its one batch, of which a delivery is known, and the batch."""
+    log = Log(LOG, 1, delayed=due > 0, end=1)
+    log.cursor = 1
+    partition = Partition(PartitionId(b"P" * 10), Settings(), lambda: LOG, Counters())
+    partition.replicated = True
+    partition.logs[LOG] = log
+    log.gaps.add(0, 1)
+    log.taken.add(0, 1)
+    record = encode_batch(5, due, parse(encode([b"x"], {}).blob))
+    stored = StoredBatch(log, 0, 1, size=len(record), sent_at=5, due=due, batch=None)
+    return partition, log, stored, BatchRecord(0, Blob(record))
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_comes_while_it_is_read_once_more_is_not_lacking(comes: bool) -> None:
+    partition, log, stored, batch = lacking()
+    partition.ready.add_again(Segment(stored, 0, 1, attempt=3))
+    reads = Reads()
+    ReadAhead(partition, reads, lambda: None).fill(NOW)
+    ((number, _),) = reads.take_wanted()
+    if comes:
+        fill(partition, LOG, [batch])
+        filled(NOW, partition, LOG, [batch])
+    reads.done(NOW, number, Rows([]))
+    assert bool(log.gaps.size) is not comes
+    assert bool(partition.ready.wanted(10)) is comes, "it is read again, with its attempts"
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_comes_while_it_is_looked_up_when_it_is_due_is_not_lacking(comes: bool) -> None:
+    due = NOW.wall + 1000
+    partition, log, _, batch = lacking(due=due)
+    log.gaps.remove(0, 1)
+    log.taken.remove(0, 1)
+    ahead = ReadAhead(partition, Reads(), lambda: None)
+    mend = ahead._mend_due(partition.keys.due(due, LOG, 0))
+    next(mend)
+    if comes:
+        log.gaps.add(0, 1)
+        fill(partition, LOG, [batch])
+        filled(NOW, partition, LOG, [batch])
+    mend.send(Rows([]))
+    with pytest.raises(StopIteration):
+        mend.send(Rows([]))
+    assert bool(log.gaps.size) is not comes

@@ -15,7 +15,7 @@ from dmqnode.ids import LogId, NodeId, PartitionId, QueueId
 from dmqnode.keys import PartitionKeys, harm_key, queue_key
 from dmqnode.ranges import RangeSet
 from dmqnode.reads import Scan
-from dmqnode.records import encode_log
+from dmqnode.records import State, encode_log, encode_state
 from dmqnode.smallrows import encode_stamp, stamp_key
 from dmqnode.unmended import LOOKED_AT, Unmended
 from storage.memory import MemoryStore
@@ -35,7 +35,7 @@ ROWS = {
     BATCH: b"another",
     DUE: b"due",
     KEYS.dead(LOG, 0): RangeSet([(0, 1)]).encode(),
-    KEYS.state(): b"state",
+    KEYS.state(): encode_state(State()),
     stamp_key(KEYS): encode_stamp((LeaseNumber(1, NodeId(b"leader--")), 4)),
     KEYS.fence(LOG): b"",
     DEBT: b"owed",
@@ -103,6 +103,24 @@ def test_a_batch_whose_log_is_lost_too_is_missed_until_the_copy_is_aligned() -> 
     store = holding(BATCH, KEYS.log(LOG))
     assert missed(store) == 2
     write(store, {harm_key(KEYS.log(LOG)): None})
+    assert missed(store) == 0
+
+
+def test_a_batch_of_which_one_message_is_dead_is_missed() -> None:
+    store = holding(BATCH)
+    later = KEYS.batch(LOG, 17)
+    write(store, {later: b"the next", KEYS.dead(LOG, 1): RangeSet([(7, 8)]).encode()})
+    assert missed(store) == 1
+    write(store, {later: None, KEYS.state(): encode_state(State(ends={LOG: 9}))})
+    assert missed(store) == 1, "the last of its log"
+    write(store, {KEYS.dead(LOG, 1): RangeSet([(7, 17)]).encode()})
+    assert missed(store) == 0
+
+
+@pytest.mark.parametrize("start", [b"q", b"p", KEYS.prefix, DEBTS])
+def test_of_a_stretch_that_begins_at_no_record_it_is_enough_that_it_can_be_read(start: bytes) -> None:
+    store = holding()
+    store.set_aside(Damaged(start, b"", "a damaged block", start + b"\xff"))
     assert missed(store) == 0
 
 

@@ -73,7 +73,7 @@ KEPT: dict[str, Limit] = {
     **_each(QUEUE, "Catalog._named", 2),
     **_each(QUEUE, "Registry._doubles", 3),
     **_each(PARTITION, "Registry.by_partition Queue.partitions Queue.readers Hosted.shards Hosted._serving"),
-    **_each(PARTITION, "Cluster.leaders Grants._promises Copies._copies Leases._held Leases._seen"),
+    **_each(PARTITION, "Cluster.leaders Grants._promises Copies.by_partition Leases._held Leases.seen"),
     **_each(PARTITION, "Comparing._due Comparing._done Comparing._running Comparing._streams Missing._led"),
     **_each(
         PARTITION,
@@ -87,7 +87,8 @@ KEPT: dict[str, Limit] = {
     ),
     **_each(COPY, "PairSet._pairs", 2),
     **_each(COPY, "_Inquiry.missing"),
-    **_each(COPY, "Copy.gaps _Seen.gaps Log.gaps Follower.gaps Stream.missing", 8),
+    **_each(COPY, "Missing._looks"),
+    **_each(COPY, "Copy.gaps _Seen.gaps _Look.done _Look.found Log.gaps Follower.gaps Stream.missing", 8),
     # --- of logs: one more with each start of a node and each change of leaders
     **_each(PARTITION, "Appends._logs State.ends DeadSet.ranges", 32),
     **_each(NODE, "Partition.closed", math.inf),  # C4
@@ -104,7 +105,7 @@ KEPT: dict[str, Limit] = {
     **_each(NODE, "Deadlines._current Deadlines._keys Agenda._heap", 16),
     # --- until it is looked at again
     **_each(COPY, "Pacing._under_way"),
-    **_each(PARTITION, "Leases._not_before Cluster._fetching"),
+    **_each(PARTITION, "Leases._not_before Fetching._asked"),
     # --- of the process
     **_each(NODE, "StruckOff._until", MAX_DESTROYED),
     **_each(NODE, "Doors._listeners", 4),

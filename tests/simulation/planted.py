@@ -83,7 +83,7 @@ def entries_are_taken_out_of_turn(patch: Patch) -> None:
     original = Copies._take_entry
 
     def take_entry(self: Copies, now: Now, sender: Any, entry: Any, *, sync: bool) -> None:
-        copy = self._copies.get(entry.partition)
+        copy = self.by_partition.get(entry.partition)
         if copy is not None and copy.aligned and entry.seq > copy.seq:
             copy.seq = entry.seq - 1
         original(self, now, sender, entry, sync=sync)
