@@ -16,8 +16,10 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE  := dmqnode gossip storage cli
-# Several real nodes for each test, which wait for one another more than they compute.
+# Several real nodes for each test, which wait for one another more than they compute: one at a time more than
+# there are processors.
 REAL  := tests/integration tests/chaos tests/examples
+MORE   = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 .DEFAULT_GOAL := test
 .PHONY: demo test torture torture-real soak bench dist clean
@@ -37,7 +39,7 @@ test: $(READY)
 	$(BIN)/mypy $(CODE)
 	@$(BIN)/mypy --ignore-missing-imports --no-warn-return-any benchmarks
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal $(REAL:%=--ignore=%)
-	$(BIN)/pytest -q -n $(JOBS) --dist loadfile $(REAL)
+	$(BIN)/pytest -q -n $(or $(JOBS:auto=),$(MORE)) --dist loadfile $(REAL)
 
 torture: $(READY)
 	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -n $(JOBS) -m "torture or hypothesis"

@@ -13,20 +13,30 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.faults import CLASSES, DAMAGES, NEED_SHIM, PARTS
+from dmqnode.errors import DMQError
+from tests.chaos import namespaces, shim, smalldisk
+from tests.chaos.faults import (
+    BEYOND,
+    CLASSES,
+    DAMAGES,
+    NEED_PROXY,
+    NEED_SHIM,
+    NEED_SMALL,
+    PARTS,
+    STEADY,
+)  # fmt: skip
 from tests.chaos.ledger import REFUSED, STORED, UNKNOWN, Ledger, judge
 from tests.chaos.network import Links, Network
 from tests.chaos.offline import differences
-from tests.chaos.shim import compiler
-from tests.chaos.site import Site
+from tests.chaos.site import Site, at_once
 from tests.chaos.timeline import Timeline, draw_up
 from tests.chaos.workload import QUEUES, Workload
 from tests.processes import ROOT
 
 QUIET = 1.0
 """Seconds in which the last writes of a cluster that has nothing to do get to all copies."""
-REPEATS_NOTHING = ("none", "rolling", "join", "leave")
-"""Classes in which nothing is delivered twice where they are all that happens (P4)."""
+TROUBLES = (AssertionError, subprocess.TimeoutExpired, DMQError, OSError, RuntimeError)
+"""What may end the faults of a run early: something does not get well, or cannot be done."""
 LATE = 15.0
 """Seconds within which copies are alike at the latest, after another start."""
 
@@ -51,6 +61,11 @@ class Plan:
     patience: float = 60.0
     network: type[Links] = Network
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The classes whose faults there are."""
+        return frozenset(self.round or (self.kind,))
+
 
 @dataclass
 class Outcome:
@@ -65,6 +80,8 @@ class Outcome:
     broken: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+    named: dict[str, int] = field(default_factory=dict)
+    """Harm that came of more than is promised to be borne, and of which nodes said so."""
     notes: list[str] = field(default_factory=list)
     """Where copies were not alike at first."""
     parts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -79,6 +96,7 @@ class Outcome:
         wrong = "; ".join(f"{kind}: {found[0]} ({len(found)})" for kind, found in self.broken.items())
         what = f"{self.kind} seed {self.seed}, {self.nodes} nodes, {self.network}, {self.seconds:.0f} s"
         what += f" ({', '.join(self.parts)})" if self.parts else ""
+        what += f", named: {self.named}" if self.named else ""
         return f"{what}: {counts}: {wrong or 'ok'}"
 
     def fields(self) -> dict[str, Any]:
@@ -88,7 +106,20 @@ class Outcome:
 
 def possible(kind: str) -> bool:
     """Whether this machine can do a class of faults."""
-    return kind not in NEED_SHIM or compiler() is not None
+    if kind in NEED_SMALL:
+        return smalldisk.possible()
+    return kind not in NEED_SHIM or shim.built() is not None
+
+
+def network_for(kinds: frozenset[str], wanted: str = "auto") -> type[Links]:
+    """Choose what stands between nodes: a namespace for each where that is possible; only the proxy delays.
+
+    Arguments:
+        kinds: classes of faults.
+        wanted: namespaces, proxy, or auto for what is possible.
+    """
+    apart = wanted == "namespaces" or (wanted == "auto" and namespaces.possible())
+    return namespaces.Namespaces if apart and not NEED_PROXY & kinds else Network
 
 
 def run(plan: Plan, kept: Path | None = None) -> Outcome:
@@ -103,11 +134,12 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
     outcome = Outcome(plan.kind, plan.seed, plan.nodes, plan.network.__name__.lower())
     try:
         with Site(
-            directory / "site", plan.nodes, tree=plan.tree, patience=plan.patience, network=plan.network
-        ) as site:
+            directory / "site", plan.nodes, tree=plan.tree, patience=plan.patience, network=plan.network,
+            small=bool(plan.kinds & set(NEED_SMALL)),
+        ) as site:  # fmt: skip
             try:
                 _run(plan, site, outcome)
-            except (AssertionError, subprocess.TimeoutExpired) as error:
+            except TROUBLES as error:
                 outcome.broken["stuck"] = [str(error)]
                 outcome.told = site.explain(QUEUES)
                 outcome.parts = {kind: {} for kind in plan.round}
@@ -127,28 +159,37 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
     site.load = load = Workload(addresses, ledger, plan.seed, rate=plan.rate, program=plan.program)
     load.create()
     began = time.monotonic()
+    spans: Spans = {}
+    stuck = []
     with load:
-        spans = _go_round(plan, site) if plan.round else _strike(plan, site, began)
+        try:
+            _go_round(plan, site, spans) if plan.round else _strike(plan, site, began)
+        except TROUBLES as error:
+            # What has become of the messages is to be seen all the same.
+            stuck = [f"{site.events[-1].name if site.events else plan.kind}: {error}"]
         unwell = site.heal()
         with site.long_after():
-            stuck = load.end(plan.patience)
+            stuck += load.end(plan.patience)
     if stuck or unwell:
         outcome.told = site.explain(QUEUES)
     verdict = judge(ledger, clocks=site.clocks)
     verdict.stuck += stuck
     verdict.counters += unwell or site.heal(mended=True)
-    if site.set_aside and not set(DAMAGES) & {plan.kind, *plan.round}:
+    if site.set_aside and not plan.kinds & set(DAMAGES):
         verdict.counters.append(f"{site.set_aside} set aside, and nothing was damaged")
+    if plan.kinds & set(BEYOND):
+        outcome.named = verdict.excuse(site.missing())
     first = _compare(site, QUIET)
     if first:
         # What one side learns only when it asks again, it has learnt after a restart and a while.
         site.heal()
         verdict.unlike += _compare(site, LATE)
     outcome.broken = verdict.broken
-    if plan.kind in REPEATS_NOTHING and verdict.repeated:
+    if plan.kinds <= set(STEADY) and verdict.repeated:
         outcome.broken["repeated"] = [f"{verdict.repeated} deliveries"]
     outcome.counts = {name: getattr(verdict, name) for name in verdict.COUNTED}
     outcome.counts["set_aside"] = site.set_aside
+    outcome.counts["calls_failed"] = sum(call.outcome not in ("done", "empty") for call in ledger.calls)
     outcome.counts["alike_late"] = bool(first) and not verdict.unlike
     outcome.notes = first
     for event in site.events:
@@ -160,10 +201,7 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
 def _compare(site: Site, quiet: float) -> list[str]:
     """End all nodes after a time of quiet, and compare their copies."""
     time.sleep(quiet)
-    for node in site.nodes:
-        node.process.kill()
-    for node in site.nodes:
-        node.kill()
+    at_once(site.nodes)
     return differences({node.name: node.data for node in site.nodes})
 
 
@@ -177,8 +215,8 @@ def _share(ledger: Ledger, began: float, ended: float) -> dict[str, int]:
     return {"stored": found[STORED], "refused": found[REFUSED], "unknown": found[UNKNOWN]}
 
 
-def _strike(plan: Plan, site: Site, began: float) -> Spans:
-    """Do what the class does, again and again."""
+def _strike(plan: Plan, site: Site, began: float) -> None:
+    """Do what the class of a run does, again and again."""
     rng = random.Random(f"{plan.kind} {plan.seed}")
     fault = {**CLASSES, **PARTS}[plan.kind]
     time.sleep(1)
@@ -188,22 +226,21 @@ def _strike(plan: Plan, site: Site, began: float) -> Spans:
             break
         fault(site, rng)
         time.sleep(rng.uniform(0.2, 2.0))
-    return {}
 
 
-def _go_round(plan: Plan, site: Site) -> Spans:
-    """Do what each class of a round does, one after the other."""
+def _go_round(plan: Plan, site: Site, spans: Spans) -> None:
+    """Do what each class of a round does, one after the other; note in `spans` when."""
     rng = random.Random(f"{plan.kind} {plan.seed}")
-    spans = {}
     time.sleep(1)
     for kind in plan.round:
         began = time.monotonic()
         fault = CLASSES[kind]
-        if fault is None:
-            time.sleep(3)
-        else:
-            fault(site, rng)
-        # Now and then the next comes before everything has recovered.
-        time.sleep(rng.choice((0.3, 1.0, 3.0)))
-        spans[kind] = began, time.monotonic()
-    return spans
+        try:
+            if fault is None:
+                time.sleep(3)
+            else:
+                fault(site, rng)
+            # Now and then the next comes before everything has recovered.
+            time.sleep(rng.choice((0.3, 1.0, 3.0)))
+        finally:
+            spans[kind] = began, time.monotonic()

@@ -11,12 +11,18 @@ from pathlib import Path
 def _files(data: Path) -> list[Path]:
     """Return the files that matter."""
     found = [path for path in data.rglob("*") if path.is_file() and path.stat().st_size > 0]
-    return sorted(path for path in found if path.suffix in (".log", ".ldb") or "MANIFEST" in path.name)
+    names = ("MANIFEST", "CURRENT")
+    return sorted(path for path in found if path.suffix in (".log", ".ldb") or path.name.startswith(names))
+
+
+def _some(data: Path, rng: random.Random) -> list[Path]:
+    """Return one of the files that matter, or two, or three."""
+    files = _files(data)
+    return rng.sample(files, min(len(files), rng.choice((1, 1, 2, 3))))
 
 
 def truncated(data: Path, rng: random.Random) -> None:
-    if files := _files(data):
-        path = rng.choice(files)
+    for path in _some(data, rng):
         with path.open("r+b") as file:
             file.truncate(rng.randrange(path.stat().st_size))
 
@@ -31,8 +37,8 @@ def flipped(data: Path, rng: random.Random) -> None:
 
 
 def file_removed(data: Path, rng: random.Random) -> None:
-    if files := _files(data):
-        rng.choice(files).unlink()
+    for path in _some(data, rng):
+        path.unlink()
 
 
 def wiped(data: Path, rng: random.Random) -> None:

@@ -23,11 +23,14 @@ from tests.chaos.on_links import (
 )  # fmt: skip
 from tests.chaos.on_machines import (
     clock_by,
+    damage_all,
     damage_of,
     damaged,
     disk_fails,
     disk_full,
     disk_slow,
+    disk_small,
+    lose_most,
     power_all,
     power_one,
     power_several,
@@ -39,6 +42,7 @@ from tests.chaos.on_members import (
     leave,
     little_memory,
     membership,
+    out_of_memory,
     replace,
     sinners,
     stranger,
@@ -77,21 +81,20 @@ def one_of(*faults: Fault) -> Fault:
 
 
 STRANGERS = {"garbage": "garbage", "oversized": "oversized frames", "slow-reader": "slow reader"}
+STEADY: dict[str, Fault | None] = {"none": None, "rolling": rolling, "join": join, "leave": leave}
+"""Classes in which nothing is delivered twice where they are all that happens (P4)."""
 PROCESSES: dict[str, Fault | None] = {
-    "none": None,
     "kill-one": kill_one,
     "kill-minority": kill_minority,
     "kill-majority": kill_majority,
     "kill-all": kill_all,
     "crash-loop": crash_loop,
     "pause": pause,
-    "rolling": rolling,
-    "join": join,
-    "leave": leave,
     "forget": forget,
     "replace": replace,
     "few-files": few_files,
     "little-memory": little_memory,
+    "no-memory": out_of_memory,
     "careless-consumers": sinners,
     **{name: stranger(kind) for name, kind in STRANGERS.items()},
     "kill+pause": both(kill_one, pause),
@@ -128,24 +131,30 @@ DISKS: dict[str, Fault | None] = {
 LONG: dict[str, Fault | None] = {
     "pause-long": pause_long,
     "idle-connections": stranger("10,000 idle connections"),
+    "disk-small": disk_small,
 }
 CLOCKS: dict[str, Fault | None] = {
     "clock-minute": clock_by(30.0, 60.0, 300.0),
     "clock-hour": clock_by(3600.0),
     "clock-day": clock_by(86400.0),
 }
+BEYOND: dict[str, Fault | None] = {"damage-all": damage_all, "lose-most": lose_most}
+"""Classes that may leave no intact copy: what is missing then must be named."""
 GROUPS = {
-    "processes": PROCESSES, "links": LINKS, "noise": NOISES, "disks": DISKS, "long": LONG, "clocks": CLOCKS
+    "steady": STEADY, "processes": PROCESSES, "links": LINKS, "noise": NOISES, "disks": DISKS, "long": LONG,
+    "clocks": CLOCKS, "beyond": BEYOND,
 }  # fmt: skip
 """Classes that may follow one another in one round."""
 CLASSES = {name: fault for group in GROUPS.values() for name, fault in group.items()}
 """What a campaign goes through."""
-DAMAGES = (*(n for n in DISKS if n not in ("disk-full", "disk-slow", "clock")), "short")
+DAMAGES = (*BEYOND, *(n for n in DISKS if n not in ("disk-full", "disk-slow", "clock")), "short")
 """Classes after which something may be kept aside: files are damaged, or end in noise."""
 NEED_PROXY = {*NOISES, "mixed"}
 """Classes in which links are not only cut."""
 NEED_SHIM = tuple(name for name in (*DISKS, *CLOCKS) if not name.startswith(("store-", "damage")))
 """Classes that need a C compiler for the shim."""
+NEED_SMALL = ("disk-small",)
+"""Classes in which each node has a small disk of its own."""
 
 
 def short(site: Site, rng: random.Random) -> None:

@@ -27,7 +27,7 @@ def row(kind: str, total: Sum) -> str:
 
 def table(outcomes: list[Outcome]) -> str:
     """Return the table: the classes that there are, in their order."""
-    # Rounds that ended early do not say which classes had their turn.
+    # Where the nodes did not even find one another no class had its turn.
     found = sums([o for o in outcomes if not o.parts or any(o.parts.values())])
     return "\n".join(row(kind, found[kind]) for kind in CLASSES if kind in found) + "\n"
 

@@ -53,6 +53,17 @@ class Ack(NamedTuple):
     """acked, stale, unknown, refused, killed (the client), back (nacked) or dropped (not even that)."""
 
 
+class Call(NamedTuple):
+    """Another call: a receive that brought nothing, what was given back, an ack that was repeated."""
+
+    name: str
+    queue: str
+    began: float
+    ended: float
+    outcome: str
+    """done, empty, or the code of the error."""
+
+
 def make_body(key: str, size: int) -> bytes:
     """Return a body that carries its own hash."""
     text = f"{key}|{'x' * size}|".encode()
@@ -74,6 +85,7 @@ class Ledger:
     sends: list[Send] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     acks: list[Ack] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     """What no client should ever be told."""
     dead_letters: dict[str, str] = field(default_factory=dict)
@@ -111,6 +123,23 @@ class Verdict:
         "counters", "unlike", "errors",
     )  # fmt: skip
     COUNTED = ("stored", "refused", "unknown", "recovered", "delivered", "repeated")
+
+    BEARABLE = ("lost", "resurrected", "doubled", "disorder")
+    """What may come of it when no intact copy is left."""
+
+    def excuse(self, said: Sequence[str]) -> dict[str, int]:
+        """Take back what may be where no intact copy is left, if nodes say that something is missing.
+
+        Arguments:
+            said: what they say; nothing is taken back where that is nothing.
+
+        Returns:
+            per kind of harm how much of it was taken back.
+        """
+        found = {kind: len(harm) for kind in self.BEARABLE if said and (harm := getattr(self, kind))}
+        for kind in found:
+            setattr(self, kind, [])
+        return found
 
     @property
     def broken(self) -> dict[str, list[str]]:

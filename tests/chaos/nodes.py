@@ -15,6 +15,7 @@ from dmqnode.blocking import connect_sync
 from dmqnode.errors import DMQError
 from tests.chaos.network import Links
 from tests.chaos.shim import Machine
+from tests.chaos.smalldisk import SmallDisk
 from tests.processes import ROOT, NodeProcess
 
 START = """
@@ -59,6 +60,8 @@ class ChaosNode(NodeProcess):
         self.name = name
         self.directory = directory
         self.machine = machine
+        self.disk: SmallDisk | None = None
+        """Its own, if it has one."""
         self.gone = False
         """Whether it has left, or was forgotten."""
         self._network = network
@@ -147,6 +150,18 @@ def overview(nodes: list[ChaosNode]) -> dict[str, Any]:
             return {**status["overview"], "kept": status["set_aside"]} if status["serving"] else {}
     except DMQError:
         return {}
+
+
+def missing(node: ChaosNode) -> list[str]:
+    """Return what a node says of messages that it has not got any more; empty if nothing is missing."""
+    try:
+        with connect_sync(node.address, timeout=3) as client:
+            status = client.status()
+    except DMQError as error:
+        return [str(error)]
+    counted = [f"{name} {status[name]}" for name in ("lost", "unmended") if status.get(name)]
+    # What is kept says how many records nothing has made good: that is counted.
+    return counted + [text for text in status["notices"] if "were set aside and are kept" not in text]
 
 
 def well(found: dict[str, Any], nodes: int, *, mended: bool = False) -> bool:

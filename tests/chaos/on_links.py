@@ -44,9 +44,16 @@ def cut_all(site: Site, rng: random.Random) -> None:
     _while_cut(site, rng, "cut all from all", names, "")
 
 
+def reach_of(nodes: int) -> int:
+    """Return how many neighbours on each side make a majority, with the node itself."""
+    return (nodes // 2 + 1) // 2
+
+
 def cut_ring(site: Site, rng: random.Random) -> None:
+    """Each sees a majority, no two the same; of three each would see all."""
+    site.at_least(4)
     names = _names(site, rng)
-    reach = max(1, len(names) // 4)
+    reach = reach_of(len(names))
     for n, name in enumerate(names):
         near = {names[(n + d) % len(names)] for d in range(-reach, reach + 1)}
         site.network.part([name], [other for other in names if other not in near])

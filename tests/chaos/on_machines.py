@@ -6,9 +6,15 @@ A fault that takes data away waits until everything has its copies, and takes on
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from zlib import crc32
 
 from tests.chaos import damage
-from tests.chaos.site import Fault, Site, listed, machines
+from tests.chaos.nodes import ChaosNode
+from tests.chaos.shim import Machine
+from tests.chaos.site import Fault, Site, at_once, listed, machines
+from tests.chaos.smalldisk import SmallDisk
+from tests.rot import spoil
 
 
 def damage_of(*kinds: str) -> Fault:
@@ -30,14 +36,47 @@ def _damage(site: Site, rng: random.Random, kind: str) -> None:
 damaged = damage_of(*damage.KINDS)
 
 
+def damage_all(site: Site, rng: random.Random) -> None:
+    """Let the same messages turn bad on all disks: no copy of them is left."""
+    salt = rng.getrandbits(32)
+    with site.taken(rng, len(site.nodes)) as nodes, site.event("same records bad on all"):
+        at_once(nodes)
+        for node in nodes:
+            spoil(node.data, lambda _, key: key[:1] == b"b" and crc32(key, salt) % 3 == 0)
+        for node in nodes:
+            node.begin()
+        for node in nodes:
+            node.wait_ready()
+
+
+def lose_most(site: Site, rng: random.Random) -> None:
+    """Take the stores of all nodes but one; the operator says so, and the others come anew."""
+    site.until_healthy()
+    kind = rng.choice(("wiped", "not to be opened"))
+    with site.taken(rng, len(site.nodes)) as nodes, site.event(f"all stores but one {kind}"):
+        left, *lost = nodes
+        at_once(lost)
+        for node in lost:
+            if kind == "wiped":
+                node.wipe()
+            else:
+                (node.data / "store" / "CURRENT").write_bytes(b"MANIFE")
+            if node.machine is not None:
+                node.machine.forget()
+            node.begin()
+        for node in lost:
+            done = site.dmq(left, "cluster", "forget", node.name, "--destroyed")
+            assert not done.returncode, f"forget {node.name}: {done.stderr}"
+        for node in lost:
+            node.wait_ready()
+    site.destroyed = True
+
+
 def _power(site: Site, rng: random.Random, count: int, name: str) -> None:
     with site.taken(rng, count) as nodes, site.event(name, listed(nodes)):
+        at_once(nodes)
         for node in nodes:
-            node.process.kill()
-        for node in nodes:
-            node.kill()
-            assert node.machine is not None
-            node.machine.cut_power(rng)
+            _machine(node).cut_power(rng)
         site.sleep(rng.uniform(0.1, 3))
         for node in nodes:
             node.begin()
@@ -57,19 +96,41 @@ def power_all(site: Site, rng: random.Random) -> None:
     _power(site, rng, len(site.nodes), "power cut of all")
 
 
-def disk_full(site: Site, rng: random.Random) -> None:
+def _full(
+    site: Site, rng: random.Random, name: str, disk: Callable[[ChaosNode], Machine | SmallDisk]
+) -> None:
     with site.taken(rng, rng.choice((1, 1, len(site.nodes)))) as nodes:
         left = rng.choice((0, 100_000, 3 << 20))
-        with site.event("disk full", f"{listed(nodes)}, {left} bytes left"):
-            for machine in machines(nodes):
-                machine.room(left)
+        with site.event(name, f"{listed(nodes)}, {left} bytes left"):
+            for node in nodes:
+                disk(node).room(left)
             site.sleep(rng.uniform(2, 6))
-            for machine in machines(nodes):
-                machine.room(None)
+            for node in nodes:
+                disk(node).room(None)
             for node in nodes:
                 if not node.up or node.ends_soon():
                     node.kill()
                     node.restart()
+
+
+def _machine(node: ChaosNode) -> Machine:
+    assert node.machine is not None
+    return node.machine
+
+
+def _own_disk(node: ChaosNode) -> SmallDisk:
+    assert node.disk is not None
+    return node.disk
+
+
+def disk_full(site: Site, rng: random.Random) -> None:
+    """Writes are refused as they are on a full disk."""
+    _full(site, rng, "disk full", _machine)
+
+
+def disk_small(site: Site, rng: random.Random) -> None:
+    """The disk of a node is full of something else."""
+    _full(site, rng, "small disk full", _own_disk)
 
 
 def disk_slow(site: Site, rng: random.Random) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import resource
+import subprocess
 from pathlib import Path
 
 from tests.chaos import strangers
@@ -21,10 +22,14 @@ def join(site: Site, rng: random.Random) -> None:
 def _enough(site: Site) -> None:
     """Wait until copies are whole, on more nodes than copies: one may go."""
     site.until_healthy()
-    while len(site.nodes) <= COPIES and site.may_join:
-        with site.event("join"):
-            site.add()
-        site.until_healthy()
+    site.at_least(COPIES + 1)
+
+
+class NotDone(AssertionError):
+    """The cluster would not do what it was asked for."""
+
+    def __init__(self, what: str, done: subprocess.CompletedProcess[str]) -> None:
+        super().__init__(f"{what} ended with {done.returncode}: {done.stderr.strip()}")
 
 
 def leave(site: Site, rng: random.Random) -> None:
@@ -32,9 +37,10 @@ def leave(site: Site, rng: random.Random) -> None:
     # The first stays: clients may know no other.
     with site.reserved(site.nodes[0].name), site.taken(rng) as nodes, site.event("leave", nodes[0].name):
         done = site.dmq(nodes[0], "node", "leave", "--timeout", "100s")
-        if done.returncode == 0:
-            site.remove(nodes[0])
-            nodes[0].wait()
+        if done.returncode:
+            raise NotDone(f"node leave {nodes[0].name}", done)
+        site.remove(nodes[0])
+        nodes[0].wait()
 
 
 def forget(site: Site, rng: random.Random) -> None:
@@ -44,10 +50,10 @@ def forget(site: Site, rng: random.Random) -> None:
         other = next(n for n in site.nodes if n is not nodes[0])
         nodes[0].kill()
         done = site.dmq(other, "cluster", "forget", nodes[0].name, "--destroyed")
-        if done.returncode == 0:
-            site.remove(nodes[0])
-        else:
+        if done.returncode:
             nodes[0].restart()
+            raise NotDone(f"cluster forget {nodes[0].name}", done)
+        site.remove(nodes[0])
 
 
 def replace(site: Site, rng: random.Random) -> None:
@@ -64,7 +70,12 @@ def membership(site: Site, rng: random.Random) -> None:
     kinds = [replace, *([join, join] if site.may_join else [])]
     if len(site.nodes) > COPIES:
         kinds += [leave, leave, forget]
-    rng.choice(kinds)(site, rng)
+    try:
+        rng.choice(kinds)(site, rng)
+    except NotDone as why:
+        # It may be cut off just then.
+        with site.event("not done", str(why)):
+            pass
 
 
 def few_files(site: Site, rng: random.Random) -> None:
@@ -107,6 +118,25 @@ def _stranger(site: Site, rng: random.Random, kind: str) -> None:
     node = rng.choice(site.nodes)
     with site.event(kind, node.name):
         strangers.KINDS[kind](site.network.inside(node.name), rng)
+
+
+def out_of_memory(site: Site, rng: random.Random) -> None:
+    """Give a node hardly more memory than it has: it ends, or goes on."""
+    with site.taken(rng) as nodes, site.event("no more memory", nodes[0].name):
+        pid = nodes[0].pid
+        data = next(
+            int(line.split()[1]) << 10
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith("VmData")
+        )
+        limits = resource.prlimit(pid, resource.RLIMIT_DATA)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (data + rng.randrange(4 << 20), limits[1]))
+        site.sleep(rng.uniform(2, 4))
+        if nodes[0].ends_soon():
+            nodes[0].kill()
+            nodes[0].restart()
+        else:
+            resource.prlimit(pid, resource.RLIMIT_DATA, limits)
 
 
 def clients(site: Site, rng: random.Random) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 
-from tests.chaos.site import Site, listed
+from tests.chaos.site import Site, at_once, listed
 
 
 def _kill(site: Site, rng: random.Random, count: int, name: str) -> None:
     with site.taken(rng, count) as nodes, site.event(name, listed(nodes)):
-        for node in nodes:
-            node.kill()
+        at_once(nodes)
         site.sleep(rng.uniform(0.1, 4))
         for node in nodes:
             node.begin()

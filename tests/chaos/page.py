@@ -69,7 +69,21 @@ def text(outcomes: Sequence[Outcome]) -> str:
         for name, found in outcome.broken.items():
             lines.append(f"{outcome.kind} seed {outcome.seed}, {outcome.nodes} nodes: {name}:")
             lines += [f"    {what}" for what in found[:20]]
+    lines.append(f"all together: {_listed(whole(outcomes))}")
     return "\n".join(lines) + "\n"
+
+
+def whole(outcomes: Sequence[Outcome]) -> Counter[str]:
+    """Add up what is counted of whole runs, rounds among them."""
+    total: Counter[str] = Counter()
+    for outcome in outcomes:
+        total.update(outcome.counts)
+        total.update({f"{name}, named": n for name, n in outcome.named.items()})
+    return total
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
 
 
 def page(outcomes: Sequence[Outcome], title: str) -> str:
@@ -77,7 +91,7 @@ def page(outcomes: Sequence[Outcome], title: str) -> str:
     rows = []
     for kind, total in sums(outcomes).items():
         wrong = ", ".join(f"{name} {n}" for name, n in total.wrong.items())
-        counts = "".join(f"<td>{total.counts[name]:,}" for name in COLUMNS)
+        counts = "".join(_cell(total.counts, name) for name in COLUMNS)
         faults = ", ".join(f"{html.escape(name)} {n}" for name, n in sorted(total.faults.items()))
         verdict = f"<span class=bad>{html.escape(wrong)}</span>" if wrong else "nothing"
         rows.append(
@@ -85,14 +99,20 @@ def page(outcomes: Sequence[Outcome], title: str) -> str:
         )
     heads = "".join(f"<th>{name}" for name in COLUMNS)
     table = f"<table><tr><th>class<th>runs<th>broken{heads}<th>wrong<th>faults{''.join(rows)}</table>"
+    together = f"<p>All together: {html.escape(_listed(whole(outcomes)))}</p>"
     pictures = "".join(_section(outcome) for outcome in outcomes)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{table}<p>{LEGEND}</p>{pictures}</html>\n"
+        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{table}{together}<p>{LEGEND}</p>{pictures}</html>\n"
     )
 
 
 COLUMNS = ("stored", "refused", "unknown", "recovered", "delivered", "repeated", "set_aside", "alike_late")
+
+
+def _cell(counts: Counter[str], name: str) -> str:
+    # Of a class of a round only what became of its sends is known.
+    return f"<td>{counts[name]:,}" if name in counts else "<td>–"
 
 
 def _section(outcome: Outcome) -> str:

@@ -27,6 +27,7 @@ import trio
 
 CLIENT = "client"
 CHUNK = 1 << 16
+SEGMENT = 1460
 SENT_AGAIN = 0.2
 """Seconds until TCP sends a lost segment again."""
 
@@ -68,6 +69,22 @@ class Link:
         """Return how long something takes to pass."""
         trouble = self.trouble
         return max(0.0, trouble.delay + trouble.jitter * rng.uniform(-1, 1))
+
+    def sent_again(self, size: int, rng: random.Random) -> float:
+        """Return how long it takes until what TCP lost of so many bytes has come after all.
+
+        Segments that are lost together are sent again together, and some of them are lost once more.
+        """
+        loss, pause = self.trouble.loss, 0.0
+        lost = _lost(-(-size // SEGMENT), loss, rng)
+        while lost:
+            pause += SENT_AGAIN
+            lost = _lost(lost, loss, rng)
+        return pause
+
+
+def _lost(segments: int, loss: float, rng: random.Random) -> int:
+    return sum(rng.random() < loss for _ in range(segments)) if loss else 0
 
 
 class Proxy:
@@ -136,9 +153,7 @@ class Proxy:
         try:
             while data := await source.receive_some(CHUNK):
                 await link.open()
-                pause = link.pause(self._rng)
-                while self._rng.random() < link.trouble.loss:
-                    pause += SENT_AGAIN
+                pause = link.pause(self._rng) + link.sent_again(len(data), self._rng)
                 if pause:
                     await trio.sleep(pause)
                 await link.open()

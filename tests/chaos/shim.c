@@ -5,7 +5,7 @@
    has returned, before the caller learns it), and every rename and unlink, of which the old file is kept in
    $CHAOS_ATTIC.  $CHAOS_CONTROL is a page of numbers that the test changes while the process runs:
      0 seconds to add to the wall clock, in nanoseconds
-     1 how long each sync takes longer, in microseconds
+     1 how long each sync and each write takes longer, in microseconds
      2 bytes that may still be written, negative: no limit
      3 whether every sync fails with EIO */
 #define _GNU_SOURCE
@@ -159,7 +159,9 @@ int unlink(const char *path) {
 
 static int no_room(int fd, size_t size) {
   char path[PATH_MAX];
-  if (!control || control[2] < 0 || !named(fd, path)) return 0;
+  if (!control || (control[2] < 0 && control[1] <= 0) || !named(fd, path)) return 0;
+  if (control[1] > 0) usleep(control[1]);
+  if (control[2] < 0) return 0;
   if (control[2] < (long long)size) return errno = ENOSPC, 1;
   control[2] -= size;
   return 0;

@@ -7,12 +7,14 @@ were made; those after the last sync of anything may be there or not.
 
 from __future__ import annotations
 
+import atexit
 import mmap
 import os
 import random
 import shutil
 import struct
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -28,16 +30,15 @@ def compiler() -> str | None:
 
 
 @cache
-def build(directory: Path) -> Path | None:
-    """Compile the shim; return None where that is not possible."""
-    library = directory / "shim.so"
-    if not library.exists():
-        if (cc := compiler()) is None:
-            return None
-        command = [cc, "-O2", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl", "-lpthread"]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            return None
-    return library
+def built() -> Path | None:
+    """Return the shim, compiled for this process; None where that is not possible."""
+    directory = Path(tempfile.mkdtemp(prefix="dmq-chaos-made."))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    made = directory / "shim.so"
+    if (cc := compiler()) is None:
+        return None
+    command = [cc, "-O2", "-shared", "-fPIC", "-o", str(made), str(SOURCE), "-ldl", "-lpthread"]
+    return None if subprocess.run(command, capture_output=True, check=False).returncode else made
 
 
 class Machine:
@@ -79,7 +80,7 @@ class Machine:
         self._set(CLOCK, round(seconds * 1e9))
 
     def slow_disk(self, seconds: float) -> None:
-        """Let each sync take so much longer."""
+        """Let each sync, and each write, take so much longer."""
         self._set(SYNC, round(seconds * 1e6))
 
     def room(self, size: int | None) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
 import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +19,8 @@ from dmqnode.blocking import connect_sync
 from dmqnode.errors import DMQError
 from tests.chaos import shim
 from tests.chaos.network import Links, Network
-from tests.chaos.nodes import ChaosNode, overview, until_healthy, well
+from tests.chaos.nodes import ChaosNode, missing, overview, until_healthy, well
+from tests.chaos.smalldisk import SmallDisk
 from tests.processes import ROOT
 
 SPARES = 6
@@ -40,14 +38,6 @@ class Event(NamedTuple):
     ended: float
 
 
-@cache
-def _workshop() -> Path:
-    """Return a directory of this process for what is made once."""
-    directory = Path(tempfile.mkdtemp(prefix="dmq-chaos-made."))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return directory
-
-
 def listed(nodes: list[ChaosNode]) -> str:
     """Return the names of nodes."""
     return " ".join(node.name for node in nodes)
@@ -56,6 +46,14 @@ def listed(nodes: list[ChaosNode]) -> str:
 def machines(nodes: list[ChaosNode]) -> list[shim.Machine]:
     """Return the machines of nodes, where there are any."""
     return [node.machine for node in nodes if node.machine is not None]
+
+
+def at_once(nodes: list[ChaosNode]) -> None:
+    """Kill nodes at the same moment, as far as one process can."""
+    for node in nodes:
+        node.process.kill()
+    for node in nodes:
+        node.kill()
 
 
 class Site:
@@ -67,6 +65,7 @@ class Site:
         tree: of the program that they run.
         patience: seconds within which all must be well again after the last fault.
         network: what stands between nodes.
+        small: whether each node has a small disk of its own.
     """
 
     def __init__(
@@ -77,6 +76,7 @@ class Site:
         tree: Path = ROOT,
         patience: float = 60.0,
         network: type[Links] = Network,
+        small: bool = False,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -86,17 +86,20 @@ class Site:
         """When a wall clock was off, from, to (`time.monotonic()`), and by how many seconds at most."""
         self.set_aside = 0
         """Damaged records and files that nodes keep until somebody has looked at them."""
+        self.destroyed = False
+        """Whether an operator has said of most homes that they will not come back."""
         self.nodes: list[ChaosNode] = []
         self.ended: list[ChaosNode] = []
         """Nodes that are no members any more."""
         self.load: Any = None
         """The clients (`Workload`)."""
         self._kind = network
+        self._small = small
         self._tree = tree
         self._lock = threading.Lock()
         self._count = count
         self._busy: set[str] = set()
-        self._library = shim.build(_workshop())
+        self._library = shim.built()
         self._spare = [f"n{n}" for n in range(count + 1, count + SPARES + 1)]
 
     def __enter__(self) -> Site:
@@ -121,6 +124,9 @@ class Site:
             node.kill()
             if node.machine is not None:
                 node.machine.close()
+            if node.disk is not None:
+                node.disk.close()
+                node.disk = None
         self.network.close()
 
     # --- nodes ---------------------------------------------------------------------------------------
@@ -134,9 +140,12 @@ class Site:
         """Start one more node, and return it."""
         name = name or self._spare.pop(0)
         directory = self.directory / name
+        directory.mkdir()
+        disk = SmallDisk(directory) if self._small else None
         machine = shim.Machine(directory / "machine", self._library) if self._library else None
         seeds = [node.name for node in self.nodes]
         node = ChaosNode(directory, name, self.network, join=seeds, machine=machine, tree=self._tree)
+        node.disk = disk
         for other in self.nodes:
             other.seed(name)
         self.nodes.append(node)
@@ -146,6 +155,13 @@ class Site:
     def may_join(self) -> bool:
         """Whether there is a node left that may join."""
         return bool(self._spare)
+
+    def at_least(self, nodes: int) -> None:
+        """Let nodes join, one after the other, until there are so many and copies are whole."""
+        while len(self.nodes) < nodes and self.may_join:
+            with self.event("join"):
+                self.add()
+            self.until_healthy()
 
     def remove(self, node: ChaosNode) -> None:
         """Count a node among those that are no members any more."""
@@ -234,19 +250,31 @@ class Site:
             mended: whether what was damaged must have been made good, or be needed no more.
         """
         self.network.mend()
+        down = []
         for node in self.nodes:
             if node.machine is not None:
                 node.machine.set_clock(0)
                 node.machine.slow_disk(0)
                 node.machine.room(None)
                 node.machine.fail_syncs(False)
+            if node.disk is not None:
+                node.disk.room(None)
             if node.up:
                 node.go_on()
-            else:
+                continue
+            try:
                 node.restart()
+            except AssertionError as error:
+                down.append(f"{node.name}: {error}")
         found = until_healthy(self.nodes, self.patience, mended=mended)
         self.set_aside = max(self.set_aside, found.get("kept", 0))
-        return [] if well(found, len(self.nodes), mended=mended) else [str(found or "nobody answers")]
+        unwell = [] if well(found, len(self.nodes), mended=mended) else [str(found or "nobody answers")]
+        return [*down, *unwell]
+
+    def missing(self) -> list[str]:
+        """Return what nodes say of messages that they have not got any more."""
+        said = ["most homes are destroyed"] if self.destroyed else []
+        return said + [f"{node.name}: {what}" for node in self.nodes for what in missing(node)]
 
     def explain(self, queues: Iterable[str]) -> dict[str, Any]:
         """Return what each node that is up says of the cluster and of some queues."""

@@ -1,8 +1,9 @@
 """Real nodes under faults for an hour: does anything grow?  `make soak`, or python -m tests.chaos.soak --help
 
 One node is never killed, so that what it gathers in its life shows; all are paused and cut off, the others
-restarted, too.  Reports slopes (least squares) of everything that is counted, over the second half of the
-time: LevelDB fills its buffers and its first level before that.
+restarted, too.  Reports slopes (least squares) of everything that is counted of it, over the second half of
+the time: LevelDB fills its buffers and its first level before that.  After an hour or longer a slope above
+`FLAT` is a failure.  Of the others it reports the most that they ever had.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ EVERY = 5.0
 """Seconds between two samples."""
 MIB = 1 << 20
 COUNTED = ("memory_mib", "files", "threads", "disk_mib")
+FLAT = {"memory_mib": 20.0, "files": 4.0, "threads": 4.0, "disk_mib": 20.0}
+"""What may be added per hour, by least squares over half of one: what rises and falls has a slope, too."""
+LONG = 3600.0
 FAULTS = (kill_one, restart_one, pause, cut_node, cut_one_way, cut_flapping, noise)
 
 
@@ -75,11 +79,21 @@ def summary(samples: Sequence[tuple[float, dict[str, float]]]) -> dict[str, dict
     }
 
 
+def growing(found: dict[str, dict[str, float]]) -> list[str]:
+    """Return what is not flat."""
+    return [
+        f"{name} grows by {seen['per_hour']} per hour, more than {FLAT[name]}"
+        for name, seen in found.items()
+        if seen["per_hour"] > FLAT[name]
+    ]
+
+
 def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object]:
     """Run; return what was seen."""
     rng = random.Random(seed)
     ledger = Ledger()
     samples: list[tuple[float, dict[str, float]]] = []
+    highest: dict[str, dict[str, float]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="dmq-soak.") as directory,
         Site(Path(directory) / "site", 3, patience=200) as site,
@@ -91,6 +105,9 @@ def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object
         with load:
             while (at := time.monotonic() - began) < duration:
                 samples.append((at, sample(first)))
+                for node in site.nodes[1:]:
+                    had = highest.setdefault(node.name, dict.fromkeys(COUNTED, 0.0))
+                    highest[node.name] = {k: max(had[k], round(v, 1)) for k, v in sample(node).items()}
                 if rng.random() < 0.3:
                     fault = rng.choice(FAULTS)
                     if fault in (kill_one, restart_one):
@@ -118,7 +135,9 @@ def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object
         "broken": {kind: found[:20] for kind, found in verdict.broken.items()},
         **{name: getattr(verdict, name) for name in verdict.COUNTED},
         "faults": faults,
-        "growth": summary(samples),
+        "growth": (growth := summary(samples)),
+        "growing": growing(growth) if duration >= LONG else [],
+        "highest_of_others": highest,
     }
 
 
@@ -136,7 +155,7 @@ def main() -> int:
     report = json.dumps(found, indent=2)
     (args.out / "report.json").write_text(report + "\n")
     print(report)
-    return 1 if found["broken"] else 0
+    return 1 if found["broken"] or found["growing"] else 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from contextlib import ExitStack, contextmanager
 from dmqnode.messages import Receive
 from tests.plain_client import PlainClient
 
+IDLE = 10_000
+"""Connections that say nothing."""
+
 
 def _dial(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
@@ -35,7 +38,8 @@ def idle(address: str, count: int) -> Iterator[int]:
 
 
 def thousands_idle(address: str, rng: random.Random) -> None:
-    with idle(address, 10_000):
+    with idle(address, IDLE) as opened:
+        assert opened == IDLE, f"this machine lets us have {opened} connections, not {IDLE}"
         time.sleep(2)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.campaign import Plan, possible, run
+from tests.chaos.campaign import Plan, network_for, possible, run
 from tests.chaos.network import possible as network_possible
 from tests.chaos.page import page, text
 from tests.chaos.planted import PLANTED, plant
@@ -19,8 +19,10 @@ TRIES = 6
 
 
 def test_nothing_is_lost_though_nodes_are_killed_cut_off_and_paused(tmp_path: Path) -> None:
-    outcome = run(Plan(kind="short", seed=1, duration=2, rate=150), tmp_path)
+    network = network_for(frozenset({"short"}))
+    outcome = run(Plan(kind="short", seed=1, duration=2, rate=150, network=network), tmp_path)
     assert not outcome.broken, outcome.line()
+    assert outcome.seconds < 180, "a short form"
     assert outcome.counts["stored"] > 100
     assert len(outcome.faults) == 4
     assert "<svg" in page([outcome], "A run")

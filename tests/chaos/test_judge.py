@@ -107,3 +107,13 @@ def test_a_clock_that_is_far_off_excuses_that_a_send_was_not_recognised() -> Non
     twice = ledger(sent("b"), came("b", 1), acked("b", 1.1), came("b", 1.15, id_="b2"), acked("b", 1.2))
     assert not judge(twice, clocks=[(0.5, 2.0, 3600.0)]).broken
     assert list(judge(twice, clocks=[(0.5, 2.0, 10.0)]).broken) == ["doubled"]
+
+
+def test_what_no_copy_is_left_of_is_excused_only_if_somebody_says_so() -> None:
+    items = (sent("b"), sent("c"), came("c", 1, intact=False), acked("c", 1.1))
+    silent = judge(ledger(*GOOD, *items))
+    assert silent.excuse([]) == {}
+    assert set(silent.broken) == {"lost", "wrong_body"}
+    named = judge(ledger(*GOOD, *items))
+    assert named.excuse(["n1: lost 1"]) == {"lost": 1}
+    assert set(named.broken) == {"wrong_body"}, "a wrong body nothing excuses"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ import trio
 import trio.testing
 
 from tests.chaos.network import CUT, possible
-from tests.chaos.proxy import CLIENT, FINE, Proxy, Trouble
+from tests.chaos.proxy import CLIENT, FINE, SENT_AGAIN, Link, Proxy, Trouble
 
 pytestmark = pytest.mark.skipif(not possible(), reason="one loopback address only")
 A, B = "127.77.7.11", "127.77.7.12"
@@ -90,3 +91,14 @@ async def test_datagrams_come_from_the_address_that_all_know_and_are_lost_and_do
             proxy.link("udp", "a", "b").set(Trouble(duplicate=1.0))
             await a.sendto(b"2", ("127.77.7.112", port))
             assert [(await b.recvfrom(100))[0] for _ in range(2)] == [b"2", b"2"]
+
+
+def test_of_many_segments_some_are_lost_more_often_than_of_one() -> None:
+    rng, link = random.Random(1), Link()
+    assert link.sent_again(60_000, rng) == 0
+    link.set(Trouble(loss=0.1))
+    one = [link.sent_again(100, rng) for _ in range(1000)]
+    many = [link.sent_again(60_000, rng) for _ in range(1000)]
+    assert 50 < sum(pause > 0 for pause in one) < 150
+    assert sum(pause > 0 for pause in many) > 950
+    assert max(many) < 10 * SENT_AGAIN

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.shim import Machine, build, compiler
+from tests.chaos.shim import Machine, built, compiler
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler")
 WRITES = """
@@ -33,7 +33,7 @@ put("never", b"not", False)
 
 
 def machine(tmp_path: Path) -> tuple[Machine, Path]:
-    library = build(tmp_path)
+    library = built()
     assert library is not None
     data = tmp_path / "data"
     data.mkdir()
@@ -100,3 +100,14 @@ def test_clocks_disks_and_room_are_as_they_are_set(tmp_path: Path) -> None:
     assert "Input/output error" in run(shimmed, data, write + "os.fsync(f.fileno())")
     shimmed.fail_syncs(False)
     assert run(shimmed, data, write + "os.fsync(f.fileno())") == ""
+
+
+def test_a_slow_disk_is_slow_to_write_and_to_sync(tmp_path: Path) -> None:
+    shimmed, data = machine(tmp_path)
+    took = (
+        "import os, sys, time; f = os.open(sys.argv[1] + '/f', os.O_WRONLY | os.O_CREAT)\n"
+        "a = time.monotonic(); os.write(f, b'x'); b = time.monotonic(); os.fsync(f)\n"
+        "print(b - a, time.monotonic() - b)"
+    )
+    shimmed.slow_disk(0.3)
+    assert all(float(seconds) >= 0.3 for seconds in run(shimmed, data, took).split())

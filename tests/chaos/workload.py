@@ -28,6 +28,7 @@ from tests.chaos.ledger import (
     STORED,
     UNKNOWN,
     Ack,
+    Call,
     Delivery,
     Ledger,
     Send,
@@ -271,9 +272,11 @@ class Workload:
                         queue, max_messages=TAKEN, wait=rng.choice((0, 0.2, 1)), visibility=VISIBILITY
                     )
                 except DMQError as error:
-                    self._receive_failed(error)
+                    self._receive_failed(queue, began, error)
+                    time.sleep(0.05)
                     continue
                 if not messages:
+                    self._note_call("receive", queue, began, None, "empty")
                     continue
                 good, back, _ = self._take(rng, queue, began, messages)
                 if queue != "orders" and rng.random() < self.sins - SINS:
@@ -283,14 +286,24 @@ class Workload:
                     why = _failure(lambda pile=pile: client.ack(pile))
                     self._acked(queue, began, pile, why)
                     if rng.random() < 2 * self.sins:
-                        _failure(lambda pile=pile: client.ack(pile))  # once more; it may be refused
+                        began = time.monotonic()
+                        why = _failure(lambda pile=pile: client.ack(pile))  # once more; it may be refused
+                        self._note_call("ack again", queue, began, why)
                 if back:
-                    _failure(lambda back=back: client.nack(back, delay=rng.choice((0.0, 0.5))))
+                    began = time.monotonic()
+                    why = _failure(lambda back=back: client.nack(back, delay=rng.choice((0.0, 0.5))))
+                    self._note_call("nack", queue, began, why)
 
-    def _receive_failed(self, error: DMQError) -> None:
+    def _note_call(
+        self, name: str, queue: str, began: float, error: DMQError | None, otherwise: str = "done"
+    ) -> None:
+        outcome = otherwise if error is None else error.code
+        self.ledger.calls.append(Call(name, queue, began, time.monotonic(), outcome))
+
+    def _receive_failed(self, queue: str, began: float, error: DMQError) -> None:
         if error.code in HARMFUL:
             self.ledger.errors.append(f"receive, {error.code}: {error}")
-        time.sleep(0.05)
+        self._note_call("receive", queue, began, error)
 
     def _program_receives(self, number: int) -> None:
         rng = random.Random(f"{self._seed} {number}")
@@ -303,6 +316,7 @@ class Workload:
             if code in (1, 2, 4, 5):
                 self.ledger.errors.append(f"dmq receive ended with {code}")
             ended = time.monotonic()
+            self._note_call("dmq receive", queue, began, None, "killed" if kill else f"exit {code}")
             for line in out.splitlines(keepends=True):
                 if not line.endswith(b"\n"):
                     continue
@@ -348,8 +362,11 @@ class Workload:
             try:
                 messages = await client.receive(queue, max_messages=TAKEN, wait=0.3, visibility=VISIBILITY)
             except DMQError as error:
-                self._receive_failed(error)
+                self._receive_failed(queue, began, error)
+                await trio.sleep(0.05)
                 continue
+            if not messages:
+                self._note_call("receive", queue, began, None, "empty")
             good, back, _ = self._take(rng, queue, began, messages)
             for pile in [[m] for m in good] if queue == "orders" else [good] if good else []:
                 began = time.monotonic()
@@ -360,10 +377,12 @@ class Workload:
                     why = error
                 self._acked(queue, began, pile, why)
             if back:
+                began, why = time.monotonic(), None
                 try:
                     await client.nack(back)
-                except DMQError:
-                    pass
+                except DMQError as error:
+                    why = error
+                self._note_call("nack", queue, began, why)
 
 
 def _failure(call: Callable[[], object]) -> DMQError | None:

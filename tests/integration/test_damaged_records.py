@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dmqnode.blocking import connect_sync
-from storage.leveldb import LevelStore
 from tests.processes import NodeProcess
+from tests.rot import spoil
 
 pytestmark = pytest.mark.slow
 
@@ -31,18 +31,6 @@ def until(
         time.sleep(0.1)
 
 
-def spoil(node: NodeProcess, letters: bytes) -> int:
-    """Make records of all partitions bad whose keys have one of these letters; return how many."""
-    store = LevelStore.open(node.data)
-    keys = [row.key for row in store.scan(b"p", b"q", limit=100_000).rows]
-    # The list of members, whose id is nothing but zeros, is left alone.
-    bad = [key for key in keys if key[11:12] in [bytes([x]) for x in letters] and key[1:9] != bytes(8)]
-    for key in bad:
-        store._db.put(key, b"bad!" + b"garbage", sync=True)
-    store.close()
-    return len(bad)
-
-
 def test_what_was_damaged_is_counted_until_it_is_made_good(start_node: Callable[..., NodeProcess]) -> None:
     first = start_node(name="n1")
     others = [start_node(name=name, join=[first.address]) for name in ("n2", "n3")]
@@ -54,7 +42,7 @@ def test_what_was_damaged_is_counted_until_it_is_made_good(start_node: Callable[
             client.send("q", body)
     until(lambda s: s["overview"]["healthy"], victim)
     victim.stop()
-    assert spoil(victim, b"bs") > len(BODIES)
+    assert spoil(victim.data, lambda _, key: key[:1] in (b"b", b"s")) > len(BODIES)
     victim.restart(join=[first.address])
     status = until(lambda s: s["set_aside"] and s["overview"]["healthy"] and not s["unmended"], victim)
     assert any("none of them is missed any more" in notice for notice in status["notices"]), status["notices"]
