@@ -134,9 +134,9 @@ def test_every_message_comes_once(seed: int) -> None:
 
 def test_nothing_is_lost_when_more_goes_wrong() -> None:
     faults = 0
-    for seed in range(100, 110):
+    for seed in range(100, 106):
         faults += run(seed, faults=("kill", "reset", "power"), early=True).ledger.counts["faults"]
-    assert faults > 10, "nothing went wrong"
+    assert faults > 5, "nothing went wrong"
 
 
 def test_the_test_sees_it_when_the_queue_that_gives_way_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
