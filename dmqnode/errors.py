@@ -168,3 +168,20 @@ def refusal(code: str, message: str, *, retryable: bool) -> Refused:
         retryable: as told by the node.
     """
     return _CLASSES.get(code, Refused)(message, code=code, retryable=retryable)
+
+
+def system_error(error: OSError) -> OSError:
+    """Return the system's own error, where a library has raised one of its own because of that.
+
+    trio raises one for all addresses of a name, with the system's errors behind it.
+    """
+    causes: list[BaseException | None] = [error, error.__cause__]
+    if isinstance(error.__cause__, BaseExceptionGroup):
+        causes += error.__cause__.exceptions
+    return next((c for c in causes if isinstance(c, OSError) and c.errno), error)
+
+
+def said_by_system(error: OSError) -> str:
+    """Return what the system says of an error, or else what the error says."""
+    # trio puts the address before it.
+    return (system_error(error).strerror or "").rpartition(": ")[2] or str(error)

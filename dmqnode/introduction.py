@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dmqnode.addresses import DEFAULT_ADDRESS, Dialling
 from dmqnode.asking import Asking
 from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST
-from dmqnode.errors import UsageError
+from dmqnode.errors import UsageError, said_by_system
 from dmqnode.leaders import Leaders
 from dmqnode.link import Link
 from dmqnode.messages import LEADS, Hello
@@ -50,4 +50,4 @@ def reason(error: OSError) -> str:
     """Return why a dial failed, to stand behind "no node is reachable at …: "."""
     if isinstance(error, TimeoutError):
         return "no answer to the dial"
-    return (error.strerror or str(error) or type(error).__name__).lower()
+    return (said_by_system(error) or type(error).__name__).lower()

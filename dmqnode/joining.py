@@ -24,7 +24,7 @@ from dmqnode.amnesia import BeginAnew
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST, ClientConnection, ServerConnection
 from dmqnode.doors import Door
-from dmqnode.errors import DMQError, ProtocolError
+from dmqnode.errors import DMQError, ProtocolError, said_by_system
 from dmqnode.founding import Answer, Founding
 from dmqnode.ids import NODE_ID_SIZE, NodeId
 from dmqnode.logs import say, say_rarely
@@ -205,8 +205,10 @@ class Joining:
             why = "no answer in time"
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             why = "the connection broke"
-        except (DMQError, OSError) as error:
-            why = str(getattr(error, "strerror", None) or error)
+        except OSError as error:
+            why = said_by_system(error).lower()
+        except DMQError as error:
+            why = str(error)
         return Failed("unavailable", why, True)
 
     async def _converse(self, seed: str, request: Message) -> Report | Failed:

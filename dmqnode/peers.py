@@ -13,7 +13,7 @@ import trio
 
 from dmqnode.acquaintances import AMNESIA, UNKNOWN, Acquaintances, Rebuffs
 from dmqnode.config import host_port
-from dmqnode.errors import ProtocolError, UsageError
+from dmqnode.errors import ProtocolError, UsageError, said_by_system
 from dmqnode.greetings import PeerHello
 from dmqnode.ids import NodeId
 from dmqnode.logs import say, say_rarely
@@ -189,7 +189,7 @@ class Peers:
         except UsageError as error:
             return str(error)
         except OSError as error:
-            return str(error.strerror or error)
+            return said_by_system(error).lower()
         outgoing = Outgoing(
             self._me, peer.member.node, self._machine.chance(CHALLENGE_SIZE), trio.current_time()
         )

@@ -17,7 +17,7 @@ import trio
 from dmqnode.amnesia import BeginAnew, left_behind, lost_memory
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.debts import DEBTS, DEBTS_END
-from dmqnode.errors import DMQError, UsageError
+from dmqnode.errors import DMQError, UsageError, system_error
 from dmqnode.joining import listed_address, settle
 from dmqnode.logs import say, start_logging
 from dmqnode.membership import Membership
@@ -205,11 +205,7 @@ async def _listening(address: str) -> AsyncIterator[list[trio.SocketListener]]:
 
 
 def _refused(address: str, error: OSError) -> DMQError:
-    # trio raises one error of its own for all addresses, with the system's errors behind it.
-    causes: list[BaseException | None] = [error, error.__cause__]
-    if isinstance(error.__cause__, BaseExceptionGroup):
-        causes += error.__cause__.exceptions
-    code = next((c.errno for c in causes if isinstance(c, OSError) and c.errno), None)
+    code = system_error(error).errno
     if code == errno.EADDRINUSE:
         return CannotStart(
             f"cannot listen on {address}: another program does, perhaps a node; "
