@@ -212,8 +212,8 @@ class Cluster:
 
         def brought(now: Now) -> None:
             self._fetching.go_on(now, sender, stream, fill)
+            self._hosting.looked(now, sender, fill)
 
-        self._hosting.looked(now, sender, fill)
         if self.streams.on_fill(stream, sender, fill) and not fill.batches:
             brought(now)
             return

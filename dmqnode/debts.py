@@ -19,6 +19,7 @@ import cbor2
 from dmqnode.batch import parse
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError
+from dmqnode.forgetting import Bygone
 from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE, LogId, NodeId, PartitionId, QueueId
 from dmqnode.messages import Blob, Failed, Message, Send, Stored
 from dmqnode.peer_messages import Debt, Keep, Kept, Offer, Taken
@@ -45,8 +46,6 @@ OFFER_AGAIN = 2.0
 OFFER_BYTES = 512 << 10
 OFFER_BATCHES = 256
 TICK = 0.2
-UNKNOWN = 120.0
-"""Seconds for which all members are there and none knows a queue, until what is owed of it is dropped."""
 
 
 class _Keeping:
@@ -80,6 +79,7 @@ class Debts:
         them.  Where those batches began."""
         self._nonce = broker.identity.first_question
         self._next_tick = -math.inf
+        self._bygone = Bygone(broker, clustering)
         self.count = self.handed_over = 0
         """Batches that leaders took since there were none last."""
 
@@ -286,12 +286,13 @@ class Debts:
             return
         definition = self._broker.registry.definition_of(QueueId(partition[:8]))
         if definition is None:
-            if self._is_over(now, QueueId(partition[:8])):
+            if self._bygone.is_over(now, QueueId(partition[:8])):
                 self._forget(partition, list(owed))
                 self._settled(partition)
                 for delayed in (False, True):
                     self._logs.pop((partition, delayed), None)
             return
+        self._bygone.is_known(definition.id)
         silent = self._offered_to.pop(partition, None)
         if silent is not None and clustering.leader_of(partition) == silent:
             del clustering.cluster.leaders[partition]  # it did not answer: it leads no more
@@ -322,19 +323,6 @@ class Debts:
             clustering.settle(now)
 
         self._broker.reads.start(now, _get(keys), read)
-
-    def _is_over(self, now: Now, queue: QueueId) -> bool:
-        """Tell whether a queue that is not known here was deleted, though nobody may remember that any more.
-
-        Whoever knew it would have said so by now, if all members have been there for a while.
-        """
-        clustering, broker = self._clustering, self._broker
-        if clustering.catalog.deleted(queue):
-            return True
-        if queue in broker.registry.damaged or now.run - broker.started.run < UNKNOWN:
-            return False
-        others = (node for node in clustering.rosters.current.nodes if node != clustering.me)
-        return all(now.run - clustering.linked.get(node, now.run) >= UNKNOWN for node in others)
 
     def _still_owed(self, partition: PartitionId) -> list[tuple[LogId, int, bytes]]:
         """Say of every log what is owed: of those that this node itself wrote nothing else is anywhere.

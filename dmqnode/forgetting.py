@@ -40,6 +40,8 @@ PATIENCE = 120.0
 """Seconds for which to wait for the answers."""
 AGAIN = 60.0
 """Seconds from the end of one round to the next."""
+UNKNOWN = 120.0
+"""Seconds for which all members are there and none knows a queue, until what is owed of it is dropped."""
 
 
 class _Round:
@@ -166,6 +168,48 @@ class Forgetting:
             return
         nonce = asked.nonce
         clustering.catalog.confirm(ids[:1], lambda now: clustering.send(sender, Forgettable(nonce)))
+
+
+class Bygone:
+    """Queues of which something is left, and that are not known here: whether they were deleted once.
+
+    Nobody may remember that any more; but whoever knew one of them would have said so, if all members have
+    been there and linked for a while.
+    """
+
+    def __init__(self, broker: Broker, clustering: Clustering) -> None:
+        self._broker = broker
+        self._clustering = clustering
+        self._unknown: dict[QueueId, tuple[float, float]] = {}
+        """When each was asked about last, and for how long before that everybody had been there."""
+
+    def is_over(self, now: Now, queue: QueueId) -> bool:
+        """Tell whether what is left of a queue that is not known here may go; to be asked again and again."""
+        clustering = self._clustering
+        if clustering.catalog.deleted(queue):
+            self._unknown.pop(queue, None)
+            return True
+        at, passed = self._unknown.get(queue, (now.run, 0.0))
+        links = [clustering.linked.get(node, math.inf) for node in self._others()]
+        # A definition may be there, but damaged, or refused for the time at which it was made.
+        refused = any(now.run - at < UNKNOWN for at in clustering.catalog.refused.values())
+        unsure = refused or queue in self._broker.registry.damaged or clustering.walls.silent
+        if unsure or any(since > at for since in links):
+            passed = 0.0
+        else:
+            passed += min(now.run - at, 1.0)  # of a time in which it stood still nobody said anything
+        self._unknown[queue] = now.run, passed
+        if passed < UNKNOWN:
+            return False
+        del self._unknown[queue]
+        return True
+
+    def is_known(self, queue: QueueId) -> None:
+        """A queue is known after all."""
+        self._unknown.pop(queue, None)
+
+    def _others(self) -> list[NodeId]:
+        return [node for node in self._clustering.rosters.current.nodes if node != self._clustering.me]
 
 
 def _known(ids: Iterable[bytes]) -> list[QueueId]:

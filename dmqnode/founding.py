@@ -50,6 +50,8 @@ class Founding:
         """Seeds that are this node under another name."""
         self._taken: set[str] = set()
         """Seeds that were met as members of a cluster."""
+        self._mute: set[str] = set()
+        """Seeds where somebody is who does not answer."""
 
     def met(self, seed: str, answer: Answer) -> None:
         """A node without a cluster answered at a seed; it may be this one."""
@@ -58,6 +60,7 @@ class Founding:
         else:
             self._aliases.discard(seed)
         self._taken.discard(seed)
+        self._mute.discard(seed)
         self._answers[seed] = answer
 
     def belongs(self, seed: str) -> None:
@@ -65,9 +68,14 @@ class Founding:
         self._taken.add(seed)
         self._answers.pop(seed, None)
 
-    def silent(self, seed: str) -> None:
-        """Nobody who waits answered at a seed."""
+    def silent(self, seed: str, *, mute: bool = False) -> None:
+        """Nobody who waits answered at a seed.
+
+        Arguments:
+            mute: whether somebody takes connections there, and says nothing, as while it opens its store.
+        """
         self._answers.pop(seed, None)
+        (self._mute.add if mute else self._mute.discard)(seed)
 
     def is_me(self, seed: str) -> bool:
         """Tell whether a seed is this node."""
@@ -98,7 +106,7 @@ class Founding:
         It is the first for itself, and for a majority; a name that is one node here and another there must
         not make two of them found.
         """
-        if self._taken or self.founder != self.me or self._disputed() is not None:
+        if self._taken or self._mute or self.founder != self.me or self._disputed() is not None:
             return False
         seeds, there, silent = self.seeds, {self.me}, 0
         nodes = set(there)
@@ -128,6 +136,8 @@ class Founding:
             )
         if disputed is not None:
             return f"{first} is one node here and another to {disputed}; give names that are one node to all"
+        if self._mute:
+            return f"{', '.join(sorted(self._mute))} takes connections, and does not answer: it may have data"
         other = next((s for s, a in sorted(self._answers.items()) if a.seeds != seeds), None)
         if other is not None:
             theirs = ",".join(self._answers[other].seeds)

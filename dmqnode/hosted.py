@@ -250,7 +250,7 @@ class Hosted:
         self._broker.write_meta(ops, lambda now: None)
 
     def looked(self, now: Now, sender: NodeId, fill: Fill) -> None:
-        """A home, or this node itself, has looked on its disk for messages of a partition led here."""
+        """What a home, or this node itself, has found on its disk is taken in."""
         self.absent.looked(now, sender, fill)
 
     def take_in(self, now: Now, fill_: Fill, then: Then) -> None:

@@ -58,7 +58,7 @@ class Hosting(Protocol):
         """A home sent batches that this node, which leads, lacked; call `then` once they are in."""
 
     def looked(self, now: Now, sender: NodeId, fill: Fill) -> None:
-        """A home, or this node itself, has looked on its disk for messages of a partition led here."""
+        """What a home, or this node itself, has found on its disk is taken in."""
 
     def unreadable(self, now: Now, partition: PartitionId, log: LogId, low: int, high: int) -> None:
         """Messages of a partition led here cannot be read: they are lacking."""

@@ -39,6 +39,8 @@ from storage.store import Store
 
 NO_CLUSTER = "no-cluster"
 """The code of a node that waits for a cluster to join."""
+MUTE = "mute"
+"""The code of a node that takes connections and says nothing: it may be opening its store."""
 ASK_TIMEOUT = 5.0
 """Seconds that one seed has to answer."""
 LOOK_TIMEOUT = 1.0
@@ -177,7 +179,7 @@ class Joining:
                 raise CannotJoin(f"{seed} does not let this node in: {answer.message}")
             elif _is_member(await self._ask(seed, Members(), LOOK_TIMEOUT)):
                 founding.belongs(seed)
-            founding.silent(seed)
+            founding.silent(seed, mute=answer.code == MUTE)
             say_rarely("cannot join yet", seed=seed, why=answer.message)
         return None
 
@@ -198,10 +200,15 @@ class Joining:
 
     async def _ask(self, seed: str, request: Message, seconds: float) -> Report | Failed:
         """Ask a seed one thing; a Failed that may be retried stands for no answer."""
+        dialled = False
         try:
             with trio.fail_after(seconds):
-                return await self._converse(seed, request)
+                async with await self.machine.dial(*host_port(seed)) as stream:
+                    dialled = True
+                    return await self._converse(stream, seed, request)
         except trio.TooSlowError:
+            if dialled:
+                return Failed(MUTE, "it takes connections, and does not answer", True)
             why = "no answer in time"
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             why = "the connection broke"
@@ -211,30 +218,31 @@ class Joining:
             why = str(error)
         return Failed("unavailable", why, True)
 
-    async def _converse(self, seed: str, request: Message) -> Report | Failed:
+    async def _converse(
+        self, stream: trio.abc.HalfCloseableStream, seed: str, request: Message
+    ) -> Report | Failed:
         hello = Hello(
             PROTOCOL_LOWEST, PROTOCOL_HIGHEST, f"node {self.me.name}", "", [], MAX_FRAME, self.token
         )
         connection = ClientConnection(hello, trio.current_time())
         asked = False
-        async with await self.machine.dial(*host_port(seed)) as stream:
-            while True:
-                if connection.welcome is not None and not asked:
-                    if connection.welcome.cluster != self.config.cluster:
-                        return self._of_other_name(seed, connection.welcome)
-                    connection.request(request)
-                    asked = True
-                data = connection.data_to_send()
-                if data:
-                    await stream.send_all(data)
-                data = bytes(await stream.receive_some(1 << 20))
-                if not data:
-                    return Failed("unavailable", "it closed the connection", True)
-                for number, message in connection.receive_data(trio.current_time(), data):
-                    if isinstance(message, Failed):
-                        return message
-                    if number and isinstance(message, Report):
-                        return message
+        while True:
+            if connection.welcome is not None and not asked:
+                if connection.welcome.cluster != self.config.cluster:
+                    return self._of_other_name(seed, connection.welcome)
+                connection.request(request)
+                asked = True
+            data = connection.data_to_send()
+            if data:
+                await stream.send_all(data)
+            data = bytes(await stream.receive_some(1 << 20))
+            if not data:
+                return Failed("unavailable", "it closed the connection", True)
+            for number, message in connection.receive_data(trio.current_time(), data):
+                if isinstance(message, Failed):
+                    return message
+                if number and isinstance(message, Report):
+                    return message
 
     def _of_other_name(self, seed: str, welcome: Welcome) -> Failed:
         return Failed(

@@ -10,16 +10,15 @@ alike holds up nothing: neither moves nor hand-overs nor, in a fifo queue, what 
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from dmqnode.clock import Now
 from dmqnode.following import Stream
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, message_id
+from dmqnode.looking import Looking
 from dmqnode.mending import lose
-from dmqnode.peer_messages import Fetch, Fill
+from dmqnode.peer_messages import Fill
 from dmqnode.ranges import RangeSet
-from dmqnode.records import read_batch_head
 from dmqnode.smallrows import Gaps
 from dmqnode.whereabouts import nowhere_of, without
 
@@ -35,8 +34,6 @@ CLAIMED = 10.0
 """Seconds for which to believe a node that it owes a batch."""
 HEARD = 8.0
 """Seconds after which whoever owes something of a partition and answers has said so to its leader."""
-LOOK_AGAIN = 8.0
-"""Seconds after which a home that has not said what it found is asked once more."""
 BLOCKED = 2.0
 """Seconds after which an answer does not wait any more for messages that no home has."""
 
@@ -44,20 +41,12 @@ BLOCKED = 2.0
 class _Seen(NamedTuple):
     since: float
     gaps: Gaps
+    looking: Looking
 
 
-class _Look:
-    """What one home has looked for on its disk, and said what it found."""
-
-    __slots__ = ("asked", "done", "found", "until")
-
-    def __init__(self) -> None:
-        self.done: Gaps = {}
-        self.found: Gaps = {}
-        """What was there: it is being taken in."""
-        self.asked: tuple[LogId, int] | None = None
-        self.until = -math.inf
-        """When it is to be asked again."""
+class _Claim(NamedTuple):
+    since: float
+    gaps: Gaps
 
 
 class Missing:
@@ -67,14 +56,13 @@ class Missing:
         self._broker = broker
         self._clustering = clustering
         self._seen: dict[PartitionId, _Seen] = {}
-        self._looks: dict[PartitionId, dict[NodeId, _Look]] = {}
-        self._claims: dict[PartitionId, dict[NodeId, _Seen]] = {}
+        self._claims: dict[PartitionId, dict[NodeId, _Claim]] = {}
         self._led: dict[PartitionId, float] = {}
         """Since when partitions are led here."""
 
     def claimed(self, now: Now, partition: PartitionId, node: NodeId, gaps: Gaps) -> None:
         """A node says what it owes of a partition."""
-        self._claims.setdefault(partition, {})[node] = _Seen(now.run, gaps)
+        self._claims.setdefault(partition, {})[node] = _Claim(now.run, gaps)
 
     def owed(self, now: Now, partition: PartitionId) -> Gaps:
         """Return what others say that they owe."""
@@ -97,7 +85,7 @@ class Missing:
             led[stream.partition] = None
             self._led.setdefault(stream.partition, now.run)
             self._look(now, stream)
-        for known in (self._seen, self._looks, self._claims, self._led):
+        for known in (self._seen, self._claims, self._led):
             for partition in [p for p in known if p not in led]:
                 del known[partition]
 
@@ -106,81 +94,56 @@ class Missing:
         gaps = self._clustering.hosted.missing(partition)
         if not gaps:
             stream.missing = {}
-            self._forget(partition)
+            self._seen.pop(partition, None)
             return
         members = self._clustering.rosters.current.nodes
         nowhere = nowhere_of(stream, gaps, members) if cluster.leads(partition) else {}
         stream.missing = in_both(stream.missing, nowhere)
         seen = self._seen.get(partition)
-        still = {} if seen is None else in_both(seen.gaps, nowhere)
+        still = (
+            in_both(seen.gaps, nowhere) if seen is not None and seen.looking.number == stream.number else {}
+        )
         if seen is None or not still:
-            self._forget(partition)
-            if nowhere:
-                self._seen[partition] = _Seen(now.run, nowhere)
-                self._have_looked(now, stream, nowhere)
-            return
-        seen = self._seen[partition] = _Seen(seen.since, still)
-        certain = self._have_looked(now, stream, still)
+            self._seen.pop(partition, None)
+            if not nowhere:
+                return
+            seen, still = _Seen(now.run, nowhere, Looking(stream.number)), nowhere
+        seen = self._seen[partition] = seen._replace(gaps=still)
+        self._look_on(now, stream, seen)
         if now.run - seen.since >= BLOCKED:
             self._clustering.hosted.unblock(now, stream, still)
         sealed = self._clustering.hosted.sealed(partition)
+        certain = seen.looking.looked_for(self._homes(stream), still)
         if not certain or now.run - seen.since < (SURE_SEALED if sealed else SURE):
             return
-        if rest := without(still, certain):
-            self._seen[partition] = _Seen(seen.since, rest)
-        else:
-            self._forget(partition)
         if sealed or self._all_here(now):
+            if rest := without(still, certain):
+                self._seen[partition] = seen._replace(gaps=rest)
+            else:
+                del self._seen[partition]
             self._give_up(now, stream, certain)
-        else:
-            self._report("messages are missing: no home that answers has them", stream, certain)
-            for log, ranges in certain.items():
-                for low, high in ranges:
-                    stream.missing.setdefault(log, RangeSet()).add(low, high)
-
-    def _forget(self, partition: PartitionId) -> None:
-        self._seen.pop(partition, None)
-        self._looks.pop(partition, None)
-
-    def _have_looked(self, now: Now, stream: Stream, gaps: Gaps) -> Gaps:
-        """Have all homes, this one too, look on their disks for what they seem to lack: what is there comes.
-
-        What is lost is lost for good, and what is known of a copy may be wrong.
-
-        Returns what none has found.
-        """
-        looks = self._looks.setdefault(stream.partition, {})
-        certain = gaps
-        for node in (self._clustering.me, *stream.following()):
-            look = looks.setdefault(node, _Look())
-            certain = without(in_both(certain, look.done), look.found)
-            if now.run >= look.until:
-                self._ask(now, stream, node, look, gaps)
-        return certain
-
-    def _ask(self, now: Now, stream: Stream, node: NodeId, look: _Look, gaps: Gaps) -> None:
-        """Ask a home for the first of what it has not looked for: one page at a time."""
-        left = without(gaps, look.done)
-        look.asked, look.until = None, math.inf
-        for log, ranges in left.items():
-            low, high = next(iter(ranges))
-            look.asked, look.until = (LogId(log), low), now.run + LOOK_AGAIN
-            self._clustering.send(node, Fetch(stream.partition, stream.number.n, LogId(log), low, high))
             return
+        self._seen[partition] = seen._replace(since=now.run)
+        self._report("messages are missing: no home that answers has them", stream, certain)
+        for log, ranges in certain.items():
+            for low, high in ranges:
+                stream.missing.setdefault(log, RangeSet()).add(low, high)
+
+    def _homes(self, stream: Stream) -> list[NodeId]:
+        """Return who must have looked: this node, and all that follow."""
+        return [self._clustering.me, *stream.following()]
+
+    def _look_on(self, now: Now, stream: Stream, seen: _Seen) -> None:
+        if (page := seen.looking.next_page(now, stream, self._homes(stream), seen.gaps)) is not None:
+            self._clustering.send(*page)
 
     def looked(self, now: Now, node: NodeId, fill: Fill) -> None:
-        """A home has looked for messages, and says up to where: ask on, if it was asked for these."""
+        """What a home has found on its disk is taken in: go on, if it was asked for that."""
         seen, stream = self._seen.get(fill.partition), self._clustering.cluster.streams.of(fill.partition)
-        look = self._looks.get(fill.partition, {}).get(node)
-        if seen is None or stream is None or look is None:
+        if stream is None or seen is None or seen.looking.number != stream.number:
             return
-        for low, high in seen.gaps[fill.log].within(fill.low, fill.high) if fill.log in seen.gaps else ():
-            look.done.setdefault(fill.log, RangeSet()).add(low, high)
-        for batch in fill.batches:
-            end = batch.first + read_batch_head(batch.record)[1]
-            look.found.setdefault(fill.log, RangeSet()).add(batch.first, end)
-        if look.asked == (fill.log, fill.low):
-            self._ask(now, stream, node, look, seen.gaps)
+        if seen.looking.answered(node, fill.log, fill.low, fill.high):
+            self._look_on(now, stream, seen)
 
     def _all_here(self, now: Now) -> bool:
         """Tell whether every member has been there for so long that it would have shown what it has."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import trio
 
+from dmqnode import addressbook
 from dmqnode.amnesia import BeginAnew, left_behind, lost_memory
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.debts import DEBTS, DEBTS_END
@@ -120,6 +121,7 @@ async def _serve(config: NodeConfig, notices: list[str]) -> None:
                 say(notice, level=logging.ERROR)
             async with trio.open_nursery() as running:
                 await running.start(node.run)
+                nursery.start_soon(addressbook.keep, config.data, lambda: _members_of(node))
                 settle_garbage()
                 say("serving", name=config.name, address=address, data=config.data)
                 _announce(f"ready {config.name} {address}")
@@ -232,7 +234,7 @@ async def _storing(config: NodeConfig) -> AsyncIterator[tuple[LevelStore, NodeCo
         ) from None
     store, seeds = await trio.to_thread.run_sync(_open, config)
     try:
-        yield store, replace(config, join=config.join or seeds)
+        yield store, replace(config, join=_with(config, seeds))
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
@@ -244,8 +246,9 @@ def _open(config: NodeConfig) -> tuple[LevelStore, tuple[str, ...]]:
     try:
         lost = lost_memory(store, incomplete=store.incomplete)
         if lost is None:
-            return store, ()
-        if not (config.join or lost.seeds):
+            return store, addressbook.read(config.data) if put_aside_in(config.data) else ()
+        seeds = lost.seeds or addressbook.read(config.data)
+        if not (config.join or seeds):
             raise CannotStart(
                 f"this node was one of several, and cannot read {lost.what} in {config.data}; "
                 "start it with --join and the address of another member: it begins anew, as a new node"
@@ -259,7 +262,18 @@ def _open(config: NodeConfig) -> tuple[LevelStore, tuple[str, ...]]:
         f"this node cannot read {lost.what}: it begins anew, as a new node; "
         f"its store was renamed to {renamed}"
     )
-    return new, lost.seeds
+    return new, seeds
+
+
+def _with(config: NodeConfig, seeds: tuple[str, ...]) -> tuple[str, ...]:
+    """Return whom to join: where others were, where the settings name nobody but this node."""
+    others = [a for a in config.join if a not in (config.advertise, config.listen)]
+    return config.join if others else tuple(dict.fromkeys((*config.join, *seeds)))
+
+
+def _members_of(node: Node) -> list[str]:
+    clustering = node.broker.clustering
+    return [] if clustering is None else [m.address for m in clustering.rosters.current.members]
 
 
 def _address_of(listeners: list[trio.SocketListener]) -> str:

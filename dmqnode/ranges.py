@@ -126,6 +126,11 @@ class RangeSet:
         at = bisect_right(self._lows, low) - 1
         return self._highs[at] if at >= 0 and low < self._highs[at] else low
 
+    def first_from(self, low: int) -> tuple[int, int] | None:
+        """Return the first range that holds numbers at or above `low`, without those below it."""
+        i = bisect_right(self._highs, low)
+        return (max(low, self._lows[i]), self._highs[i]) if i < len(self._lows) else None
+
     def next_range(self, low: int, *, longer_than: int) -> tuple[int, int] | None:
         """Return the first range that starts at or above `low` and holds more than `longer_than` numbers."""
         for i in range(bisect_left(self._lows, low), len(self._lows)):

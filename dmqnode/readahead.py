@@ -223,13 +223,16 @@ class ReadAhead:
         stored_log = self._partition.logs.get(log)
         if stored_log is None:
             return []
-        arrivals = stored_log.arrivals
-        found = yield Get((keys.batch(log, first),))
-        if not found.rows:
+        while True:
+            arrivals = stored_log.arrivals
+            found = yield Get((keys.batch(log, first),))
+            if found.rows:
+                break
             behind = yield Scan(keys.batch(log, first + 1), keys.fence(log), 1, leave=True)
+            if stored_log.arrivals != arrivals:
+                continue  # what came meanwhile need not be in what was read
             ends = [keys.first_seq(row[0]) for row in behind.rows] + list(map(keys.first_seq, behind.damaged))
-            if stored_log.arrivals == arrivals:  # what came meanwhile is known of, and when it is due
-                self._never_due(key, stored_log, first, min([*ends, stored_log.durable]))
+            self._never_due(key, stored_log, first, min([*ends, stored_log.durable]))
             return []
         record = found.rows[0][1]
         stored = self._stored(stored_log, first, record)

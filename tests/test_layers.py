@@ -66,14 +66,15 @@ MODULES = {
             acquaintances repeats following greetings overview walls peerlink
             answers asks candidates catalog cluster clustering comparing copies copying crossings debts
             explaining fanout fetching filling forgetting founding frontend gathering grants growing hearing
-            homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases leaving mender
-            mending merging missing news orphans pacing peer_messages placement polls port renewals requests
-            roster shards shortcut smallrows standing strays streams striking takeover taking whereabouts
+            homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases leaving looking
+            mender mending merging missing news orphans pacing peer_messages placement polls port renewals
+            requests roster shards shortcut smallrows standing strays streams striking takeover taking
+            whereabouts
         """,
         # Act: sockets, disks, signals, files.
         "shell": """
-            amnesia belonging disk doors gossiping joining logs machine membership node peer peers process
-            resources session sockets tokens unmended
+            addressbook amnesia belonging disk doors gossiping joining logs machine membership node peer
+            peers process resources session sockets tokens unmended
         """,
     },
     "gossip": {

@@ -8,14 +8,14 @@ import pytest
 
 from dmqnode import forgetting
 from dmqnode.batch import encode, parse
-from dmqnode.debts import DEBTS, UNKNOWN, encode_debt
-from dmqnode.forgetting import Forgetting
+from dmqnode.debts import DEBTS, encode_debt
+from dmqnode.forgetting import UNKNOWN, Forgetting
 from dmqnode.grants import GRANTS, GRANTS_END
 from dmqnode.greetings import Forgettable, Forgotten, MayForget
 from dmqnode.ids import LogId, NodeId, QueueId, partition_id
 from dmqnode.keys import QUEUES, QUEUES_END, queue_key
-from dmqnode.messages import Blob, DeleteQueue, Done, ListQueues, Message
-from dmqnode.peer_messages import Debt
+from dmqnode.messages import Blob, DeleteQueue, Done, ListQueues, Message, Send, Stored
+from dmqnode.peer_messages import CatalogRecords, Debt
 from dmqnode.records import encode_batch
 from storage.ops import WriteBatch
 from tests.dmqnode.several import WALL, Several, id_of
@@ -322,3 +322,29 @@ def test_what_is_owed_of_a_queue_that_nobody_knows_any_more_is_dropped(cluster: 
     cluster.run(2 * UNKNOWN)
     assert node.clustering.debts.count == 0
     assert cluster.overview("n1")["hints"] == 0
+
+
+def test_what_is_owed_of_a_queue_that_is_not_known_yet_is_kept(
+    cluster: Several, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.run(UNKNOWN + 30.0)
+    held = spy(monkeypatch, CatalogRecords, ("n3",))
+    cluster.create()
+    assert held
+    n2, n3 = cluster.nodes["n2"], cluster.nodes["n3"]
+    (queue,) = n2.broker.registry.every()
+    monkeypatch.setattr(n2.clustering.debts, "_keepers", lambda partition: [id_of("n3")])
+    monkeypatch.setattr(n2.clustering.debts, "_offer", lambda now, partition: None)
+    told: list[Message] = []
+    send = Send("q", b"p" * 16, 1, 0, None, False, encode([b"x"], {}).blob)
+    partition = partition_id(queue.definition.id, 0)
+    assert n2.clustering.debts.keep(cluster.now(), partition, send, lambda now, m: told.append(m))
+    n2.crank()
+    cluster.until(lambda: bool(told), 1.0)
+    assert isinstance(told[0], Stored)
+    cluster.run(UNKNOWN / 2)
+    assert n3.broker.registry.definition_of(queue.definition.id) is None
+    assert n3.clustering.debts.count == 1
+    held.clear()
+    monkeypatch.undo()
+    cluster.until(lambda: n3.broker.registry.definition_of(queue.definition.id) is not None, 30.0)

@@ -143,6 +143,17 @@ def test_where_a_seed_is_of_a_cluster_no_other_is_founded() -> None:
     assert first.may_found(), "it has no data any more either"
 
 
+def test_nothing_is_founded_while_a_seed_may_be_opening_its_store() -> None:
+    hosts = Hosts(dict.fromkeys(H[:2], H))
+    assert hosts.founders() == {H[0]}
+    first = hosts.nodes[H[0]]
+    first.silent(H[2], mute=True)
+    assert not first.may_found()
+    assert first.why() == "h3:7367 takes connections, and does not answer: it may have data"
+    first.silent(H[2])
+    assert first.may_found(), "nobody is there"
+
+
 def test_who_has_lost_its_data_does_not_found_while_somebody_may_have_it() -> None:
     for loser in range(2):
         hosts = Hosts(dict.fromkeys(H[:2], H))

@@ -160,3 +160,35 @@ async def test_who_heard_that_it_was_forgotten_begins_anew_and_who_has_left_does
     with pytest.raises(error) as raised:
         await Joining(config, MemoryStore(), [], known, me, None, Wired({})).settle()
     assert not isinstance(raised.value, BeginAnew) or raised.value.seeds == ("h2:7367",)
+
+
+async def test_who_takes_connections_and_says_nothing_is_waited_for(
+    autojump_clock: trio.testing.MockClock, told: Callable[[], list[str]]
+) -> None:
+    """It may be opening its store, which has everything."""
+    doors = {seed: MemoryDoor() for seed in SEEDS}
+    found: list[Membership] = []
+
+    async def wait(host: str) -> None:
+        config = NodeConfig(data=Path("/none"), name=host, join=SEEDS)
+        own = f"{host}:7367"
+        found.append(await settle(config, MemoryStore(), [doors[own]], own, None, Wired(doors)))
+
+    async def mute(door: MemoryDoor) -> None:
+        kept = []
+        while True:
+            kept.append(await door.accept())
+
+    with trio.move_on_after(60.0):
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(mute, doors[SEEDS[2]])
+            waiting.start_soon(wait, "h1")
+            waiting.start_soon(wait, "h2")
+    assert not found
+    assert "h3:7367 takes connections, and does not answer: it may have data" in told()
+    del doors[SEEDS[2]]
+    with trio.move_on_after(60.0):
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(wait, "h1")
+            waiting.start_soon(wait, "h2")
+    assert [m.roster is not None for m in found] == [True]

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from dmqnode.clock import Now
+from dmqnode.clustering import Clustering
 from dmqnode.ids import NodeId, partition_id
 from dmqnode.log import Log
 from dmqnode.messages import Blob, Message
@@ -139,6 +141,82 @@ def test_looking_for_what_nobody_has_asks_for_nothing_else(monkeypatch: pytest.M
             patch.setattr(Several, "carry", counted)
             cluster.until(lambda log=log, lost=lost: log.gaps.size <= lost, 60.0)
     assert asked[1] <= asked[0] + 2 * 20 + 5
+
+
+def test_many_ranges_are_asked_for_together_where_nothing_lives_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster, leader, hosted, log = led([b"x"])
+    log.end = log.durable = 4000
+    for number in range(1, 4000, 2):
+        log.dead.add(number, number + 1)
+    believe(leader, hosted, log, [(number, number + 1) for number in range(2, 4000, 2)])
+    asked = [0]
+    carry = Several.carry
+
+    def counted(self: Several, sender: Some, to: NodeId, message: Message) -> None:
+        asked[0] += isinstance(message, Fetch)
+        carry(self, sender, to, message)
+
+    monkeypatch.setattr(Several, "carry", counted)
+    cluster.run(SURE + 5.0)
+    assert leader.broker.counters.lost == 1999
+    assert asked[0] < 20
+
+
+def test_what_is_found_does_not_wait_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, leader, hosted, log = led([bytes(60 << 10)] * 60)
+    gone = WriteBatch()
+    for number in range(60):
+        gone.delete(hosted.keys.batch(log.id, number))
+    leader.store.write(gone, sync=True)
+    believe(leader, hosted, log, [(0, 60)])
+    with monkeypatch.context() as slow:
+        slow.setattr(leader.broker, "collect", lambda now: None)  # its disk does nothing for a moment
+        cluster.run(1.5)
+        entries = [entry for added in leader.clustering._entries.values() for entry in added]
+        assert 0 < sum(len(value or b"") for entry in entries for _, value in entry.ops) < 300_000
+    cluster.run(10.0)
+    assert not log.gaps.size
+
+
+def test_a_lease_that_is_taken_anew_begins_to_look_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What had been found, but not taken in when the lease ended, was never asked for again."""
+    cluster, leader, hosted, log = led([b"a", b"b"], ordering="fifo")
+    partition, key = hosted.id, hosted.keys.batch(log.id, 0)
+    stream = leader.clustering.cluster.streams.of(partition)
+    assert stream is not None
+    holder, _ = stream.followers
+    for name in NAMES:
+        node, rows = cluster.nodes[name], WriteBatch()
+        if name != name_of(holder):
+            rows.delete(key)
+        rows.put(gaps_key(hosted.keys), encode_gaps({log.id: RangeSet([(0, 1)])}))
+        node.store.write(rows, sync=True)
+        copy = node.clustering.cluster.copies.find(partition)
+        if node is not leader and copy is not None:
+            copy.gaps = {log.id: RangeSet([(0, 1)])}
+    believe(leader, hosted, log, [(0, 1)])
+    anew: list[int] = []
+    hear = Clustering.hear
+
+    def heard(self: Clustering, now: Now, sender: NodeId, message: Message) -> None:
+        hear(self, now, sender, message)
+        if self is leader.clustering and isinstance(message, Fill) and message.batches and not anew:
+            lease = self.cluster.leases.held(self.cluster._clock.fast, partition)
+            assert lease is not None
+            anew.append(lease.number.n)
+            self.cluster._claim_anew(now, partition, lease.record)
+
+    monkeypatch.setattr(Clustering, "hear", heard)
+
+    def whole() -> bool:
+        leaders = [n for n in cluster.nodes.values() if n.clustering.cluster.leads(partition)]
+        shards = [n.clustering.hosted.shards.get(partition) for n in leaders]
+        return any(s and not any(g.gaps.size for p in s.partitions for g in p.logs.values()) for s in shards)
+
+    cluster.until(lambda: bool(anew) and whole(), 60.0)
+    assert sum(node.broker.counters.lost for node in cluster.nodes.values()) == 0
 
 
 def test_a_home_still_lacks_what_came_to_its_leader_before() -> None:

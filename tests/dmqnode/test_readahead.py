@@ -18,7 +18,7 @@ from dmqnode.peer_messages import BatchRecord
 from dmqnode.queues import Settings
 from dmqnode.ranges import RangeSet
 from dmqnode.readahead import ReadAhead
-from dmqnode.reads import Reads, Rows
+from dmqnode.reads import Get, Reads, Rows
 from dmqnode.records import State, encode_batch
 from dmqnode.smallrows import Described
 from dmqnode.unmended import Unmended
@@ -253,6 +253,12 @@ def test_what_comes_while_it_is_looked_up_when_it_is_due_is_not_lacking(comes: b
         fill(partition, LOG, [batch])
         filled(NOW, partition, LOG, [batch])
     mend.send(Rows([]))
-    with pytest.raises(StopIteration):
-        mend.send(Rows([]))
+    if comes:
+        assert isinstance(mend.send(Rows([])), Get), "it is read once more"
+        with pytest.raises(StopIteration) as found:
+            mend.send(Rows([(partition.keys.batch(LOG, 0), batch.record)]))
+        assert [read.due for read in found.value.value] == [due]
+    else:
+        with pytest.raises(StopIteration):
+            mend.send(Rows([]))
     assert bool(log.gaps.size) is not comes

@@ -160,3 +160,26 @@ def test_two_of_three_whose_stores_do_not_open_found_no_cluster_beside_the_third
             assert messages, found
             found |= {m.body for m in messages}
             client.ack(messages)
+
+
+def test_the_first_node_finds_the_others_again_though_its_store_does_not_open(
+    start_node: Callable[..., NodeProcess],
+) -> None:
+    first = start_node(name="n1")
+    others = [start_node(name=name, join=[first.address]) for name in ("n2", "n3")]
+    _until(lambda: overview(others[1])["healthy"] and overview(others[1])["members"] == 3)
+    with connect_sync(first.address) as client:
+        client.send("q", b"x", create=True)
+    _until(lambda: len((first.data / "members").read_text().split()) == 3)
+    _until(lambda: overview(others[1])["healthy"])
+    before = members(others[0])
+    first.kill()
+    (first.data / "store" / "CURRENT").write_bytes(b"MANIFE")
+    first.restart()  # without --join, as the first time
+    _until(lambda: overview(first)["healthy"] and overview(first)["members"] == 3, 60)
+    assert members(first)["n1"][0] != before["n1"][0]
+    assert {name: found for name, (found, _) in members(first).items() if name != "n1"} == {
+        name: found for name, (found, _) in before.items() if name != "n1"
+    }
+    with connect_sync(first.address) as client:
+        assert [m.body for m in client.receive("q", wait=10)] == [b"x"]

@@ -87,8 +87,8 @@ KEPT: dict[str, Limit] = {
     ),
     **_each(COPY, "PairSet._pairs", 2),
     **_each(COPY, "_Inquiry.missing"),
-    **_each(COPY, "Missing._looks"),
-    **_each(COPY, "Copy.gaps _Seen.gaps _Look.done _Look.found Log.gaps Follower.gaps Stream.missing", 8),
+    **_each(COPY, "Looking._reached", 8),
+    **_each(COPY, "Copy.gaps _Seen.gaps _Claim.gaps Log.gaps Follower.gaps Stream.missing", 8),
     # --- of logs: one more with each start of a node and each change of leaders
     **_each(PARTITION, "Appends._logs State.ends DeadSet.ranges", 32),
     **_each(NODE, "Partition.closed", math.inf),  # C4
