@@ -185,8 +185,8 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
         site.heal()
         verdict.unlike += _compare(site, LATE)
     outcome.broken = verdict.broken
-    if plan.kinds <= set(STEADY) and verdict.repeated:
-        outcome.broken["repeated"] = [f"{verdict.repeated} deliveries"]
+    if plan.kinds <= set(STEADY) and verdict.too_soon:
+        outcome.broken["repeated"] = [f"{verdict.too_soon} deliveries"]
     outcome.counts = {name: getattr(verdict, name) for name in verdict.COUNTED}
     outcome.counts["set_aside"] = site.set_aside
     outcome.counts["calls_failed"] = sum(call.outcome not in ("done", "empty") for call in ledger.calls)

@@ -88,6 +88,8 @@ class Ledger:
     calls: list[Call] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     """What no client should ever be told."""
+    visibility: float = 4.0
+    """Seconds for which consumers have what they receive."""
     dead_letters: dict[str, str] = field(default_factory=dict)
     """Per queue the one to which its failures move."""
 
@@ -117,12 +119,14 @@ class Verdict:
     delivered: int = 0
     repeated: int = 0
     """Deliveries of what had been delivered before, and not given back."""
+    too_soon: int = 0
+    """Those among them that came before the visibility of the last was over."""
 
     BROKEN = (
         "lost", "unexpected", "resurrected", "doubled", "early", "disorder", "wrong_body", "stuck",
         "counters", "unlike", "errors",
     )  # fmt: skip
-    COUNTED = ("stored", "refused", "unknown", "recovered", "delivered", "repeated")
+    COUNTED = ("stored", "refused", "unknown", "recovered", "delivered", "repeated", "too_soon")
 
     BEARABLE = ("lost", "resurrected", "doubled", "disorder")
     """What may come of it when no intact copy is left."""
@@ -225,6 +229,9 @@ def _look_at(
     given_back = sum(a.outcome in ("back", "dropped", KILLED) for a in settled)
     moved = len({d.queue for d in came}) - 1
     verdict.repeated += max(0, len(came) - 1 - given_back - moved)
+    pairs = pairwise(sorted(came, key=lambda d: d.ended))
+    soon = sum(b.queue == a.queue and b.ended - a.began < ledger.visibility for a, b in pairs)
+    verdict.too_soon += max(0, soon - given_back)
 
 
 def _off(clocks: Clocks, began: float, ended: float) -> float:

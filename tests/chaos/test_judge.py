@@ -117,3 +117,12 @@ def test_what_no_copy_is_left_of_is_excused_only_if_somebody_says_so() -> None:
     named = judge(ledger(*GOOD, *items))
     assert named.excuse(["n1: lost 1"]) == {"lost": 1}
     assert set(named.broken) == {"wrong_body"}, "a wrong body nothing excuses"
+
+
+def test_what_comes_again_after_its_visibility_is_over_is_not_too_soon() -> None:
+    late = judge(ledger(sent("b"), came("b", 1), acked("b", 5.5, STALE), came("b", 5.2), acked("b", 5.3)))
+    assert (late.repeated, late.too_soon) == (1, 0)
+    soon = judge(ledger(sent("b"), came("b", 1), came("b", 3), acked("b", 3.1)))
+    assert (soon.repeated, soon.too_soon) == (1, 1)
+    back = judge(ledger(sent("b"), came("b", 1), acked("b", 1.1, "back"), came("b", 3), acked("b", 3.1)))
+    assert (back.repeated, back.too_soon) == (0, 0)

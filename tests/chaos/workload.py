@@ -74,6 +74,7 @@ class Workload:
     ) -> None:
         self.addresses = addresses
         self.ledger = ledger
+        ledger.visibility = VISIBILITY
         self._seed = seed
         self._pause = 5 / rate
         self._breath = min(12.0, 200 / rate)
