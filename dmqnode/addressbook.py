@@ -12,6 +12,8 @@ from pathlib import Path
 
 import trio
 
+from dmqnode.config import host_port
+from dmqnode.errors import UsageError
 from dmqnode.logs import say_rarely
 
 FILE = "members"
@@ -20,15 +22,24 @@ LOOK_EVERY = 2.0
 
 
 def read(data: Path) -> tuple[str, ...]:
-    """Return where the members were, this node among them; nothing if it was the only one.
+    """Return where the members were, this node among them; nothing if it was alone, or nobody can tell.
 
     Arguments:
         data: the directory of the node's data.
     """
     try:
-        return tuple((data / FILE).read_text().split())
+        lines = (data / FILE).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):
         return ()
+    return tuple(filter(_is_address, lines))
+
+
+def _is_address(line: str) -> bool:
+    try:
+        host_port(line)
+    except UsageError:
+        return False
+    return True
 
 
 def write(data: Path, addresses: Sequence[str]) -> None:
@@ -37,7 +48,7 @@ def write(data: Path, addresses: Sequence[str]) -> None:
     if len(addresses) < 2:
         path.unlink(missing_ok=True)
         return
-    with new.open("w") as file:
+    with new.open("w", encoding="utf-8") as file:
         file.write("".join(f"{address}\n" for address in addresses))
         file.flush()
         os.fsync(file.fileno())
@@ -49,12 +60,12 @@ async def keep(data: Path, current: Callable[[], Sequence[str]]) -> None:
 
     Arguments:
         data: the directory of the node's data.
-        current: returns the addresses of all members.
+        current: returns the addresses of all members; none where the node is alone.
     """
     kept: list[str] | None = None
     while True:
         addresses = sorted(current())
-        if addresses and addresses != kept:
+        if addresses != kept:
             try:
                 await trio.to_thread.run_sync(write, data, addresses)
                 kept = addresses

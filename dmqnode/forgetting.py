@@ -40,6 +40,8 @@ PATIENCE = 120.0
 """Seconds for which to wait for the answers."""
 AGAIN = 60.0
 """Seconds from the end of one round to the next."""
+STALE = 10.0
+"""Seconds after which it is begun anew to count for how long a queue has been unknown."""
 UNKNOWN = 120.0
 """Seconds for which all members are there and none knows a queue, until what is owed of it is dropped."""
 
@@ -189,6 +191,8 @@ class Bygone:
         if clustering.catalog.deleted(queue):
             self._unknown.pop(queue, None)
             return True
+        # Each partition of a queue asks; who has not asked for a while has nothing left.
+        self._unknown = {q: asked for q, asked in self._unknown.items() if now.run - asked[0] < STALE}
         at, passed = self._unknown.get(queue, (now.run, 0.0))
         links = [clustering.linked.get(node, math.inf) for node in self._others()]
         # A definition may be there, but damaged, or refused for the time at which it was made.
@@ -199,10 +203,7 @@ class Bygone:
         else:
             passed += min(now.run - at, 1.0)  # of a time in which it stood still nobody said anything
         self._unknown[queue] = now.run, passed
-        if passed < UNKNOWN:
-            return False
-        del self._unknown[queue]
-        return True
+        return passed >= UNKNOWN
 
     def is_known(self, queue: QueueId) -> None:
         """A queue is known after all."""

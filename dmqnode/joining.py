@@ -76,8 +76,8 @@ class Joining:
     me: Member
     token: str | None
     machine: Machine
-    lost: bool = False
-    """Whether the node has had a store that it could not go on with."""
+    lost: Sequence[str] | None = None
+    """Where others were, if the node has had a store that it could not go on with."""
 
     async def settle(self) -> Membership:
         """Return the node's membership once it has one; may wait for ever.
@@ -85,7 +85,7 @@ class Joining:
         Errors: CannotJoin; BeginAnew for a node that was forgotten.
         """
         known, name = self.membership, self.config.cluster
-        seeds = [a for a in dict.fromkeys(self.config.join) if a != self.me.address]
+        seeds = [a for a in dict.fromkeys((*self.config.join, *(self.lost or ()))) if a != self.me.address]
         if known.name not in ("", name):
             raise CannotJoin(
                 f"the data directory {self.config.data} belongs to cluster {known.name}, not {name}; "
@@ -123,7 +123,8 @@ class Joining:
 
     async def _join(self, seeds: list[str]) -> Membership:
         rng = self.machine.random()
-        founding = Founding(self.me.node, self.me.address, self.config.join, lost=self.lost)
+        given = [*self.config.join, *(self.lost or ())]
+        founding = Founding(self.me.node, self.me.address, given, lost=self.lost is not None)
         say("looking for a cluster to join", seeds=",".join(seeds))
         answer: tuple[str, Report] | None = None
         async with trio.open_nursery() as nursery:
@@ -175,7 +176,7 @@ class Joining:
                 if waiting is not None:
                     founding.met(seed, waiting)
                     continue
-            elif not answer.retryable:
+            elif not answer.retryable and seed in self.config.join:
                 raise CannotJoin(f"{seed} does not let this node in: {answer.message}")
             elif _is_member(await self._ask(seed, Members(), LOOK_TIMEOUT)):
                 founding.belongs(seed)
@@ -358,12 +359,12 @@ async def settle(
     tokens: Tokens | None,
     machine: Machine = MACHINE,
     *,
-    lost: bool = False,
+    lost: Sequence[str] | None = None,
 ) -> Membership:
     """Read or make a node's membership; wait for a cluster to join if that is what it is to do.
 
     Arguments:
-        lost: whether the node has had a store that it could not go on with.
+        lost: where others were, if the node has had a store that it could not go on with.
 
     Errors: CannotJoin.
     """

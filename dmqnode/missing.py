@@ -123,7 +123,10 @@ class Missing:
                 del self._seen[partition]
             self._give_up(now, stream, certain)
             return
-        self._seen[partition] = seen._replace(since=now.run)
+        if without(nowhere, still):
+            del self._seen[partition]  # what is lacking since is to be looked for, too, from the beginning
+        else:
+            self._seen[partition] = seen._replace(since=now.run)
         self._report("messages are missing: no home that answers has them", stream, certain)
         for log, ranges in certain.items():
             for low, high in ranges:

@@ -97,10 +97,9 @@ async def _serve(config: NodeConfig, notices: list[str]) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, stop)
-        async with _listening(config.listen) as listeners, _storing(config) as (store, config):
+        async with _listening(config.listen) as listeners, _storing(config) as (store, lost):
             address = _address_of(listeners)
             advertise = config.advertise or _reachable(config.listen, address)
-            lost = bool(await trio.to_thread.run_sync(put_aside_in, config.data))
             membership = await _until_stopped(
                 stop, lambda: settle(config, store, listeners, advertise, tokens, lost=lost)
             )
@@ -220,8 +219,10 @@ def _refused(address: str, error: OSError) -> DMQError:
 
 
 @asynccontextmanager
-async def _storing(config: NodeConfig) -> AsyncIterator[tuple[LevelStore, NodeConfig]]:
-    """Open the store; close it however this ends.  Give it, and the settings with where others may be.
+async def _storing(config: NodeConfig) -> AsyncIterator[tuple[LevelStore, tuple[str, ...] | None]]:
+    """Open the store; close it however this ends.
+
+    Give it, and where others may be if the node has had a store with which it could not go on, else None.
 
     Errors: StorageError; CannotStart for a directory that cannot be made.
     """
@@ -232,22 +233,22 @@ async def _storing(config: NodeConfig) -> AsyncIterator[tuple[LevelStore, NodeCo
         raise CannotStart(
             f"cannot make the data directory {directory}: {error.strerror}; give another one with --data"
         ) from None
-    store, seeds = await trio.to_thread.run_sync(_open, config)
+    store, lost = await trio.to_thread.run_sync(_open, config)
     try:
-        yield store, replace(config, join=_with(config, seeds))
+        yield store, lost
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
 
 
-def _open(config: NodeConfig) -> tuple[LevelStore, tuple[str, ...]]:
-    """Open the store, or a new one if the node has lost its memory (I2); return it, and where others were."""
+def _open(config: NodeConfig) -> tuple[LevelStore, tuple[str, ...] | None]:
+    """Open the store, or a new one if the node has lost its memory (I2); return it, see `_storing`."""
     store = LevelStore.open(config.data)
     try:
         lost = lost_memory(store, incomplete=store.incomplete)
         if lost is None:
-            return store, addressbook.read(config.data) if put_aside_in(config.data) else ()
-        seeds = lost.seeds or addressbook.read(config.data)
+            return store, addressbook.read(config.data) if put_aside_in(config.data) else None
+        seeds = tuple(dict.fromkeys((*lost.seeds, *addressbook.read(config.data))))
         if not (config.join or seeds):
             raise CannotStart(
                 f"this node was one of several, and cannot read {lost.what} in {config.data}; "
@@ -263,12 +264,6 @@ def _open(config: NodeConfig) -> tuple[LevelStore, tuple[str, ...]]:
         f"its store was renamed to {renamed}"
     )
     return new, seeds
-
-
-def _with(config: NodeConfig, seeds: tuple[str, ...]) -> tuple[str, ...]:
-    """Return whom to join: where others were, where the settings name nobody but this node."""
-    others = [a for a in config.join if a not in (config.advertise, config.listen)]
-    return config.join if others else tuple(dict.fromkeys((*config.join, *seeds)))
 
 
 def _members_of(node: Node) -> list[str]:

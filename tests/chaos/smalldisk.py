@@ -34,7 +34,12 @@ class SmallDisk:
             return
         taken = shutil.disk_usage(self._directory).free - size
         with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(BLOCK, taken - taken % BLOCK))
+            while taken >= BLOCK:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, taken - taken % BLOCK)
+                    return
+                except OSError:
+                    taken -= 16 * BLOCK  # somebody has written meanwhile
 
     def close(self) -> None:
         """Take it away, with all that is on it; processes that used it must have ended."""

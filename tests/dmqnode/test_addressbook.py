@@ -8,8 +8,6 @@ import pytest
 import trio
 
 from dmqnode import addressbook
-from dmqnode.config import NodeConfig
-from dmqnode.process import _with
 from tests.dmqnode.running import until
 
 ADDRESSES = ["h1:7367", "h2:7367"]
@@ -25,7 +23,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 async def test_it_follows_the_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addressbook, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(addressbook, "LOOK_EVERY", 0.01)
     current = list(ADDRESSES)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(addressbook.keep, tmp_path, lambda: current)
@@ -35,15 +33,8 @@ async def test_it_follows_the_members(tmp_path: Path, monkeypatch: pytest.Monkey
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(
-    ("join", "whom"),
-    [
-        ((), ("h1:7367", "h2:7367")),
-        (("me:7367",), ("me:7367", "h1:7367", "h2:7367")),
-        (("h9:7367",), ("h9:7367",)),
-        (("me:7367", "h9:7367"), ("me:7367", "h9:7367")),
-    ],
-)
-def test_it_counts_where_the_settings_name_nobody_else(join: tuple[str, ...], whom: tuple[str, ...]) -> None:
-    config = NodeConfig(data=Path("/none"), join=join, advertise="me:7367")
-    assert _with(config, tuple(ADDRESSES)) == whom
+def test_what_is_no_address_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / addressbook.FILE).write_bytes(b"h1:7367\n127.0.x:1x\nh2:7367\n:\n")
+    assert addressbook.read(tmp_path) == tuple(ADDRESSES)
+    (tmp_path / addressbook.FILE).write_bytes(b"h1:7367\n\xff\xfe")
+    assert addressbook.read(tmp_path) == ()

@@ -192,3 +192,21 @@ async def test_who_takes_connections_and_says_nothing_is_waited_for(
             waiting.start_soon(wait, "h1")
             waiting.start_soon(wait, "h2")
     assert [m.roster is not None for m in found] == [True]
+
+
+@pytest.mark.parametrize(
+    "join", [(), ("h1:7367",), ("h1",)], ids=["nobody", "itself", "itself by another name"]
+)
+async def test_who_has_lost_its_store_waits_for_those_that_it_knew(
+    autojump_clock: trio.testing.MockClock, told: Callable[[], list[str]], join: tuple[str, ...]
+) -> None:
+    doors = {"h1:7367": MemoryDoor()}
+    given = tuple("alias:7367" if name == "h1" else name for name in join)
+    if given == ("alias:7367",):
+        doors["alias:7367"] = doors["h1:7367"]
+    config = NodeConfig(data=Path("/none"), name="h1", join=given)
+    with trio.move_on_after(30.0):
+        await settle(config, MemoryStore(), [doors["h1:7367"]], "h1:7367", None, Wired(doors), lost=SEEDS)
+        pytest.fail("it has founded a cluster")
+    assert "had a store and has lost it" in told()[-1]
+    assert "h2:7367" in told()[-1]

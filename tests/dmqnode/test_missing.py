@@ -219,6 +219,46 @@ def test_a_lease_that_is_taken_anew_begins_to_look_anew(monkeypatch: pytest.Monk
     assert sum(node.broker.counters.lost for node in cluster.nodes.values()) == 0
 
 
+def test_what_is_lacking_later_is_looked_for_though_something_is_missing_already() -> None:
+    """What is missing waits for a member that is away; the next was never looked for behind it."""
+    names = (*NAMES, "n4")
+    cluster = Several(*names)
+    cluster.create()
+    for number in range(10):
+        cluster.stored("n1", b"%d" % number)
+    cluster.run(3.0)
+    (queue,) = cluster.nodes["n1"].broker.registry.every()
+    partition = partition_id(queue.definition.id, 0)
+    stream = cluster.leader(partition).clustering.cluster.streams.of(partition)
+    assert stream is not None
+    homes = [cluster.leader(partition).name, *map(name_of, stream.followers)]
+    cluster.kill(*[name for name in names if name not in homes])
+    cluster.run(2.0)
+    leader = cluster.leader(partition)
+    (hosted,) = leader.clustering.hosted.shards[partition].partitions
+    (log,) = [log for log in hosted.logs.values() if log.end]
+
+    def vanishes(number: int, *names: str) -> None:
+        gone = WriteBatch()
+        gone.delete(hosted.keys.batch(log.id, number))
+        for name in names:
+            cluster.nodes[name].store.write(gone, sync=True)
+        log.gaps.add(number, number + 1)
+        stream = leader.clustering.cluster.streams.of(partition)
+        assert stream is not None
+        for follower in stream.followers.values():
+            follower.gaps.setdefault(log.id, RangeSet()).add(number, number + 1)
+
+    vanishes(2, *homes)
+    cluster.run(SURE + 10.0)
+    assert len(leader.clustering.hosted.absent.missing_of(partition)) == 1
+    vanishes(5, *homes)
+    vanishes(7, leader.name)
+    cluster.run(2 * SURE + 20.0)
+    assert list(log.gaps) == [(2, 3), (5, 6)]
+    assert len(leader.clustering.hosted.absent.missing_of(partition)) == 2
+
+
 def test_a_home_still_lacks_what_came_to_its_leader_before() -> None:
     """A late page has a batch that the leader has got meanwhile, and one that it lacks: its entry has one."""
     cluster, leader, hosted, log = led([b"a", b"b"])

@@ -277,7 +277,7 @@ class Box:
             dead_after=self.world.plan.dead_after,
         )
         place = (self.address, None, life.machine)
-        membership = await settle(config, store, [door], *place, lost=self.put_aside)
+        membership = await settle(config, store, [door], *place, lost=() if self.put_aside else None)
         node = Node(config, store, membership, [door], address=self.address, machine=life.machine)
         if self.versions is not None:
             belonging: Any = node.belonging
