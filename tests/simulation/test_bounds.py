@@ -52,9 +52,9 @@ def caught(bug: Planted, seed: int, patch: Patch) -> bool:
 
 @pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.plant.__name__)
 def test_each_bug_is_seen(bug: Planted, monkeypatch: Patch) -> None:
-    seeds = [seed for seed in range(SEEDS) if caught(bug, seed, monkeypatch)]
-    assert seeds
-    World(seeds[0], bug.plan).run()
+    found = next((seed for seed in range(SEEDS) if caught(bug, seed, monkeypatch)), None)
+    assert found is not None
+    World(found, bug.plan).run()
 
 
 def test_a_lease_of_what_is_deleted_meanwhile_is_given_up() -> None:
