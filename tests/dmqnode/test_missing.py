@@ -23,35 +23,6 @@ from tests.dmqnode.several import Several, Some, name_of
 NAMES = ("n1", "n2", "n3")
 
 
-@pytest.mark.parametrize("held", [NAMES, ("n1",), ("n2",), ("n3",), ()])
-def test_only_what_is_on_no_disk_is_lost(held: tuple[str, ...]) -> None:
-    cluster = Several(*NAMES)
-    cluster.create()
-    cluster.stored("n1", b"a")
-    cluster.run(3.0)
-    (queue,) = cluster.nodes["n1"].broker.registry.every()
-    partition = partition_id(queue.definition.id, 0)
-    leader = cluster.leader(partition)
-    (hosted,) = leader.clustering.hosted.shards[partition].partitions
-    (log,) = [log for log in hosted.logs.values() if log.end]
-    key = hosted.keys.batch(log.id, 0)
-    for name in [n for n in NAMES if n not in held]:
-        gone = WriteBatch()
-        gone.delete(key)
-        cluster.nodes[name].store.write(gone, sync=True)
-    # All are believed to lack it, rightly or not.
-    log.gaps.add(0, 1)
-    stream = leader.clustering.cluster.streams.of(partition)
-    assert stream is not None
-    for follower in stream.followers.values():
-        follower.gaps = {log.id: RangeSet([(0, 1)])}
-    cluster.run(SURE + 10.0)
-    assert leader.broker.counters.lost == (0 if held else 1)
-    if held:
-        assert [m.body for m in cluster.receive("n1", wait=0.5)] == [b"a"]
-        assert all(node.store.get(key) is not None for node in cluster.nodes.values())
-
-
 def led(bodies: list[bytes], **settings: Any) -> tuple[Several, Some, Partition, Log]:
     """Return a cluster that has stored these, who leads, the partition there, and its log."""
     cluster = Several(*NAMES)
@@ -75,6 +46,22 @@ def believe(leader: Some, hosted: Partition, log: Log, ranges: list[tuple[int, i
         log.gaps.add(low, high)
     for follower in stream.followers.values():
         follower.gaps = {log.id: RangeSet(ranges)}
+
+
+@pytest.mark.parametrize("held", [NAMES, ("n1",), ("n2",), ("n3",), ()])
+def test_only_what_is_on_no_disk_is_lost(held: tuple[str, ...]) -> None:
+    cluster, leader, hosted, log = led([b"a"])
+    key = hosted.keys.batch(log.id, 0)
+    for name in [n for n in NAMES if n not in held]:
+        gone = WriteBatch()
+        gone.delete(key)
+        cluster.nodes[name].store.write(gone, sync=True)
+    believe(leader, hosted, log, [(0, 1)])  # rightly or not
+    cluster.run(SURE + 10.0)
+    assert leader.broker.counters.lost == (0 if held else 1)
+    if held:
+        assert [m.body for m in cluster.receive("n1", wait=0.5)] == [b"a"]
+        assert all(node.store.get(key) is not None for node in cluster.nodes.values())
 
 
 @pytest.mark.parametrize(
