@@ -78,16 +78,12 @@ class Forgetting:
         elif now.run >= self._next:
             self._begin(now)
 
-    def _others(self) -> frozenset[NodeId]:
-        """Return the other members."""
-        return frozenset(self._clustering.rosters.current.nodes) - {self._clustering.me}
-
     def _begin(self, now: Now) -> None:
         clustering, deletions = self._clustering, self._clustering.catalog.deletions
         if len(deletions) <= KEPT:
             return
         self._next = now.run + AGAIN
-        members = self._others()
+        members = _others(self._clustering)
         if any(node < clustering.me for node in members) or members != clustering.linked.keys():
             return
         if clustering.walls.silent:
@@ -103,7 +99,7 @@ class Forgetting:
 
     def _go_on(self, now: Now, round_: _Round) -> None:
         clustering = self._clustering
-        members = self._others()
+        members = _others(self._clustering)
         lasting = {node for node, since in clustering.linked.items() if since <= round_.began}
         broken = members != round_.members or members != lasting or members != clustering.linked.keys()
         if broken or (round_.agreed_at == math.inf and now.run - round_.began >= PATIENCE):
@@ -194,7 +190,7 @@ class Bygone:
         # Each partition of a queue asks; who has not asked for a while has nothing left.
         self._unknown = {q: asked for q, asked in self._unknown.items() if now.run - asked[0] < STALE}
         at, passed = self._unknown.get(queue, (now.run, 0.0))
-        links = [clustering.linked.get(node, math.inf) for node in self._others()]
+        links = [clustering.linked.get(node, math.inf) for node in _others(self._clustering)]
         # A definition may be there, but damaged, or refused for the time at which it was made.
         refused = any(now.run - at < UNKNOWN for at in clustering.catalog.refused.values())
         unsure = refused or queue in self._broker.registry.damaged or clustering.walls.silent
@@ -209,8 +205,10 @@ class Bygone:
         """A queue is known after all."""
         self._unknown.pop(queue, None)
 
-    def _others(self) -> list[NodeId]:
-        return [node for node in self._clustering.rosters.current.nodes if node != self._clustering.me]
+
+def _others(clustering: Clustering) -> frozenset[NodeId]:
+    """Return the other members."""
+    return frozenset(clustering.rosters.current.nodes) - {clustering.me}
 
 
 def _known(ids: Iterable[bytes]) -> list[QueueId]:

@@ -144,7 +144,7 @@ def test_a_member_that_is_not_asked_brings_the_queue_back(
     cluster: Several, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So the test before can fail."""
-    monkeypatch.setattr(Forgetting, "_others", lambda self: frozenset(self._clustering.linked))
+    monkeypatch.setattr(forgetting, "_others", lambda clustering: frozenset(clustering.linked))
     cluster.create()
     cluster.run(1.0)
     cluster.kill("n3")
