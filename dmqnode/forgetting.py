@@ -180,6 +180,7 @@ class Bygone:
         self._clustering = clustering
         self._unknown: dict[QueueId, tuple[float, float]] = {}
         """When each was asked about last, and for how long before that everybody had been there."""
+        self._looked_at = -math.inf
 
     def is_over(self, now: Now, queue: QueueId) -> bool:
         """Tell whether what is left of a queue that is not known here may go; to be asked again and again."""
@@ -187,8 +188,10 @@ class Bygone:
         if clustering.catalog.deleted(queue):
             self._unknown.pop(queue, None)
             return True
-        # Each partition of a queue asks; who has not asked for a while has nothing left.
-        self._unknown = {q: asked for q, asked in self._unknown.items() if now.run - asked[0] < STALE}
+        if now.run != self._looked_at:
+            # Each partition of a queue asks; who has not asked for a while has nothing left.
+            self._looked_at = now.run
+            self._unknown = {q: asked for q, asked in self._unknown.items() if now.run - asked[0] < STALE}
         at, passed = self._unknown.get(queue, (now.run, 0.0))
         links = [clustering.linked.get(node, math.inf) for node in _others(self._clustering)]
         # A definition may be there, but damaged, or refused for the time at which it was made.

@@ -290,9 +290,13 @@ class Hosted:
         self._broker.deliveries.serve(now, shard)
 
     def unblock(self, now: Now, stream: Stream, lost: Gaps) -> None:
-        """Answers that rely on what no home has would wait for ever: their outcome is unknown."""
+        """Answers that rely on what no home has would wait for ever: their outcome is unknown.
+
+        What is not an answer goes on without what is lost, and has to look whether it is there (Taking).
+        """
         for at, waiting in enumerate(stream.waiting):
-            if not any(log in lost and lost[log].overlap(low, high) for log, low, high in waiting.relied):
+            there = [r for r in waiting.relied if r[0] not in lost or not lost[r[0]].overlap(r[1], r[2])]
+            if len(there) == len(waiting.relied):
                 continue
             shipment = self._unanswered.get(stream.partition, {}).get(waiting.seq)
             if shipment is not None and shipment.collected is not None:
@@ -300,7 +304,7 @@ class Hosted:
                 repeated = [r for r in then if isinstance(r.message, Stored) and r.message.duplicates]
                 then[:] = [r for r in then if r not in repeated]
                 self._fail(repeated)
-            stream.waiting[at] = waiting._replace(relied=())
+            stream.waiting[at] = waiting._replace(relied=tuple(there))
         self._clustering.cluster.streams.look_again(now, stream.partition)
 
     def unreadable(self, now: Now, partition: PartitionId, log: LogId, low: int, high: int) -> None:

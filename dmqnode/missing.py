@@ -123,8 +123,9 @@ class Missing:
                 del self._seen[partition]
             self._give_up(now, stream, certain)
             return
-        if without(nowhere, still):
-            del self._seen[partition]  # what is lacking since is to be looked for, too, from the beginning
+        if without(nowhere, still) and not without(still, certain):
+            # All have been asked for all of it: what is lacking since is to be looked for, too.
+            del self._seen[partition]
         else:
             self._seen[partition] = seen._replace(since=now.run)
         self._report("messages are missing: no home that answers has them", stream, certain)

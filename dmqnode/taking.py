@@ -89,7 +89,7 @@ class Taking:
 
     def _first_of(self, hosted: Partition, debt: Debt) -> Ranges:
         """Return where that went which a debt repeats; if that is lost, the debt stands for it."""
-        ranges = tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
+        ranges = _first_ranges(hosted, debt)
         if any((log, first) in hosted.elsewhere.coming for log, first, _ in ranges):
             return ranges  # it is neither lost nor safe so far
         if ranges and self._clustering.cluster.streams.nowhere(hosted.id, ranges):
@@ -101,6 +101,8 @@ class Taking:
         """What some debts repeat is on enough homes: they die."""
         if hosted.gone:  # led no more, perhaps again: they are offered again
             return
+        # But for what was found to be lacking meanwhile: nobody waits for that (Hosted.unblock).
+        debts = [debt for debt in debts if self._safe(hosted, _first_ranges(hosted, debt))]
         ops = WriteBatch()
         for debt in debts:
             ops.extend(take_debt(now, hosted, debt))
@@ -120,14 +122,22 @@ class Taking:
         self._clustering.hosted.keep_gaps(hosted)
         self._broker.touched(now, hosted)
         brought, held = map(tuple, messages)
-        taken = partial(self._taken, hosted=hosted, sender=sender, shard=shard, debts=debts)
+        taken = partial(self._taken, hosted=hosted, sender=sender, shard=shard, debts=debts, held=held)
         self._clustering.replicate(now, hosted.id, ops, taken, brought, held)
 
-    def _taken(self, now: Now, hosted: Partition, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
-        """Enough homes have what debts brought: their keeper may forget them."""
+    def _taken(
+        self, now: Now, hosted: Partition, sender: NodeId, shard: Queue, debts: list[Debt], held: Ranges
+    ) -> None:
+        """Enough homes have what debts brought: their keeper may forget them.
+
+        Not so what was `held` here, and was found to be damaged while this waited: it is offered again.
+        """
+        lacking = {r for r in held if (log := hosted.logs.get(r[0])) and log.gaps.overlap(r[1], r[2])}
+        there = [debt for debt in debts if _range(debt) not in lacking]
         if not hosted.gone:
             for debt in debts:
                 hosted.elsewhere.coming.pop((debt.log, debt.first), None)
+            for debt in there:
                 filled(now, hosted, debt.log, [BatchRecord(debt.first, debt.record)])
             self._clustering.hosted.keep_gaps(hosted)
             self._broker.touched(now, hosted)
@@ -135,7 +145,11 @@ class Taking:
             self._broker.deliveries.serve(now, shard)
             self._clustering.cluster.streams.look_again(now, hosted.id)
             self._clustering.crossings.merging.look_again(now, hosted.id)
-        self._clustering.send(sender, Taken(hosted.id, [(d.log, d.first) for d in debts]))
+        self._clustering.send(sender, Taken(hosted.id, [(d.log, d.first) for d in there]))
+
+
+def _first_ranges(hosted: Partition, debt: Debt) -> Ranges:
+    return tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
 
 
 def _range(debt: Debt) -> tuple[LogId, int, int]:

@@ -9,7 +9,7 @@ import pytest
 from dmqnode import forgetting
 from dmqnode.batch import encode, parse
 from dmqnode.debts import DEBTS, encode_debt
-from dmqnode.forgetting import UNKNOWN, Forgetting
+from dmqnode.forgetting import STALE, UNKNOWN, Forgetting
 from dmqnode.grants import GRANTS, GRANTS_END
 from dmqnode.greetings import Forgettable, Forgotten, MayForget
 from dmqnode.ids import LogId, NodeId, QueueId, partition_id
@@ -350,3 +350,16 @@ def test_what_is_owed_of_a_queue_that_is_not_known_yet_is_kept(
     held.clear()
     monkeypatch.undo()
     cluster.until(lambda: n3.broker.registry.definition_of(queue.definition.id) is not None, 30.0)
+
+
+def test_of_many_queues_that_nobody_knows_each_partition_is_looked_at_once(cluster: Several) -> None:
+    """All of them were gone through for each: with two thousand a node did nothing else."""
+    bygone, now = cluster.nodes["n1"].clustering.debts._bygone, cluster.now()
+    bygone.is_over(now, QueueId(b"first---"))
+    table = bygone._unknown
+    for number in range(50):
+        bygone.is_over(now, QueueId(b"%08d" % number))
+    assert bygone._unknown is table
+    assert len(table) == 51
+    bygone.is_over(now._replace(run=now.run + STALE), QueueId(b"first---"))
+    assert len(bygone._unknown) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from dmqnode.peer_messages import BatchRecord, Fetch, Fill
 from dmqnode.ranges import RangeSet
 from dmqnode.smallrows import encode_gaps, gaps_key
 from storage.ops import WriteBatch
+from tests.dmqnode import several
 from tests.dmqnode.several import Several, Some, name_of
 
 NAMES = ("n1", "n2", "n3")
@@ -244,6 +246,48 @@ def test_what_is_lacking_later_is_looked_for_though_something_is_missing_already
     cluster.run(2 * SURE + 20.0)
     assert list(log.gaps) == [(2, 3), (5, 6)]
     assert len(leader.clustering.hosted.absent.missing_of(partition)) == 2
+
+
+def test_looks_that_take_long_come_to_an_end_though_more_is_lacking_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a member is away each look began anew with what was lacking since."""
+    names = (*NAMES, "n4")
+    cluster = Several(*names)
+    cluster.create()
+    for number in range(400):
+        cluster.stored("n1", b"%d" % number)
+    cluster.run(3.0)
+    (queue,) = cluster.nodes["n1"].broker.registry.every()
+    partition = partition_id(queue.definition.id, 0)
+    stream = cluster.leader(partition).clustering.cluster.streams.of(partition)
+    assert stream is not None
+    homes = [cluster.leader(partition).name, *map(name_of, stream.followers)]
+    cluster.kill(*[name for name in names if name not in homes])
+    cluster.run(2.0)
+    monkeypatch.setattr(several, "DELAY", 0.05)
+    leader = cluster.leader(partition)
+    (hosted,) = leader.clustering.hosted.shards[partition].partitions
+    (log,) = [log for log in hosted.logs.values() if log.end]
+
+    def vanish(numbers: Iterable[int], *names: str) -> None:
+        gone = WriteBatch()
+        stream = leader.clustering.cluster.streams.of(partition)
+        assert stream is not None
+        for number in numbers:
+            gone.delete(hosted.keys.batch(log.id, number))
+            log.gaps.add(number, number + 1)
+            for follower in stream.followers.values():
+                follower.gaps.setdefault(log.id, RangeSet()).add(number, number + 1)
+        for name in names:
+            cluster.nodes[name].store.write(gone, sync=True)
+
+    vanish(range(40, 380, 2), *homes)
+    vanish([390], *homes[:2])
+    for number in range(8):
+        vanish([2 * number], *homes)
+        cluster.run(20.0)
+    assert 390 not in log.gaps, "one home has it, and was never asked"
 
 
 def test_a_home_still_lacks_what_came_to_its_leader_before() -> None:

@@ -12,6 +12,7 @@ from dmqnode.batch import encode
 from dmqnode.clock import Now
 from dmqnode.ids import LogId, NodeId, PartitionId
 from dmqnode.peer_messages import Debt, Offer, Taken
+from dmqnode.ranges import RangeSet
 from dmqnode.records import encode_batch
 from dmqnode.taking import Taking
 
@@ -30,12 +31,18 @@ class Leader:
     """A leader of one partition, as far as debts concern it; `done`: writes that wait for the homes."""
 
     def __init__(self) -> None:
-        self.partition = SimpleNamespace(id=PARTITION, gone=False, elsewhere=SimpleNamespace(coming={}))
+        self.partition = SimpleNamespace(
+            id=PARTITION, gone=False, elsewhere=SimpleNamespace(coming={}), logs=dict[LogId, Any]()
+        )
         self.shard = SimpleNamespace(partitions=[self.partition])
         self.done: list[Any] = []
         self.taken: list[tuple[LogId, int]] = []
+        self.spread = True
         streams = SimpleNamespace(
-            whole=lambda *_: True, spread=lambda *_: True, nowhere=lambda *_: False, look_again=_nothing
+            whole=lambda *_: True,
+            spread=lambda *_: self.spread,
+            nowhere=lambda *_: False,
+            look_again=_nothing,
         )
         clustering = SimpleNamespace(
             hosted=SimpleNamespace(
@@ -95,3 +102,13 @@ def test_who_leads_no_more_says_so_only_of_what_the_homes_have(leader: Leader, r
         leader.done.pop()(NOW)
     # What is there is there; but what a debt repeats was to die first, and is offered again.
     assert leader.taken == ([] if repeats else [(LOG, 0)])
+
+
+def test_what_is_found_to_be_lacking_meanwhile_is_kept(leader: Leader) -> None:
+    """Nobody waits for what no home has: the debt, or what it repeats, is on no disk any more."""
+    leader.partition.logs[LOG] = SimpleNamespace(gaps=RangeSet([(0, 1)]))
+    leader.spread = False
+    while leader.done:
+        leader.done.pop()(NOW)
+    assert leader.taken == []
+    assert not leader.partition.elsewhere.coming

@@ -5,12 +5,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from dmqnode.batch import encode, parse
+from dmqnode.debts import DEBTS, encode_debt
 from dmqnode.following import Ranges
-from dmqnode.ids import LogId, NodeId
+from dmqnode.ids import LogId, NodeId, partition_id
 from dmqnode.messages import Blob
-from dmqnode.peer_messages import Debt, Offer
+from dmqnode.peer_messages import Debt, Offer, Taken
 from dmqnode.ranges import RangeSet
+from dmqnode.records import encode_batch
+from dmqnode.smallrows import encode_gaps, gaps_key
 from dmqnode.taking import Taking
+from storage.ops import WriteBatch
+from tests.dmqnode.several import WALL, Several
 from tests.dmqnode.world import World
 
 KEEPER = NodeId(b"keeper--")
@@ -48,3 +56,54 @@ def test_what_the_leader_holds_already_is_not_brought_by_the_entry_and_must_be_o
     owed = [(id_, 2, RangeSet([(0, 2)]).encode()) for id_ in (log, other)]
     Taking(world.broker, clustering).take(world.now(), KEEPER, Offer(partition.id, debts, owed))
     assert clustering.entries == [(1, ((other, 0, 2),), ((log, 0, 2),))]
+
+
+@pytest.mark.parametrize("keepers", [1, 2])
+def test_what_is_damaged_where_it_was_taken_in_is_kept_by_who_owes_it(
+    keepers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was called taken, and forgotten by all who had it: no home had it to wait for."""
+    cluster = Several("n1", "n2", "n3")
+    cluster.create()
+    cluster.stored("n1", b"a")
+    cluster.run(3.0)
+    (queue,) = cluster.nodes["n1"].broker.registry.every()
+    partition = partition_id(queue.definition.id, 0)
+    leader = cluster.leader(partition)
+    others = [node for node in cluster.nodes.values() if node is not leader]
+    log = LogId(others[0].me + b"L" * (20 - len(others[0].me)))
+    record = Blob(encode_batch(WALL + round(cluster.time * 1000), 0, parse(encode([b"owed"], {}).blob)))
+    carry, told = Several.carry, list[bool]()
+
+    def lossy(self: Several, sender: str, to: NodeId, message: Any) -> None:
+        if told or not isinstance(message, Taken):
+            carry(self, sender, to, message)
+
+    monkeypatch.setattr(Several, "carry", lossy)
+    for node in others[:keepers]:
+        ops = WriteBatch()
+        ops.put(DEBTS + partition + log + bytes(8), encode_debt(Debt(log, 0, b"q" * 16, 1, 0, record)))
+        node.store.write(ops, sync=True)
+        node.clustering.debts.load(cluster.now())
+        node.crank()
+    cluster.run(6.05)  # it is offered anew before the leader finds that it is damaged
+    (hosted,) = leader.clustering.hosted.shards[partition].partitions
+    key, gaps = hosted.keys.batch(log, 0), {log: RangeSet([(0, 1)])}
+    assert leader.store.get(key) is not None
+    stream = leader.clustering.cluster.streams.of(partition)
+    assert stream is not None
+    for node in cluster.nodes.values():
+        rows = WriteBatch()
+        rows.delete(key)
+        if node is not leader:  # the entry had not come to them
+            rows.put(gaps_key(hosted.keys), encode_gaps(gaps))
+            copy = node.clustering.cluster.copies.find(partition)
+            assert copy is not None
+            copy.gaps = stream.followers[node.me].gaps = {log: RangeSet([(0, 1)])}
+        node.store.write(rows, sync=True)
+    told.append(True)
+    cluster.run(70.0)
+    bodies = [message.body for _ in range(2) for message in cluster.receive("n1", wait=2.0)]
+    assert sorted(bodies) == [b"a", b"owed"]
+    assert [node.broker.counters.lost for node in cluster.nodes.values()] == [0, 0, 0]
+    assert not any(node.clustering.debts.count for node in others)

@@ -332,8 +332,13 @@ class Ledger:
         return message.hold is None or self._world.now > max(message.hold.until, message.acking_at) + 5.0
 
     def settled(self) -> bool:
-        """Whether everything that was stored has come out."""
-        return not self._left() and not any(self._queue_counts())
+        """Whether everything that was stored has come out; while nobody leads a partition, who knows."""
+        return not self._left() and not self._unled() and not any(self._queue_counts())
+
+    def _unled(self) -> set[PartitionId]:
+        clusterings = [host.clustering for host in self._world.hosts.values() if host.up]
+        hosted = {id_ for c in clusterings for id_ in c.hosted.shards}
+        return {id_ for id_ in hosted if not any(c.cluster.leads(id_) for c in clusterings)}
 
     def _queue_counts(self) -> list[int]:
         return [

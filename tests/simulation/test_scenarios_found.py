@@ -15,6 +15,7 @@ from tests.simulation.plan import (
     WIDE,
     Plan,
     draw_harsh,
+    draw_late_plan,
     draw_plan,
     draw_wider_plan,
 )
@@ -169,6 +170,11 @@ def test_what_a_keeper_does_not_owe_any_more_lives_though_the_next_leader_lacks_
     faults = ("halves", "oneway", "pause")
     plan = Plan(queues=queues, faults=faults, rate=1.2, seconds=45.0, producers=1, consumers=1, tries=8)
     World(300084, plan).run()
+
+
+def test_what_nobody_leads_is_not_yet_settled() -> None:
+    """An ack was refused, a nack could not be told: the message was taken for over, and the run ended."""
+    World(1786, draw_late_plan(random.Random(1786))).run()
 
 
 @pytest.mark.parametrize("seed", MISJUDGED)
