@@ -13,25 +13,47 @@ from pathlib import Path
 import trio
 
 from dmqnode.config import host_port
-from dmqnode.errors import UsageError
+from dmqnode.errors import DMQError, UsageError
 from dmqnode.logs import say_rarely
 
 FILE = "members"
 LOOK_EVERY = 2.0
 """Seconds between two looks at whether the members are others."""
+TRY_EVERY = 60.0
+"""Seconds until it is tried again where that could not be written."""
+
+
+class Unreadable(DMQError):
+    """Others were there, and nobody knows where."""
+
+    code = "cannot-start"
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"the store of this node did not open, and {path}, which says where the other members are, "
+            f"cannot be read: {why}; give --join and the address of a member, or remove it to begin alone"
+        )
 
 
 def read(data: Path) -> tuple[str, ...]:
-    """Return where the members were, this node among them; nothing if it was alone, or nobody can tell.
+    """Return where the members were, this node among them; nothing if it was alone.
 
     Arguments:
         data: the directory of the node's data.
+
+    Errors: Unreadable if there is such a file, and it says nothing.
     """
+    path = data / FILE
     try:
-        lines = (data / FILE).read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError):
+        lines = path.read_bytes().decode(errors="replace").split()
+    except FileNotFoundError:
         return ()
-    return tuple(filter(_is_address, lines))
+    except OSError as error:
+        raise Unreadable(path, error.strerror or str(error)) from None
+    found = tuple(filter(_is_address, lines))
+    if not found:
+        raise Unreadable(path, "there is no address in it")
+    return found
 
 
 def _is_address(line: str) -> bool:
@@ -64,12 +86,12 @@ async def keep(data: Path, current: Callable[[], Sequence[str]]) -> None:
     """
     kept: list[str] | None = None
     while True:
-        addresses = sorted(current())
+        addresses, pause = sorted(current()), LOOK_EVERY
         if addresses != kept:
             try:
                 await trio.to_thread.run_sync(write, data, addresses)
                 kept = addresses
             except OSError as error:
-                why = error.strerror or error
+                why, pause = error.strerror or error, TRY_EVERY
                 say_rarely("cannot note where the members are", level=logging.WARNING, why=why)
-        await trio.sleep(LOOK_EVERY)
+        await trio.sleep(pause)

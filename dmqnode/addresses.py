@@ -24,7 +24,28 @@ def split_address(address: str) -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
         raise UsageError(f"{address!r} is not HOST:PORT; write for example {DEFAULT_ADDRESS}")
+    check_host(host)
     return host, int(port)
+
+
+def check_host(host: str) -> None:
+    """Refuse what is no name of a host: resolvers raise UnicodeError for it.
+
+    Arguments:
+        host: a name, or an address without brackets.
+
+    Errors: UsageError.
+    """
+    valid = all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+    if not host.isascii():
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            valid = False
+    if not valid:
+        raise UsageError(
+            f"{host!r} is no name of a host; write 1 to 63 characters before each dot and at the end"
+        )
 
 
 def is_loopback(address: str) -> bool:

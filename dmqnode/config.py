@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmqnode.addresses import check_host
 from dmqnode.errors import UsageError
 
 MIB = 1 << 20
@@ -113,6 +114,7 @@ def host_port(address: str) -> tuple[str, int]:
         and int(port) < 65536,
         f"{address!r} is not HOST:PORT; write for example 127.0.0.1:7367",
     )
+    check_host(host)
     return host, int(port)
 
 

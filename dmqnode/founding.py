@@ -10,12 +10,16 @@ with a majority either: who is not there may be the one that has kept it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from dmqnode.addresses import is_loopback
 from dmqnode.config import host_port
 from dmqnode.ids import NodeId
+
+ALIAS_AFTER = 8
+"""Times in turn that a node meets itself at its only seed before it founds: it may be of several nodes."""
 
 
 class Answer(NamedTuple):
@@ -38,16 +42,25 @@ class Founding:
         own: its address.
         given: the seeds.
         lost: whether it has had data, and lost it.
+        known: where others were before: not compared, but whoever has lost its data waits for them, too.
     """
 
-    def __init__(self, me: NodeId, own: str, given: Sequence[str], *, lost: bool = False) -> None:
+    def __init__(
+        self, me: NodeId, own: str, given: Sequence[str], *, lost: bool = False, known: Sequence[str] = ()
+    ) -> None:
         self.me = me
         self.lost = lost
         self._own = own
         self._given = set(given)
+        self._known = set(known) - {own}
         self._answers: dict[str, Answer] = {}
         self._aliases: set[str] = set()
         """Seeds that are this node under another name."""
+        self._in_turn: Counter[str] = Counter()
+        """How often it met itself at a seed, since it met another there."""
+        self._mine: set[str] = set()
+        self._others: set[str] = set()
+        """Seeds at which it ever met itself, and others."""
         self._taken: set[str] = set()
         """Seeds that were met as members of a cluster."""
         self._mute: set[str] = set()
@@ -57,8 +70,12 @@ class Founding:
         """A node without a cluster answered at a seed; it may be this one."""
         if answer.node == self.me:
             self._aliases.add(seed)
+            self._mine.add(seed)
+            self._in_turn[seed] += 1
         else:
             self._aliases.discard(seed)
+            self._others.add(seed)
+            del self._in_turn[seed]
         self._taken.discard(seed)
         self._mute.discard(seed)
         self._answers[seed] = answer
@@ -108,6 +125,8 @@ class Founding:
         """
         if self._taken or self._mute or self.founder != self.me or self._disputed() is not None:
             return False
+        if self._unproven():
+            return False
         seeds, there, silent = self.seeds, {self.me}, 0
         nodes = set(there)
         for seed in seeds:
@@ -120,7 +139,7 @@ class Founding:
             nodes.add(answer.node)
             if answer.seeds == seeds and answer.founder == self.me:
                 there.add(answer.node)
-        if silent and self._losers():
+        if self._losers() and (silent or self._known - self._answers.keys()):
             return False
         return 2 * len(there) > len(nodes) + silent
 
@@ -138,6 +157,12 @@ class Founding:
             return f"{first} is one node here and another to {disputed}; give names that are one node to all"
         if self._mute:
             return f"{', '.join(sorted(self._mute))} takes connections, and does not answer: it may have data"
+        names = ", ".join(sorted(unproven := self._unproven()))
+        if unproven & self._others:
+            return (
+                f"{names} is this node at one time and another at the next; "
+                "give the addresses of nodes, each of which is one node to all"
+            )
         other = next((s for s, a in sorted(self._answers.items()) if a.seeds != seeds), None)
         if other is not None:
             theirs = ",".join(self._answers[other].seeds)
@@ -148,14 +173,28 @@ class Founding:
         if self.founder is None:
             return f"{first} is to found a cluster, and does not answer"
         if losers := self._losers():
-            silent = [s for s in seeds if s not in self._answers and not self.is_me(s)]
+            asked = sorted({*seeds, *self._known}, key=host_port)
+            silent = [s for s in asked if s not in self._answers and not self.is_me(s)]
             if silent:
                 return (
                     f"{', '.join(losers)} had a store and has lost it, and {', '.join(silent)}, which may "
                     "have a copy, does not answer; start it, or, to begin without what was stored, remove "
                     "the stores that were renamed, store.*-*, from the data directory of who has lost its own"
                 )
+        if unproven:
+            return f"{names} is this node, and may be others, too: it is asked {ALIAS_AFTER} times"
         return f"a majority of {','.join(seeds)} has to be there for {first} to found a cluster"
+
+    def _unproven(self) -> set[str]:
+        """Return the seeds, if all of them are or were this node, and may be others as well.
+
+        So it is with one address for all nodes, behind which a balancer chooses: each that is sent to itself
+        would found a cluster of its own.
+        """
+        shared = self._mine & self._others
+        if self._own in self._given or not self._given <= self._aliases | shared:
+            return set()
+        return {seed for seed in self._given if seed in shared or self._in_turn[seed] < ALIAS_AFTER}
 
     def _losers(self) -> list[str]:
         """Return who has had data and lost it, of those that wait."""

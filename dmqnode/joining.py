@@ -123,8 +123,14 @@ class Joining:
 
     async def _join(self, seeds: list[str]) -> Membership:
         rng = self.machine.random()
-        given = [*self.config.join, *(self.lost or ())]
-        founding = Founding(self.me.node, self.me.address, given, lost=self.lost is not None)
+        known = self.lost or ()
+        founding = Founding(
+            self.me.node,
+            self.me.address,
+            self.config.join or known,
+            lost=self.lost is not None,
+            known=known,
+        )
         say("looking for a cluster to join", seeds=",".join(seeds))
         answer: tuple[str, Report] | None = None
         async with trio.open_nursery() as nursery:

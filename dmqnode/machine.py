@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
@@ -66,12 +67,15 @@ class Machine:
         """
         if not isinstance(stream, trio.SocketStream):
             return None
-        socket = stream.socket  # which knows when it is closed; its number may then be another's
-        return lambda data: os.write(socket.fileno(), data)
+        ours = stream.socket  # which knows when it is closed; its number may then be another's
+        return lambda data: os.write(ours.fileno(), data)
 
     async def dial(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
         """Open a connection.  Errors: OSError."""
-        return await trio.open_tcp_stream(host, port)
+        try:
+            return await trio.open_tcp_stream(host, port)
+        except UnicodeError:  # of another member, or an older release: nothing to end this node for
+            raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from None
 
     async def open_datagrams(self, host: str, port: int) -> Datagrams:
         """Bind a UDP socket.  Errors: OSError."""

@@ -97,35 +97,36 @@ async def _serve(config: NodeConfig, notices: list[str]) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, stop)
-        async with _listening(config.listen) as listeners, _storing(config) as (store, lost):
+        async with _listening(config.listen) as listeners:
             address = _address_of(listeners)
             advertise = config.advertise or _reachable(config.listen, address)
-            membership = await _until_stopped(
-                stop, lambda: settle(config, store, listeners, advertise, tokens, lost=lost)
-            )
-            if membership is None:
-                nursery.cancel_scope.cancel()
-                return
-            node = Node(
-                config,
-                store,
-                membership,
-                list(listeners),
-                address=address,
-                advertise=listed_address(config, membership, advertise),
-                tokens=tokens,
-            )
-            for notice in (*notices, *store.notices):
-                node.broker.surroundings.notices.append(notice)
-                say(notice, level=logging.ERROR)
-            async with trio.open_nursery() as running:
-                await running.start(node.run)
-                nursery.start_soon(addressbook.keep, config.data, lambda: _members_of(node))
-                settle_garbage()
-                say("serving", name=config.name, address=address, data=config.data)
-                _announce(f"ready {config.name} {address}")
-                await _either(stop, node.ended)
-                node.stop()
+            async with _storing(config, advertise) as (store, lost):
+                membership = await _until_stopped(
+                    stop, lambda: settle(config, store, listeners, advertise, tokens, lost=lost)
+                )
+                if membership is None:
+                    nursery.cancel_scope.cancel()
+                    return
+                node = Node(
+                    config,
+                    store,
+                    membership,
+                    list(listeners),
+                    address=address,
+                    advertise=listed_address(config, membership, advertise),
+                    tokens=tokens,
+                )
+                for notice in (*notices, *store.notices):
+                    node.broker.surroundings.notices.append(notice)
+                    say(notice, level=logging.ERROR)
+                async with trio.open_nursery() as running:
+                    await running.start(node.run)
+                    nursery.start_soon(addressbook.keep, config.data, lambda: _members_of(node))
+                    settle_garbage()
+                    say("serving", name=config.name, address=address, data=config.data)
+                    _announce(f"ready {config.name} {address}")
+                    await _either(stop, node.ended)
+                    node.stop()
         nursery.cancel_scope.cancel()
     say("stopped")
 
@@ -219,12 +220,15 @@ def _refused(address: str, error: OSError) -> DMQError:
 
 
 @asynccontextmanager
-async def _storing(config: NodeConfig) -> AsyncIterator[tuple[LevelStore, tuple[str, ...] | None]]:
+async def _storing(config: NodeConfig, own: str) -> AsyncIterator[tuple[LevelStore, tuple[str, ...] | None]]:
     """Open the store; close it however this ends.
 
     Give it, and where others may be if the node has had a store with which it could not go on, else None.
 
-    Errors: StorageError; CannotStart for a directory that cannot be made.
+    Arguments:
+        own: where others reach this node.
+
+    Errors: StorageError; CannotStart for a directory that cannot be made; Unreadable.
     """
     directory = config.data
     try:
@@ -233,7 +237,7 @@ async def _storing(config: NodeConfig) -> AsyncIterator[tuple[LevelStore, tuple[
         raise CannotStart(
             f"cannot make the data directory {directory}: {error.strerror}; give another one with --data"
         ) from None
-    store, lost = await trio.to_thread.run_sync(_open, config)
+    store, lost = await trio.to_thread.run_sync(_open, config, own)
     try:
         yield store, lost
     finally:
@@ -241,20 +245,23 @@ async def _storing(config: NodeConfig) -> AsyncIterator[tuple[LevelStore, tuple[
             await trio.to_thread.run_sync(store.close)
 
 
-def _open(config: NodeConfig) -> tuple[LevelStore, tuple[str, ...] | None]:
+def _open(config: NodeConfig, own: str) -> tuple[LevelStore, tuple[str, ...] | None]:
     """Open the store, or a new one if the node has lost its memory (I2); return it, see `_storing`."""
     store = LevelStore.open(config.data)
     try:
         lost = lost_memory(store, incomplete=store.incomplete)
         if lost is None:
-            return store, addressbook.read(config.data) if put_aside_in(config.data) else None
-        seeds = tuple(dict.fromkeys((*lost.seeds, *addressbook.read(config.data))))
-        if not (config.join or seeds):
+            return store, _noted(config) if put_aside_in(config.data) else None
+        seeds = tuple(dict.fromkeys((*lost.seeds, *_noted(config))))
+        if not {*config.join, *seeds} - {own}:
             raise CannotStart(
                 f"this node was one of several, and cannot read {lost.what} in {config.data}; "
                 "start it with --join and the address of another member: it begins anew, as a new node"
             )
-        renamed = store.put_aside()
+        try:
+            renamed = store.put_aside()
+        except OSError as error:
+            raise CannotStart(f"cannot rename the store in {config.data}: {error.strerror}") from None
     except BaseException:
         store.close()
         raise
@@ -264,6 +271,17 @@ def _open(config: NodeConfig) -> tuple[LevelStore, tuple[str, ...] | None]:
         f"its store was renamed to {renamed}"
     )
     return new, seeds
+
+
+def _noted(config: NodeConfig) -> tuple[str, ...]:
+    """Return where the members were; who is given others to join may do without.  Errors: Unreadable."""
+    try:
+        return addressbook.read(config.data)
+    except addressbook.Unreadable as error:
+        if not config.join:
+            raise
+        say("going on with the seeds alone", level=logging.WARNING, why=error)
+        return ()
 
 
 def _members_of(node: Node) -> list[str]:

@@ -10,7 +10,7 @@ import plyvel
 
 from storage.keys import u16
 from storage.leveldb import FORMAT, LevelStore
-from storage.opening import FILES, FORMAT_KEY, OPTIONS
+from storage.opening import FILES, FORMAT_KEY, OPTIONS, failure
 from storage.records import seal
 
 
@@ -20,28 +20,34 @@ def begin_anew(directory: Path, start: bytes, stop: bytes) -> Path:
     Returns its new name.  A crash in the middle leaves the old store as it was, or an empty new one; damaged
     records stay behind.
 
-    Errors: StorageError; OSError.
+    Errors: StorageError.
     """
     store = LevelStore.open(directory)
     try:
-        fresh = directory / f"{FILES}.fresh"
-        if fresh.exists():
-            shutil.rmtree(fresh)  # of an attempt that did not end; all of it is in the store, too
-        db = plyvel.DB(os.fspath(fresh), create_if_missing=True, **OPTIONS)
-        db.put(FORMAT_KEY, seal(FORMAT_KEY, u16(FORMAT)), sync=True)
-        while True:
-            page = store.scan(start, stop, limit=1000)
-            batch = db.write_batch(sync=True)
-            for key, value in page.rows:
-                batch.put(key, seal(key, value))
-            batch.write()
-            ends = [*[row.key for row in page.rows], *[record.key for record in page.damaged]]
-            if not page.more or not ends:
-                break
-            start = max(ends) + b"\x00"
-        db.close()
-        renamed = store.put_aside()
-        fresh.rename(directory / FILES)
+        return _begin(directory, store, start, stop)
+    except (plyvel.Error, OSError) as error:
+        raise failure(directory, "begin anew", error) from error
     finally:
         store.close()
+
+
+def _begin(directory: Path, store: LevelStore, start: bytes, stop: bytes) -> Path:
+    fresh = directory / f"{FILES}.fresh"
+    if fresh.exists():
+        shutil.rmtree(fresh)  # of an attempt that did not end; all of it is in the store, too
+    db = plyvel.DB(os.fspath(fresh), create_if_missing=True, **OPTIONS)
+    db.put(FORMAT_KEY, seal(FORMAT_KEY, u16(FORMAT)), sync=True)
+    while True:
+        page = store.scan(start, stop, limit=1000)
+        batch = db.write_batch(sync=True)
+        for key, value in page.rows:
+            batch.put(key, seal(key, value))
+        batch.write()
+        ends = [*[row.key for row in page.rows], *[record.key for record in page.damaged]]
+        if not page.more or not ends:
+            break
+        start = max(ends) + b"\x00"
+    db.close()
+    renamed = store.put_aside()
+    fresh.rename(directory / FILES)
     return renamed

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from dmqnode import addressbook
 from tests.dmqnode.running import until
@@ -36,5 +39,36 @@ async def test_it_follows_the_members(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_is_no_address_is_left_out(tmp_path: Path) -> None:
     (tmp_path / addressbook.FILE).write_bytes(b"h1:7367\n127.0.x:1x\nh2:7367\n:\n")
     assert addressbook.read(tmp_path) == tuple(ADDRESSES)
-    (tmp_path / addressbook.FILE).write_bytes(b"h1:7367\n\xff\xfe")
-    assert addressbook.read(tmp_path) == ()
+    (tmp_path / addressbook.FILE).write_bytes(b"h1:7367\nh2:7367\n..x:7367\n\xff\xfe")
+    assert addressbook.read(tmp_path) == tuple(ADDRESSES)
+
+
+def test_a_file_that_says_nothing_is_no_sign_that_nobody_was_there(tmp_path: Path) -> None:
+    """The disk that harmed the store has harmed it, too; the node would go on beside the others."""
+    (tmp_path / addressbook.FILE).write_bytes(b"\xff\xfe")
+    with pytest.raises(addressbook.Unreadable, match="there is no address in it; give --join"):
+        addressbook.read(tmp_path)
+    (tmp_path / addressbook.FILE).unlink()
+    (tmp_path / addressbook.FILE).mkdir()
+    with pytest.raises(addressbook.Unreadable, match="Is a directory"):
+        addressbook.read(tmp_path)
+
+
+async def test_where_it_cannot_be_written_it_is_tried_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    tried: list[float] = []
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def in_thread(act: Callable[..., None], *args: object) -> None:
+        await trio.lowlevel.checkpoint()
+        tried.append(trio.current_time())
+        act(*args)
+
+    monkeypatch.setattr(addressbook, "write", full)
+    monkeypatch.setattr(trio.to_thread, "run_sync", in_thread)
+    with trio.move_on_after(2.5 * addressbook.TRY_EVERY):
+        await addressbook.keep(tmp_path, lambda: ADDRESSES)
+    assert len(tried) == 3

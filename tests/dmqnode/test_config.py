@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dmqnode.addresses import split_address
 from dmqnode.config import NodeConfig, host_port
 from dmqnode.errors import UsageError
 
@@ -74,6 +76,8 @@ def test_a_wrong_setting_is_named_in_one_sentence(setting: str, value: Any) -> N
         ("127.0.0.1:7367", ("127.0.0.1", 7367)),
         ("[::1]:1", ("::1", 1)),
         ("a.example:0", ("a.example", 0)),
+        ("a.example.:1", ("a.example.", 1)),
+        ("bücher.example:1", ("bücher.example", 1)),
     ],
 )
 def test_an_address_is_split(address: str, split: tuple[str, int]) -> None:
@@ -88,3 +92,10 @@ def test_an_address_is_split(address: str, split: tuple[str, int]) -> None:
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="is not HOST:PORT; write for example"):
         host_port(address)
+
+
+@pytest.mark.parametrize("host", ["h..x", ".x", 64 * "x", "x." + 64 * "ü", "ü..x"])
+@pytest.mark.parametrize("split", [host_port, split_address])
+def test_what_no_host_can_be_called_is_refused(split: Callable[[str], object], host: str) -> None:
+    with pytest.raises(UsageError, match="is no name of a host; write 1 to 63 characters"):
+        split(f"{host}:1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
-from dmqnode.founding import Answer, Founding
+from dmqnode.founding import ALIAS_AFTER, Answer, Founding
 from dmqnode.ids import NodeId
 
 H = ("h1:7367", "h2:7367", "h3:7367")
@@ -85,7 +85,34 @@ def test_two_names_of_one_node_are_no_majority() -> None:
 
 
 def test_a_node_that_is_to_join_only_itself_founds() -> None:
-    assert Hosts({"box1:7367": H[:1]}, short).founders() == {"box1:7367"}
+    assert Hosts({"box1:7367": H[:1]}, short).founders(ALIAS_AFTER) == {"box1:7367"}
+
+
+def test_of_nodes_that_know_one_address_which_is_each_of_them_by_turns_none_founds() -> None:
+    """A balancer that chooses: each that was sent to itself founded a cluster of its own."""
+    split = 0
+    for seed in range(100):
+        rng = random.Random(seed)
+        hosts = Hosts(dict.fromkeys(H, ("all:7367",)), lambda own, name, r=rng: r.choice(H))
+        founders = hosts.founders(30)
+        split += bool(founders)
+        assert len(founders) <= 1
+        for own in H:
+            if own not in founders:
+                assert hosts.nodes[own].why().startswith("all:7367 is this node at one time and another")
+    assert split <= 1, "that each was sent to itself many times in turn is rare"
+
+
+def test_what_was_known_before_is_waited_for_and_not_compared() -> None:
+    """One of four members has lost its store, and the others have empty disks and the same seeds."""
+    four = (*H, "h4:7367")
+    hosts = Hosts(dict.fromkeys(four, H))
+    hosts.nodes[H[0]] = Founding(NodeId(H[0].encode()), H[0], H, lost=True, known=four)
+    assert not hosts.founders(), "the fourth may have a copy, and was not asked"
+    assert "h4:7367, which may have a copy, does not answer" in hosts.nodes[H[0]].why()
+    fourth = hosts.nodes[four[3]]
+    hosts.nodes[H[0]].met(four[3], Answer(fourth.me, fourth.seeds, fourth.founder, fourth.lost))
+    assert hosts.founders() == {H[0]}
 
 
 def test_of_nodes_that_all_take_a_name_for_their_own_none_founds() -> None:

@@ -13,6 +13,7 @@ from dmqnode.broker import Broker
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
+from dmqnode.errors import said_by_system
 from dmqnode.ids import NodeId
 from dmqnode.leaseclock import LeaseClock, reading
 from dmqnode.machine import Machine
@@ -55,3 +56,11 @@ async def test_both_times_of_leases_go_on_at_the_pace_of_the_clocks_however_ofte
     passed = last.run - first.run
     assert clock.slow > passed * 0.7
     assert clock.fast < passed * 1.3
+
+
+@pytest.mark.parametrize("host", ["n1..x", ".dmq-nodes", 70 * "x"])
+async def test_a_name_that_no_host_can_have_is_one_that_is_not_found(host: str) -> None:
+    """A member was listed under such a name, and each of the others ended with a traceback, for good."""
+    with pytest.raises(OSError, match="this is no host name") as raised:
+        await Machine().dial(host, 7367)
+    assert said_by_system(raised.value) == "this is no host name"

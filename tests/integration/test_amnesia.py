@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import takewhile
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 
 from dmqnode.blocking import connect_sync
+from dmqnode.keys import PartitionKeys
 from dmqnode.membership import CLUSTER
+from dmqnode.roster import RECORD, ROSTER, ROSTER_KEY
 from storage.leveldb import LevelStore
 from tests.integration.test_cluster import dmq
 from tests.load import made_queue
@@ -36,6 +40,27 @@ def test_a_member_that_cannot_read_its_cluster_begins_anew(start_node: Callable[
     second.stop()
     store = LevelStore.open(second.data)
     store._db.put(CLUSTER, b"garbage", sync=True)
+    roster = store._db.get(ROSTER_KEY)
+    copy = PartitionKeys.of(ROSTER).prefix + RECORD
+    kept = store._db.get(copy)
+    for key in (ROSTER_KEY, copy):  # nor where anybody is
+        store._db.put(key, b"garbage", sync=True)
+    store.close()
+    (second.data / "members").unlink()
+    for join in ([], ["--join", second.address]):
+        command = [sys.executable, "-m", "cli.main", "node", "start", "--data", str(second.data)]
+        refused = subprocess.run(
+            [*command, "--listen", second.address, *join],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert refused.returncode != 0
+        assert "start it with --join and the address of another member" in refused.stderr
+    store = LevelStore.open(second.data)
+    for key, value in ((ROSTER_KEY, roster), (copy, kept)):
+        store._db.put(key, value, sync=True)
     store.close()
     second.restart(join=[])
     deadline = time.monotonic() + 20

@@ -37,7 +37,7 @@ def test_a_port_in_use(node: NodeProcess, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("address", ["192.0.2.1:0", "no.such.host.invalid:1", "a" * 70 + ".b:1"])
+@pytest.mark.parametrize("address", ["192.0.2.1:0", "no.such.host.invalid:1"])
 def test_an_address_of_another_host(address: str, tmp_path: Path) -> None:
     code_, errors = start_to_fail(tmp_path, listen=address)
     assert code_ == 2

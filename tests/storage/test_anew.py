@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+import pytest
+
 from storage.anew import begin_anew
+from storage.errors import StoreFailed
 from storage.leveldb import LevelStore
 from storage.ops import WriteBatch
 
@@ -29,4 +34,27 @@ def test_only_a_range_goes_on_and_the_rest_is_kept(tmp_path: Path) -> None:
     assert [row.value for row in mine] == [b"debt %d" % n for n in range(2500) if n != 7]
     assert store.renamed_aside is None
     assert store.notices == []
+    store.close()
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_the_store_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LevelStore.open(tmp_path)
+    batch = WriteBatch()
+    batch.put(b"h", b"debt")
+    store.write(batch, sync=True)
+    store.close()
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", full)
+        with pytest.raises(
+            StoreFailed, match=r"failed to begin anew: .*No space left.*; make room on the disk"
+        ):
+            begin_anew(tmp_path, b"h", b"i")
+    store = LevelStore.open(tmp_path)
+    assert store.get(b"h") == b"debt"
     store.close()
