@@ -30,8 +30,8 @@ class Unreadable(DMQError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
-            f"the store of this node did not open, and {path}, which says where the other members are, "
-            f"cannot be read: {why}; give --join and the address of a member, or remove it to begin alone"
+            f"this node has lost its store, and {path}, which says where the other members are, cannot be "
+            f"read: {why}; give --join and the address of a member, or remove it to begin alone"
         )
 
 

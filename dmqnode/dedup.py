@@ -129,6 +129,11 @@ class Dedup:
         known = self._producers.get(producer)
         return None if known is None else known.runs.get(sequence) or known.kept.get(sequence)
 
+    def kept_at(self, producer: bytes, sequence: int) -> Runs | None:
+        """Return where a stand-in had taken a send in, which may owe it still; None if none is known."""
+        known = self._producers.get(producer)
+        return None if known is None else known.kept.get(sequence)
+
     def forget(self, producer: bytes, sequence: int) -> None:
         """What a send brought is lost: the same send, once more, is a new one."""
         known = self._producers.get(producer)

@@ -42,17 +42,13 @@ class Founding:
         own: its address.
         given: the seeds.
         lost: whether it has had data, and lost it.
-        known: where others were before: not compared, but whoever has lost its data waits for them, too.
     """
 
-    def __init__(
-        self, me: NodeId, own: str, given: Sequence[str], *, lost: bool = False, known: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, me: NodeId, own: str, given: Sequence[str], *, lost: bool = False) -> None:
         self.me = me
         self.lost = lost
         self._own = own
         self._given = set(given)
-        self._known = set(known) - {own}
         self._answers: dict[str, Answer] = {}
         self._aliases: set[str] = set()
         """Seeds that are this node under another name."""
@@ -83,6 +79,8 @@ class Founding:
     def belongs(self, seed: str) -> None:
         """Who answered at a seed is a member of a cluster; that holds until it says otherwise."""
         self._taken.add(seed)
+        self._others.add(seed)
+        del self._in_turn[seed]
         self._answers.pop(seed, None)
 
     def silent(self, seed: str, *, mute: bool = False) -> None:
@@ -139,7 +137,7 @@ class Founding:
             nodes.add(answer.node)
             if answer.seeds == seeds and answer.founder == self.me:
                 there.add(answer.node)
-        if self._losers() and (silent or self._known - self._answers.keys()):
+        if silent and self._losers():
             return False
         return 2 * len(there) > len(nodes) + silent
 
@@ -157,10 +155,10 @@ class Founding:
             return f"{first} is one node here and another to {disputed}; give names that are one node to all"
         if self._mute:
             return f"{', '.join(sorted(self._mute))} takes connections, and does not answer: it may have data"
-        names = ", ".join(sorted(unproven := self._unproven()))
-        if unproven & self._others:
+        unproven = self._unproven()
+        if unproven in self._others:
             return (
-                f"{names} is this node at one time and another at the next; "
+                f"{unproven} is this node at one time and another at the next; "
                 "give the addresses of nodes, each of which is one node to all"
             )
         other = next((s for s, a in sorted(self._answers.items()) if a.seeds != seeds), None)
@@ -173,8 +171,7 @@ class Founding:
         if self.founder is None:
             return f"{first} is to found a cluster, and does not answer"
         if losers := self._losers():
-            asked = sorted({*seeds, *self._known}, key=host_port)
-            silent = [s for s in asked if s not in self._answers and not self.is_me(s)]
+            silent = [s for s in seeds if s not in self._answers and not self.is_me(s)]
             if silent:
                 return (
                     f"{', '.join(losers)} had a store and has lost it, and {', '.join(silent)}, which may "
@@ -182,19 +179,20 @@ class Founding:
                     "the stores that were renamed, store.*-*, from the data directory of who has lost its own"
                 )
         if unproven:
-            return f"{names} is this node, and may be others, too: it is asked {ALIAS_AFTER} times"
+            return f"{unproven} is this node, and may be others, too: it is asked {ALIAS_AFTER} times"
         return f"a majority of {','.join(seeds)} has to be there for {first} to found a cluster"
 
-    def _unproven(self) -> set[str]:
-        """Return the seeds, if all of them are or were this node, and may be others as well.
+    def _unproven(self) -> str:
+        """Return the seed at which this node may not be the only one, if it would found for that; else "".
 
         So it is with one address for all nodes, behind which a balancer chooses: each that is sent to itself
         would found a cluster of its own.
         """
-        shared = self._mine & self._others
-        if self._own in self._given or not self._given <= self._aliases | shared:
-            return set()
-        return {seed for seed in self._given if seed in shared or self._in_turn[seed] < ALIAS_AFTER}
+        shared, first = self._mine & self._others, self.seeds[0]
+        if self._given <= shared:
+            return min(self._given)
+        alone = self._own not in self._given and self._given <= self._aliases
+        return first if first in shared or (alone and self._in_turn[first] < ALIAS_AFTER) else ""
 
     def _losers(self) -> list[str]:
         """Return who has had data and lost it, of those that wait."""

@@ -304,6 +304,7 @@ class Hosted:
                 repeated = [r for r in then if isinstance(r.message, Stored) and r.message.duplicates]
                 then[:] = [r for r in then if r not in repeated]
                 self._fail(repeated)
+                there = [r for r in there if r in shipment.relied]  # not what only these answers relied on
             stream.waiting[at] = waiting._replace(relied=tuple(there))
         self._clustering.cluster.streams.look_again(now, stream.partition)
 

@@ -123,14 +123,8 @@ class Joining:
 
     async def _join(self, seeds: list[str]) -> Membership:
         rng = self.machine.random()
-        known = self.lost or ()
-        founding = Founding(
-            self.me.node,
-            self.me.address,
-            self.config.join or known,
-            lost=self.lost is not None,
-            known=known,
-        )
+        given = [*self.config.join, *(self.lost or ())]
+        founding = Founding(self.me.node, self.me.address, given, lost=self.lost is not None)
         say("looking for a cluster to join", seeds=",".join(seeds))
         answer: tuple[str, Report] | None = None
         async with trio.open_nursery() as nursery:
@@ -178,10 +172,13 @@ class Joining:
             if isinstance(answer, Report):
                 return seed, answer
             if answer.code == NO_CLUSTER:
-                waiting = _read(await self._ask(seed, Members(), LOOK_TIMEOUT))
+                met = await self._ask(seed, Members(), LOOK_TIMEOUT)
+                waiting = _read(met)
                 if waiting is not None:
                     founding.met(seed, waiting)
                     continue
+                if _is_member(met):  # another is there now, or it has just become one
+                    founding.belongs(seed)
             elif not answer.retryable and seed in self.config.join:
                 raise CannotJoin(f"{seed} does not let this node in: {answer.message}")
             elif _is_member(await self._ask(seed, Members(), LOOK_TIMEOUT)):

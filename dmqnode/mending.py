@@ -79,7 +79,7 @@ def adopt(partition: Partition, described: Described, *, certain: bool = True) -
             died = _kill(partition, log, RangeSet([(0, end)]))
             if died.size:
                 stale[log_id] = died
-    for log_id, low, high in _repeated(partition, described, extra):
+    for log_id, low, high in list(_repeated(partition, described, extra)):
         _void(partition, partition.logs[log_id], low, high)
     return stale
 
@@ -87,12 +87,17 @@ def adopt(partition: Partition, described: Described, *, certain: bool = True) -
 def _repeated(
     partition: Partition, described: Described, extra: dict[LogId, RangeSet]
 ) -> Iterator[tuple[LogId, int, int]]:
-    """Yield which messages that only this home shows repeat what is known; remember the others (C5)."""
+    """Yield which messages that only this home shows repeat what is known; remember the others (C5).
+
+    Only this home may show, too, what is lacking here: it may be owed, and was taken in by a leader that
+    nobody followed.
+    """
     dedup = partition.dedup
-    for minute, sent in sends_in(described.rows) if extra else ():
+    for minute, sent in sends_in(described.rows) if extra or gaps_of(partition) else ():
         for log, first, count in sent.runs:
             pieces = extra[log].within(first, first + count) if log in extra else []
-            if not pieces:
+            gaps = partition.logs[log].gaps.within(first, first + count) if log in partition.logs else []
+            if not gaps:
                 continue
             if sent.name is not None:
                 placed = dedup.find_name(sent.name, minute)
@@ -102,12 +107,23 @@ def _repeated(
                 known = dedup.find(sent.producer, sent.sequence)
                 told = known is None and dedup.told(sent.producer, sent.sequence)
             if told or known not in (None, sent.runs):
-                for low, high in pieces:
-                    yield log, low, high
+                yield from ((log, low, high) for low, high in pieces)
+                kept = None if sent.name is not None else dedup.kept_at(sent.producer, sent.sequence)
+                # That a send was told does not say that this is not the place where it went.
+                if known and sent.runs != kept and (kept or _held(partition, known)):
+                    yield from ((log, low, high) for low, high in gaps)
+            elif not pieces:
+                continue
             elif known is None and sent.name is not None:
                 dedup.remember_name(sent.name, log, first, minute, late=True)
             elif known is None:
                 dedup.remember(minute, sent.producer, sent.sequence, 0, sent.runs, kept=sent.kept)
+
+
+def _held(partition: Partition, runs: Runs) -> bool:
+    """Tell whether messages are here, or were: none of them is lacking."""
+    logs = [(partition.logs.get(log), first, first + count) for log, first, count in runs]
+    return not any(log is not None and log.gaps.overlap(low, high) for log, low, high in logs)
 
 
 def _kill(partition: Partition, log: Log, dead: RangeSet | None) -> RangeSet:

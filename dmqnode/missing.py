@@ -57,6 +57,8 @@ class Missing:
         self._clustering = clustering
         self._seen: dict[PartitionId, _Seen] = {}
         self._claims: dict[PartitionId, dict[NodeId, _Claim]] = {}
+        self._blocking: dict[PartitionId, tuple[float, Gaps]] = {}
+        """What no home had at some moment not long ago."""
         self._led: dict[PartitionId, float] = {}
         """Since when partitions are led here."""
 
@@ -85,7 +87,7 @@ class Missing:
             led[stream.partition] = None
             self._led.setdefault(stream.partition, now.run)
             self._look(now, stream)
-        for known in (self._seen, self._claims, self._led):
+        for known in (self._seen, self._blocking, self._claims, self._led):
             for partition in [p for p in known if p not in led]:
                 del known[partition]
 
@@ -95,10 +97,12 @@ class Missing:
         if not gaps:
             stream.missing = {}
             self._seen.pop(partition, None)
+            self._blocking.pop(partition, None)
             return
         members = self._clustering.rosters.current.nodes
         nowhere = nowhere_of(stream, gaps, members) if cluster.leads(partition) else {}
         stream.missing = in_both(stream.missing, nowhere)
+        self._unblock(now, stream, nowhere)
         seen = self._seen.get(partition)
         still = (
             in_both(seen.gaps, nowhere) if seen is not None and seen.looking.number == stream.number else {}
@@ -110,8 +114,6 @@ class Missing:
             seen, still = _Seen(now.run, nowhere, Looking(stream.number)), nowhere
         seen = self._seen[partition] = seen._replace(gaps=still)
         self._look_on(now, stream, seen)
-        if now.run - seen.since >= BLOCKED:
-            self._clustering.hosted.unblock(now, stream, still)
         sealed = self._clustering.hosted.sealed(partition)
         certain = seen.looking.looked_for(self._homes(stream), still)
         if not certain or now.run - seen.since < (SURE_SEALED if sealed else SURE):
@@ -132,6 +134,15 @@ class Missing:
         for log, ranges in certain.items():
             for low, high in ranges:
                 stream.missing.setdefault(log, RangeSet()).add(low, high)
+
+    def _unblock(self, now: Now, stream: Stream, nowhere: Gaps) -> None:
+        """Nobody waits for long for what no home has, whatever is looked for meanwhile."""
+        since, before = self._blocking.get(stream.partition, (now.run, nowhere))
+        if now.run - since >= BLOCKED:
+            if lasting := in_both(before, nowhere):
+                self._clustering.hosted.unblock(now, stream, lasting)
+            since, before = now.run, nowhere
+        self._blocking[stream.partition] = since, before
 
     def _homes(self, stream: Stream) -> list[NodeId]:
         """Return who must have looked: this node, and all that follow."""

@@ -30,6 +30,7 @@ from dmqnode.resources import (
     silence_stdout,
     switch_threads_soon,
 )
+from dmqnode.roster import ROSTER_KEY
 from dmqnode.tokens import Tokens
 from storage.anew import begin_anew
 from storage.errors import StorageError
@@ -251,8 +252,9 @@ def _open(config: NodeConfig, own: str) -> tuple[LevelStore, tuple[str, ...] | N
     try:
         lost = lost_memory(store, incomplete=store.incomplete)
         if lost is None:
-            return store, _noted(config) if put_aside_in(config.data) else None
-        seeds = tuple(dict.fromkeys((*lost.seeds, *_noted(config))))
+            anew = store.get(ROSTER_KEY) is None and bool(put_aside_in(config.data))
+            return store, _noted(config, own) if anew else None
+        seeds = tuple(dict.fromkeys((*lost.seeds, *_noted(config, own, lost.seeds))))
         if not {*config.join, *seeds} - {own}:
             raise CannotStart(
                 f"this node was one of several, and cannot read {lost.what} in {config.data}; "
@@ -273,14 +275,19 @@ def _open(config: NodeConfig, own: str) -> tuple[LevelStore, tuple[str, ...] | N
     return new, seeds
 
 
-def _noted(config: NodeConfig) -> tuple[str, ...]:
-    """Return where the members were; who is given others to join may do without.  Errors: Unreadable."""
+def _noted(config: NodeConfig, own: str, seeds: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return where the members were; who knows others may do without.  Errors: Unreadable.
+
+    Arguments:
+        own: where others reach this node.
+        seeds: others that it knows besides those that it is to join.
+    """
     try:
         return addressbook.read(config.data)
     except addressbook.Unreadable as error:
-        if not config.join:
+        if not {*config.join, *seeds} - {own}:
             raise
-        say("going on with the seeds alone", level=logging.WARNING, why=error)
+        say("going on with the other members that are known", level=logging.WARNING, why=error)
         return ()
 
 

@@ -56,18 +56,24 @@ class Repeats:
         self._places: dict[tuple[bytes, int, str | None], list[tuple[int, Runs]]] = {}
         """Where, and in which minute, copies say that a send went: each of these places was judged by whoever
         wrote it down."""
+        self._kept: set[tuple[bytes, int, str | None]] = set()
+        """What stand-ins had taken in, and may owe still."""
         self._told: dict[bytes, RangeSet] = {}
 
     def learn(
-        self, rows: Mapping[bytes, bytes], extra: Mapping[LogId, RangeSet]
+        self,
+        rows: Mapping[bytes, bytes],
+        extra: Mapping[LogId, RangeSet],
+        lacking: Mapping[LogId, RangeSet],
     ) -> list[tuple[LogId, int, int]]:
         """Take in what one more copy says.
 
         Arguments:
             rows: its small records.
             extra: messages that it has and those before it did not know.
+            lacking: messages that those before it knew of, and did not have: they may be owed.
 
-        Returns which of `extra` repeat what the others have.  Errors: ProtocolError.
+        Returns which of these repeat what the others have.  Errors: ProtocolError.
         """
         void: list[tuple[LogId, int, int]] = []
         mine = list(sends_in(rows))
@@ -80,19 +86,30 @@ class Repeats:
                 if sent.name is None or abs(at - minute) <= WINDOW_MINUTES
             ]
             if sent.runs not in known and (known or told):
-                for log, first, count in sent.runs:
-                    pieces = extra[log].within(first, first + count) if log in extra else []
-                    void += [(log, low, high) for low, high in pieces]
+                # That a send was told does not say that this is not the place where it went.
+                owed = bool(known) and (sent.producer, sent.sequence, sent.name) in self._kept
+                elsewhere = owed or any(not _overlaps(lacking, runs) for runs in known)
+                for among in (extra, lacking) if elsewhere else (extra,):
+                    for log, first, count in sent.runs:
+                        pieces = among[log].within(first, first + count) if log in among else []
+                        void += [(log, low, high) for low, high in pieces]
         # Of two places that one copy shows, its leader has marked one dead: neither judges the other here.
         for minute, sent in mine:
             place = (minute, sent.runs)
-            self._places.setdefault((sent.producer, sent.sequence, sent.name), []).append(place)
+            send = (sent.producer, sent.sequence, sent.name)
+            self._places.setdefault(send, []).append(place)
+            if sent.kept:
+                self._kept.add(send)
         for key, record in rows.items():
             if key[:1] == b"u" and key[_NAME : _NAME + 1] == b"p":
                 known_told = self._told.setdefault(key[_NAME + 1 :], RangeSet())
                 for low, high in read_producer(record)[2]:
                     known_told.add(low, high)
         return void
+
+
+def _overlaps(ranges: Mapping[LogId, RangeSet], runs: Runs) -> bool:
+    return any(log in ranges and ranges[log].overlap(first, first + count) for log, first, count in runs)
 
 
 def without(rows: Mapping[bytes, bytes], void: Mapping[LogId, RangeSet]) -> dict[bytes, bytes]:
@@ -102,7 +119,7 @@ def without(rows: Mapping[bytes, bytes], void: Mapping[LogId, RangeSet]) -> dict
     """
 
     def dead(runs: Runs) -> bool:
-        return any(log in void and void[log].overlap(first, first + count) for log, first, count in runs)
+        return _overlaps(void, runs)
 
     out: dict[bytes, bytes] = {}
     for key, record in rows.items():

@@ -149,6 +149,7 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     logs: dict[LogId, tuple[int, bool]] = {}
     closed: dict[LogId, int] = {}
     repeats, ends, void = Repeats(), dict[LogId, int](), dict[LogId, RangeSet]()
+    lacking = dict[LogId, RangeSet]()
     for copy in copies:
         described = copy.described
         logs.update({k: v for k, v in described.logs.items() if k not in logs})
@@ -163,8 +164,9 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
             if (end := described.end(log)) > ends.get(log, 0):
                 extra[log] = RangeSet([(ends.get(log, 0), end)])
                 ends[log] = end
-        for log, low, high in repeats.learn(described.rows, extra):
+        for log, low, high in repeats.learn(described.rows, extra, lacking):
             void.setdefault(log, RangeSet()).add(low, high)
+        _learn_lacking(lacking, copy, extra)
         state.due_low = min(state.due_low, described.state.due_low)
         state.sent_low = min(state.sent_low, described.state.sent_low)
         state.purges += [p for p in described.state.purges if p not in state.purges]
@@ -199,6 +201,16 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     state.purges = [p for p in state.purges if p[0] in logs and p[0] not in closed]
     rows[b"s"] = encode_state(state)
     return rows, gaps
+
+
+def _learn_lacking(lacking: dict[LogId, RangeSet], copy: Shown, extra: Gaps) -> None:
+    """Know of one more copy in what all lack so far; `extra` is what none before it knew."""
+    for log in copy.described.known:
+        left = lacking.setdefault(log, RangeSet())
+        for low, high in extra.get(log, ()):
+            left.add(low, high)
+        for low, high in RangeSet(copy.gaps.get(log, ())).gaps(0, copy.described.end(log)):
+            left.remove(low, high)
 
 
 def _dead(log: LogId, copies: list[Shown], *, sealed: bool) -> RangeSet:

@@ -103,16 +103,32 @@ def test_of_nodes_that_know_one_address_which_is_each_of_them_by_turns_none_foun
     assert split <= 1, "that each was sent to itself many times in turn is rare"
 
 
-def test_what_was_known_before_is_waited_for_and_not_compared() -> None:
-    """One of four members has lost its store, and the others have empty disks and the same seeds."""
-    four = (*H, "h4:7367")
-    hosts = Hosts(dict.fromkeys(four, H))
-    hosts.nodes[H[0]] = Founding(NodeId(H[0].encode()), H[0], H, lost=True, known=four)
-    assert not hosts.founders(), "the fourth may have a copy, and was not asked"
-    assert "h4:7367, which may have a copy, does not answer" in hosts.nodes[H[0]].why()
-    fourth = hosts.nodes[four[3]]
-    hosts.nodes[H[0]].met(four[3], Answer(fourth.me, fourth.seeds, fourth.founder, fourth.lost))
-    assert hosts.founders() == {H[0]}
+def test_one_address_for_all_besides_a_name_of_one_node_is_in_nobodys_way() -> None:
+    for seeds in (("h1:7367", "z:7367"), ("a:7367", "h2:7367", "h3:7367", "h1:7367")):
+        for seed in range(50):
+            rng = random.Random(seed)
+
+            def at(own: str, name: str, rng: random.Random = rng) -> str:
+                return (
+                    rng.choice(("box1:7367", "box2:7367", "box3:7367"))
+                    if name[0] in "az"
+                    else short(own, name)
+                )
+
+            hosts = Hosts(dict.fromkeys(("box1:7367", "box2:7367", "box3:7367"), seeds), at)
+            founders: set[str] = set()
+            for _ in range(30):
+                founders |= hosts.founders(1)
+            assert len(founders) <= 1
+            assert seeds[0] != H[0] or founders == {"box1:7367"}
+
+
+def test_who_meets_a_member_at_its_only_seed_by_turns_does_not_found() -> None:
+    node = Founding(NodeId(b"me"), "me:1", ("all:1",))
+    for _ in range(2 * ALIAS_AFTER):
+        node.belongs("all:1")
+        node.met("all:1", Answer(node.me, node.seeds, node.founder))
+    assert not node.may_found()
 
 
 def test_of_nodes_that_all_take_a_name_for_their_own_none_founds() -> None:

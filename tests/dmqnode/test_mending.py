@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import cbor2
+
 from dmqnode.batch import encode, parse
 from dmqnode.clock import Now
 from dmqnode.counters import Counters
@@ -98,3 +100,26 @@ def test_what_a_home_of_a_fifo_queue_shows_late_dies_only_where_others_had_lost_
         adopt(partition, shown, certain=certain)
         assert list(partition.logs[LOG].dead.ranges) == dead
         assert gaps_of(partition) == lacking
+
+
+def test_what_only_one_home_took_in_and_repeats_what_is_known_dies_though_it_was_known_to_be_owed() -> None:
+    """A leader that nobody followed took a debt in; the send was repeated, and its second debt is here."""
+    owed, other, producer = RangeSet([(0, 5)]), LogId(b"O" * 20), b"p" * 16
+
+    def shows(known: list[tuple[LogId, int, int]], *, kept: bool, gaps: RangeSet) -> RangeSet:
+        partition = Partition(PartitionId(b"p" * 10), Settings(), lambda: LOG, Counters())
+        log = Log(LOG, 1, delayed=False, end=10)
+        partition.add_log(log)
+        for low, high in gaps:
+            log.gaps.add(low, high)
+        partition.dedup.remember(1, producer, 7, 0, known, kept=kept)
+        key = b"u" + bytes(4) + b"p" + producer
+        rows = {key: cbor2.dumps([0, {}, RangeSet().encode(), {7: [(LOG, 0, 5)]}])}
+        adopt(partition, Described(rows, {LOG: (1, False)}, {}, {}, State(ends={LOG: 5})))
+        return log.dead.ranges
+
+    assert shows([(LOG, 5, 5)], kept=False, gaps=owed) == owed
+    assert shows([(LOG, 5, 5)], kept=True, gaps=RangeSet([(0, 10)])) == owed, "it is owed, and comes"
+    assert shows([(other, 0, 5)], kept=False, gaps=owed) == owed, "it died long ago"
+    assert not shows([(LOG, 5, 5)], kept=False, gaps=RangeSet([(0, 10)])), "nobody may have that any more"
+    assert not shows([(LOG, 0, 5)], kept=False, gaps=owed), "it is what is lacking"

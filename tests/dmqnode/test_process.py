@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import errno
 import socket
+from pathlib import Path
 
 import pytest
 import trio
 
 from dmqnode import process
+from dmqnode.addressbook import Unreadable
+from dmqnode.config import NodeConfig
 from dmqnode.errors import DMQError, UsageError
+from dmqnode.ids import NodeId
 from dmqnode.process import CannotStart
+from dmqnode.roster import ROSTER_KEY, Member, Roster, encode
 from storage.errors import StorageError
+from storage.leveldb import LevelStore
+from storage.ops import WriteBatch
 
 
 @pytest.mark.parametrize(
@@ -97,3 +104,38 @@ async def test_what_was_settled_is_returned() -> None:
         return "membership"
 
     assert await process._until_stopped(trio.Event(), settle) == "membership"  # type: ignore[arg-type,comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    ("join", "known", "starts"),
+    [
+        ((), (), False),
+        (("me:1",), ("me:1",), False),
+        (("other:1",), (), True),
+        ((), ("me:1", "other:1"), True),
+    ],
+)
+def test_who_cannot_read_where_the_others_were_needs_another_one(
+    tmp_path: Path, join: tuple[str, ...], known: tuple[str, ...], starts: bool
+) -> None:
+    (tmp_path / "members").write_bytes(b"\xff")
+    config = NodeConfig(data=tmp_path, join=join)
+    if starts:
+        assert process._noted(config, "me:1", known) == ()
+    else:
+        with pytest.raises(Unreadable, match="give --join and the address of a member"):
+            process._noted(config, "me:1", known)
+
+
+def test_a_store_that_knows_its_members_needs_no_other_list(tmp_path: Path) -> None:
+    """An older one lies renamed beside it, and the list there says nothing."""
+    (tmp_path / "members").write_bytes(b"\xff")
+    (tmp_path / "store.forgotten-1").mkdir()
+    store = LevelStore.open(tmp_path)
+    ops = WriteBatch()
+    ops.put(ROSTER_KEY, encode(Roster(1, (Member(NodeId(b"m" * 8), "me", "me:1"),))))
+    store.write(ops, sync=True)
+    store.close()
+    store, lost = process._open(NodeConfig(data=tmp_path), "me:1")
+    store.close()
+    assert lost is None

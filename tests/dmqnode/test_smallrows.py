@@ -83,6 +83,26 @@ def test_who_repeats_a_send_finds_the_place_that_lives() -> None:
     assert read_producer(rows[PRODUCER])[1] == {1: [(OTHER, 0, 1)], 2: [(LOG, 3, 1)]}
 
 
+def test_what_others_lack_dies_where_it_repeats_what_they_have_or_a_stand_in_may_owe() -> None:
+    both = sends({1: [(LOG, 5, 5)]})
+    behind = shown(3, {LOG: 5}, sends({1: [(LOG, 0, 5)]}))
+    for place, lacking, dead in (
+        (both, RangeSet([(0, 5)]), {LOG: RangeSet([(0, 5)])}),
+        (both, RangeSet([(0, 10)]), {}),  # nobody may have the other any more
+        (
+            {PRODUCER: cbor2.dumps([0, {}, RangeSet().encode(), {1: [(LOG, 5, 5)]}])},
+            RangeSet([(0, 10)]),
+            None,
+        ),
+        (sends({1: [(LOG, 0, 5)]}), RangeSet([(0, 5)]), {}),
+        ({PRODUCER: cbor2.dumps([2, {}, RangeSet([(1, 2)]).encode(), {}])}, RangeSet([(0, 5)]), {}),
+    ):
+        ahead = shown(7, {LOG: 10}, place)
+        ahead.gaps[LOG] = lacking
+        rows, _ = merge([ahead, behind], ahead)
+        assert describe(rows).dead == ({LOG: RangeSet([(0, 5)])} if dead is None else dead)
+
+
 @given(st.integers(0, 2**32), st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 300)))
 def test_a_stamp_is_cbor_however_far_it_is(n: int, seq: int) -> None:
     number = LeaseNumber(n, NodeId(b"node0001" * 2))

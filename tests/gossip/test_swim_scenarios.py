@@ -29,6 +29,7 @@ ALL = [
 ]
 
 
+@pytest.mark.share(1 / 15, few=10)
 @pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: str(scenario.__name__))
 def test_scenario(scenario: Callable[[int], None], seeds: range) -> None:
     for seed in seeds:

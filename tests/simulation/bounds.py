@@ -79,7 +79,10 @@ KEPT: dict[str, Limit] = {
         PARTITION,
         "Strays._looked Strays._offered Strays._unsure Rosters._placed Renewals._moments Orphans._inquiries",
     ),
-    **_each(PARTITION, "Orphans._missed Missing._seen Leases._effects Debts._offered Cluster.outnumbered"),
+    **_each(
+        PARTITION,
+        "Orphans._missed Missing._seen Missing._blocking Leases._effects Debts._offered Cluster.outnumbered",
+    ),
     **_each(PARTITION, "Registry.queues Hosted._unanswered Appends._current", 3),
     **_each(PARTITION, "Clustering._later", 4),
     **_each(

@@ -57,8 +57,7 @@ class Host:
         )
         self.store = MemoryStore(self.faults)
         self.disk_delay = (0.0002, 0.002)
-        self.up = False
-        self.paused = False
+        self.up = self.paused = self.stopping = False
         self.life = 0
         """Counts starts; what was under way in an earlier life does not happen."""
         self.boundary = 0.0
@@ -72,25 +71,26 @@ class Host:
         """Whether the power is cut in the middle of its next write."""
         self._room_until = 0.0
         """Until when a write waits for room on a full disk; 0.0: none does."""
-        self.stopping = False
         self._boot = 0
         self._run_offset = world.rng.uniform(0, 1e5)
         self.wall_offset = world.rng.randrange(-40, 40)
         """Milliseconds by which the wall clock is wrong."""
+        self._shown = (-1.0, 0), Now(0.0, 0)
         self._missed: list[Callable[[], None]] = []
-        self._committing = False
-        self._wake_at = float("inf")
+        self._committing, self._wake_at = False, float("inf")
         self.broker: Broker
         self.clustering: Clustering
 
     # --- clocks --------------------------------------------------------------------------------------
 
     def now(self) -> Now:
-        """Read the clocks."""
-        time = self.world.now
-        wall, beyond = divmod(time, 0.001)
-        shown = 1_700_000_000_000 + int(wall) + self.wall_offset
-        return Now(time + self._run_offset, shown, beyond=beyond)
+        """Read the clocks, once for each moment."""
+        moment = time, offset = self.world.now, self.wall_offset
+        if self._shown[0] != moment:
+            wall, beyond = divmod(time, 0.001)
+            wall += 1_700_000_000_000 + offset
+            self._shown = moment, Now(time + self._run_offset, int(wall), beyond=beyond)
+        return self._shown[1]
 
     def set_clock(self, step: int) -> None:
         """Set the wall clock, by milliseconds."""

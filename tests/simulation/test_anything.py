@@ -35,7 +35,7 @@ def _held(part: Part) -> tuple[object, ...]:
     return (part.partition, part.delivery, part.log, part.first, part.count)
 
 
-@pytest.mark.share(1 / 30)
+@pytest.mark.share(1 / 30, few=5)
 def test_every_request_is_answered_and_none_ends_a_node(seeds: range) -> None:
     counts: Counter[str] = Counter()
     for seed in seeds:

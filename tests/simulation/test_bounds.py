@@ -71,13 +71,13 @@ def test_a_receive_waits_once_where_its_node_comes_to_lead_as_it_is_asked() -> N
 def test_after_the_third_hour_no_more_is_in_memory_than_after_the_first(
     peer: str, monkeypatch: Patch, *, torture: bool
 ) -> None:
-    if peer == "restarted" and not torture:
+    if not torture:
         pytest.skip("takes long: make torture")
     # What is remembered for who is away fills its part of the memory limit only after days.
     monkeypatch.setattr(
         upkeep, "AWAITED", NodeConfig(data=Path("/nowhere")).memory_limit / (50 * PRODUCER_BYTES)
     )
-    haul = Haul(1, peer=peer, hour=3600.0 if torture else 330.0)
+    haul = Haul(1, peer=peer, hour=3600.0)
     haul.run()
     assert haul.visits > 450
     assert haul.grown() == []

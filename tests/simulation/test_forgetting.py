@@ -37,7 +37,7 @@ def forgotten(monkeypatch: Patch) -> Counter[str]:
     return counts
 
 
-@pytest.mark.share(1 / 12, few=6)
+@pytest.mark.share(1 / 12, few=4)
 def test_what_is_deleted_stays_deleted(seeds: range, forgotten: Counter[str]) -> None:
     summary: Counter[str] = Counter()
     for seed in seeds:

@@ -30,11 +30,11 @@ def test_nothing_is_repeated_while_a_queue_grows_in_quiet_times() -> None:
 
 def test_promises_hold_while_a_queue_grows() -> None:
     counts: Counter[str] = Counter()
-    for seed in range(16):
+    for seed in range(8):
         counts += run(seed)
-    assert counts["grown"] > 16
-    assert counts["acked"] > 300
-    assert counts["faults"] > 16, "nothing went wrong"
+    assert counts["grown"] > 8
+    assert counts["acked"] > 150
+    assert counts["faults"] > 8, "nothing went wrong"
 
 
 def test_who_waits_already_gets_from_a_new_partition() -> None:

@@ -54,7 +54,7 @@ def test_what_is_on_its_way_to_who_hangs_up_is_given_back(
 
     monkeypatch.setattr(Fanout, "give_back", give_back)
     for seed in range(2):
-        world = World(seed, Plan(queues=(PLAIN, WIDE), seconds=5.0, faults=faults))
+        world = World(seed, Plan(queues=(PLAIN, WIDE), seconds=3.0, faults=faults))
         for n in range(3):
             for queue in world.plan.queues:
                 client = Impatient(world, f"h{queue.name}{n}", hasty(world, queue.name))

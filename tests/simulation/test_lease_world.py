@@ -37,7 +37,7 @@ def run(seed: int, plan: Plan | None = None) -> World:
     return world
 
 
-@pytest.mark.share(4 / 15)
+@pytest.mark.share(4 / 15, few=40)
 def test_no_promise_is_broken(seeds: range) -> None:
     counts = dict.fromkeys(("served", "commits", "answered", "crashes"), 0)
     for seed in seeds:

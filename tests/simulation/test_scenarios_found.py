@@ -82,6 +82,7 @@ SWARM = {
     9970: "a home forgot what it was to delete, for the leader told it of more, and kept it for ever",
     559: "where a send had gone was damaged while a new leader wrote it, and its repetition was taken in",
     2189: "what was delayed came out when it was on one disk, and was counted as delayed for ever",
+    1403: "a leader that nobody followed had taken in a debt, whose send was repeated and came twice",
     6640: "a batch that came due and was damaged on the only disk kept all that came due after it in memory",
 }
 

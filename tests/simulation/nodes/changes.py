@@ -28,7 +28,6 @@ OPERATOR = 60.0
 """Seconds that a command of an operator may take, and what it leads to."""
 TOLD = 8.0
 """Seconds within which a node that has left and is told so ends."""
-MINUTES = 240.0
 MET = 10.0
 """Seconds within which all see all again after a long cut."""
 NOTICED = 20.0
@@ -55,17 +54,9 @@ class Changes(DiskTrouble):
 
     async def _hour(self) -> None:
         """Two sides for an hour: what both were sent comes once, unless one was forgotten meanwhile (P10)."""
-        self._world.accounts.counts["leaps"] += self._world.plan.dead_after <= HOUR
-        await self._meet_again(HOUR)
-
-    async def _minutes(self) -> None:
-        """Two sides for minutes: by then nodes dial and ask one another as seldom as after hours."""
-        await self._meet_again(MINUTES)
-
-    async def _meet_again(self, seconds: float) -> None:
-        """Two sides for long, then all see all again, soon (P7)."""
         world = self._world
-        await (self._halves(seconds) if world.plan.dead_after > seconds else self._long_split(seconds))
+        world.accounts.counts["leaps"] += world.plan.dead_after <= HOUR
+        await (self._halves(HOUR) if world.plan.dead_after > HOUR else self._long_split(HOUR))
         await world.until(lambda: not world.strange(), MET, "P7", "views")
         world.views_in = trio.current_time() - self._healed_at
         if world.views_in > MET:

@@ -70,8 +70,8 @@ PLANTED = [
     Planted("P10", planted.what_lay_waiting_is_done, plan("long_pause", dead_after=350.0), "P5 P10"),
     Planted("P10", planted.names_are_not_recognised, CHORES, "P10", quick=True),
     Planted("N3", planted.what_has_moved_stays, CHORES, "N3 P10", quick=True),
-    Planted("T1", planted.whose_clock_is_wrong_goes_on_leading, CLOCKS, "P3", quick=True),
-    Planted("T3", planted.a_purge_does_nothing, CHORES, "T3", first=3, quick=True),
+    Planted("T1", planted.whose_clock_is_wrong_goes_on_leading, CLOCKS, "P3"),
+    Planted("T3", planted.a_purge_does_nothing, CHORES, "T3", first=3),
     Planted(
         "P4", planted.nobody_hears_of_deliveries, plan("stop", "stop", dead_after=600.0), "P4", quick=True
     ),
