@@ -1,7 +1,7 @@
 """What a client asks, over as many connections as it takes; without any input or output.
 
     ask, send_batch, send, ack  take a request in; its outcome comes out of `take_outcomes`
-    withdraw                    nobody waits for it any more
+    withdraw, end               nobody waits for it any more, or for anything
     wants_connection, dial_at   the shell dials `dialling.address`, and reports `dial_failed` or `connected`
     routes.open_routes          more addresses to dial, once each, to leaders: see `routes`
     data_to_send, receive_data  between the shell's socket and the connection of a route
@@ -20,10 +20,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from dmqnode import outcomes
 from dmqnode.batch import Batch
 from dmqnode.calls import (
     ANSWER_TO,
-    CHANGE_NOTHING,
     NOT_REPEATED,
     AckGroup,
     Call,
@@ -31,12 +31,10 @@ from dmqnode.calls import (
     LaneKey,
     Outcome,
     SendGroup,
-    perhaps_done,
-    too_long,
-    unknown,
 )
+from dmqnode.checks import check_request, check_send
 from dmqnode.deadlines import Deadlines
-from dmqnode.errors import DMQError, ProtocolError, Unknown, refusal
+from dmqnode.errors import DMQError, ProtocolError, Unknown, UsageError, refusal
 from dmqnode.lanes import Lanes
 from dmqnode.messages import Cancelled, Delivered, Failed, Held, Message, Nack, Receive, Stored
 from dmqnode.outgoing import Columns
@@ -44,17 +42,8 @@ from dmqnode.route import Route
 from dmqnode.routes import Routes
 from dmqnode.turns import Turns
 
-RETRIED = frozenset({"overloaded", "stopping", "unavailable", "no-partition"})
-"""Codes of refusals that pass by themselves.  A full disk does not: that is told at once."""
-SPLIT = frozenset({"too-large", "invalid", "limit"})
-"""Codes of refusals that may be about one message of a group only."""
 FIRST_PATIENCE = 1.0
 """Seconds that a call waits for a first node to answer, so that a wrong address is told soon."""
-SHORTEST_RETRY = 0.02
-LONGEST_RETRY = 1.0
-"""Seconds before a refused call is made again, at first and at most."""
-EARLY = 0.2
-"""Seconds: a receive answered with nothing this long before its time is asked again."""
 MAX_BYTES = 32 << 20
 """Bytes of sends without an answer beyond which the shell should take no more."""
 MAX_CALLS = 10_000
@@ -99,7 +88,10 @@ class Asking:
 
         Arguments:
             deadline: when its outcome must be told at the latest; `timeout` from now by default.
+
+        Errors: UsageError for a field that cannot be, as for the sends below.
         """
+        check_request(request)
         call = Call(now, now + self.timeout if deadline is None else deadline, request, owner)
         self._register(now, call)
         self.routes.place(call)
@@ -107,6 +99,7 @@ class Asking:
 
     def send_batch(self, now: float, lane: LaneKey, batch: Batch, owner: Any) -> Call:
         """Take in a whole batch; its outcome is `Stored`."""
+        check_send(*lane)
         call = self._new_send(now, lane)
         call.take(batch, owner)
         self._bytes += call.bytes
@@ -115,6 +108,7 @@ class Asking:
 
     def send(self, now: float, lane: LaneKey, body: bytes, columns: Columns, owner: Any) -> Call:
         """Take in one message, which travels with others that wait; its outcome is its id."""
+        check_send(*lane)
         group, keyed = self._lanes.growing(lane, len(body)), "g" in columns or "d" in columns
         if group is None or (keyed and not group.keyed):
             group = self._new_send(now, lane)
@@ -174,6 +168,15 @@ class Asking:
         self.routes.take_back(call)
         self._settle(call)
 
+    def end(self, now: float) -> None:
+        """The client is closed: all who wait are told so, and their calls withdrawn."""
+        self.routes.now = now
+        for call in [*self._deadlines]:
+            owners = call.owners
+            self._tell(owners, outcomes.ended(call))
+            for owner in owners:
+                self.withdraw(call, owner)
+
     def _settle(self, call: Call) -> None:
         """A call has its outcome, or needs none."""
         self._deadlines.cancel(call)
@@ -207,13 +210,6 @@ class Asking:
         # Each gets an exception of its own, for each is raised with a traceback of its own.
         self._outcomes += [(owner, None, copy.copy(error)) for owner in owners]
 
-    def _lapse(self, call: Call) -> DMQError:
-        """Return the error for a call whose time is over."""
-        open_ended = call.number or call.doubt
-        if open_ended and call.kind not in CHANGE_NOTHING:
-            return unknown(call, "no answer came in time")
-        return call.refusal or self.link.unavailable()
-
     # --- connecting ----------------------------------------------------------------------------------
 
     @property
@@ -242,7 +238,7 @@ class Asking:
             enough = self.dialling.tried - call.tried >= len(self.dialling)
             if enough and now >= call.made + FIRST_PATIENCE:
                 self.home.waiting.remove(call)
-                self._fail(call, self._lapse(call))
+                self._fail(call, outcomes.lapsed(call, self.link.unavailable()))
 
     def connected(self, now: float, route: Route | None = None) -> None:
         """A connection to the route's `link.dialling.address` is there; home by default, as below."""
@@ -264,7 +260,7 @@ class Asking:
                     self._settle(call)
                     continue
                 if call.kind in NOT_REPEATED:
-                    self._fail(call, unknown(call, f"the connection was lost ({why})"))
+                    self._fail(call, outcomes.unknown(call, f"the connection was lost ({why})"))
                     continue
             again.append(call)
         self.routes.place_lost(again)
@@ -274,7 +270,7 @@ class Asking:
 
     def data_to_send(self, now: float, route: Route | None = None) -> bytes:
         """Return what is to be written now; requests wait until the node's credit allows them."""
-        return (route or self.home).data_to_send(now, self._message, self._too_long)
+        return (route or self.home).data_to_send(now, self._message, self._too_long, self._unwritable)
 
     def _message(self, now: float, call: Call) -> Message:
         if isinstance(call, SendGroup):
@@ -286,10 +282,13 @@ class Asking:
         home = call.route is self.home
         self.routes.left(call)
         if home:
-            self._fail(call, too_long(call, limit))
+            self._fail(call, outcomes.unless_done(call, outcomes.too_long(call, limit)))
         else:
             call.homeward = True
             self.routes.place(call)
+
+    def _unwritable(self, call: Call, error: Exception) -> None:
+        self._fail(call, UsageError(f"this {call.kind.__name__} cannot be written as bytes: {error}"))
 
     def receive_data(self, now: float, data: bytes, route: Route | None = None) -> None:
         """Take bytes from the node; b"" is their end."""
@@ -308,7 +307,7 @@ class Asking:
             # It would be the answer to every call.
             error_ = refusal(link.turned_away.code, link.turned_away.message, retryable=False)
             for call in route.clear():
-                self._fail(call, error_)
+                self._fail(call, outcomes.unless_done(call, error_))
 
     def _answered(self, now: float, call: Call, answer: Message) -> None:
         call.number = 0
@@ -326,16 +325,12 @@ class Asking:
         if isinstance(answer, Delivered):
             if call.owner is None:
                 self.give_back(now, answer)
-            elif not answer.parts and self._early(now, call):
+            elif not answer.parts and call.early(now):
                 self.routes.left(call)
                 call.attempts += 1
-                self._again.set(call, now + SHORTEST_RETRY)
+                self._again.set(call, now + outcomes.SHORTEST_RETRY)
                 return
         self._finish(call, answer)
-
-    def _early(self, now: float, call: Call) -> bool:
-        assert isinstance(call.request, Receive)
-        return now + EARLY < min(call.made + call.request.wait, call.deadline)
 
     def give_back(self, now: float, delivered: Delivered) -> None:
         """Nobody took what was delivered: let others have it."""
@@ -347,15 +342,14 @@ class Asking:
         error = refusal(failed.code, failed.message, retryable=failed.retryable)
         if failed.stored == "unknown":
             self._fail(call, Unknown(failed.message))
-        elif failed.retryable and failed.code in RETRIED and call.owners:
+        elif failed.retryable and failed.code in outcomes.RETRIED and call.owners:
             self.routes.left(call)
             call.refusal = error
             call.attempts += 1
-            pause = min(LONGEST_RETRY, SHORTEST_RETRY * 2 ** min(call.attempts, 16))
-            self._again.set(call, now + pause * (0.5 + self._random() / 2))
-        elif perhaps_done(call, error):
-            self._fail(call, unknown(call, f"an answer was lost, and now: {failed.message}"))
-        elif isinstance(call, SendGroup) and len(call.members) > 1 and failed.code in SPLIT:
+            self._again.set(call, now + outcomes.pause(call.attempts, self._random()))
+        elif outcomes.perhaps_done(call, error):
+            self._fail(call, outcomes.unknown(call, f"an answer was lost, and now: {failed.message}"))
+        elif isinstance(call, SendGroup) and len(call.members) > 1 and failed.code in outcomes.SPLIT:
             self._split(now, call)
         else:
             self._fail(call, error)
@@ -384,7 +378,7 @@ class Asking:
         """Do what is due: give up calls, make refused ones again, keep the connection alive."""
         self.routes.now = now
         for call in list(self._deadlines.pop_due(now)):
-            error = self._lapse(call)
+            error = outcomes.lapsed(call, self.link.unavailable())
             late = call.late(now)
             self._tell(late, error)
             for owner in late:

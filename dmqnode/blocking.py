@@ -11,24 +11,26 @@ not left is not sent, the outcome of what had is not known; leaving the `with` b
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 from dmqnode import questions
-from dmqnode.calls import stored_ids
 from dmqnode.errors import DMQError
 from dmqnode.introduction import new_asking
-from dmqnode.messages import Browsed, Delivered, Stored
-from dmqnode.outgoing import NO_COLUMNS, Columns, Outgoing, body_bytes, columns, cut, outcome_of_many
-from dmqnode.pump import Pump, Slot
+from dmqnode.messages import Browsed, Delivered
+from dmqnode.outgoing import (
+    NO_COLUMNS,
+    Outgoing,
+    Sent,
+    body_bytes,
+    columns,
+    outcome_of_many,
+    outcome_of_stream,
+)
+from dmqnode.pump import Pump
 from dmqnode.questions import Fields
 from dmqnode.received import Named, Received, unpack
-
-PIPELINE = 4
-"""Batches of a stream that are under way at once."""
-_Key = tuple[str, float | None, bool]
 
 
 class SyncMessage(Received):
@@ -77,6 +79,9 @@ class SyncClient:
 
     Every method may raise `UsageError` (nothing was sent), `Refused` and its kinds (certainly not done),
     `Unavailable` (no node to be reached in time) and, if it changes something, `Unknown`.
+
+    It has no `consume`: nobody would extend a visibility while no method runs.  Take `receive_stream`, with
+    a visibility that lasts for the work on what one receive brings, or `extend` in between.
     """
 
     def __init__(self, pump: Pump) -> None:
@@ -138,12 +143,13 @@ class SyncClient:
 
         The options are those of `send` and hold for every message; an `Outgoing` may bring its own.
 
-        Errors: PartlyFailed where some were stored; `.failures` says which were not, or not surely.
+        Errors: PartlyFailed where some were stored; `.failures` says which were not, or not surely.  One
+        that cannot be sent at all (UsageError) is the last of them: what comes behind it is not sent.
         """
         shared = columns(attributes, group, ttl, None)
         ids: list[str] = []
         failures: list[tuple[int, int, DMQError]] = []
-        for count, found, error in self._batches((queue, delay, create), bodies, shared):
+        for count, found, error in self._pump.batches((queue, delay, create), bodies, shared, stops=False):
             if error is not None:
                 failures.append((len(ids), count, error))
             ids += found or [""] * count
@@ -164,13 +170,15 @@ class SyncClient:
     ) -> Iterator[list[str]]:
         """Send any number of messages in constant memory; yield the ids of each batch, in order.
 
-        PIPELINE batches are under way at once.  An error is raised when the turn of its batch comes: what
-        was yielded before is stored, of what comes behind the outcome is not known.
+        Four batches are under way at once.  An error is raised when the turn of its batch comes: what was
+        yielded before is stored, of what comes behind the outcome is not known.  For a message that cannot
+        be sent at all it is PartlyFailed once others were: those before it are stored, none behind it is.
         """
-        shared = columns(attributes, group, ttl, None)
-        for _, ids, error in self._batches((queue, delay, create), bodies, shared):
+        shared, count = columns(attributes, group, ttl, None), 0
+        for more, ids, error in self._pump.batches((queue, delay, create), bodies, shared, stops=False):
             if error is not None:
-                raise error
+                raise outcome_of_stream(count, more, error)
+            count += more
             yield ids
 
     def send_batches(
@@ -181,42 +189,14 @@ class SyncClient:
         delay: float | None,
         create: bool,
         **more: Any,
-    ) -> Iterator[tuple[int, list[str], DMQError | None]]:
+    ) -> Iterator[Sent]:
         """Do as `send_stream`, and tell of each batch that was sent (how many, their ids, the error).
 
-        After the first error no further batch is sent; those that were under way are told of.
+        After the first error no further batch is sent; those that were under way are told of.  Also a
+        message that cannot be sent at all is told of, as the last.
         """
-        return self._batches((queue, delay, create), bodies, columns(dedup_id=None, **more), stops=True)
-
-    def _batches(
-        self, key: _Key, bodies: Iterable[bytes | Outgoing], shared: Columns, *, stops: bool = False
-    ) -> Iterator[tuple[int, list[str], DMQError | None]]:
-        """Yield (how many, their ids, the error) for each batch, PIPELINE of them under way.
-
-        `stops`: none is sent behind one that failed."""
-        pump = self._pump
-        window: deque[tuple[int, Slot]] = deque()
-        try:
-            for batch in cut(bodies, shared, lambda: pump.batch_bytes):
-                window.append((batch.count, pump.start_batch(key, batch)))
-                pump.nudge()
-                if len(window) >= PIPELINE:
-                    outcome = self._batch_outcome(*window.popleft())
-                    yield outcome
-                    if stops and outcome[2] is not None:
-                        break
-            while window:
-                yield self._batch_outcome(*window.popleft())
-        finally:
-            for _, slot in window:
-                pump.withdraw(slot)
-
-    def _batch_outcome(self, count: int, slot: Slot) -> tuple[int, list[str], DMQError | None]:
-        try:
-            stored: Stored = self._pump.wait(slot)
-        except DMQError as error:
-            return count, [], error
-        return count, stored_ids(stored), None
+        shared = columns(dedup_id=None, **more)
+        return self._pump.batches((queue, delay, create), bodies, shared, stops=True)
 
     # --- receiving -----------------------------------------------------------------------------------
 
@@ -238,7 +218,7 @@ class SyncClient:
             holder: who takes them, as `explain` shows it.
         """
         request = questions.receiving(queue, max_messages, wait, visibility, holder)
-        return self._received(self._pump.start_receive(request, wait))
+        return self._unpack(self._pump.wait(self._pump.start_receive(request, wait)))
 
     def receive_stream(
         self,
@@ -259,9 +239,10 @@ class SyncClient:
         ahead = pump.start_receive(request, wait)
         try:
             while True:
-                messages = self._received(ahead)
+                messages = self._unpack(pump.wait(ahead))
                 if messages:
-                    ahead = pump.start_receive(request, wait)
+                    following = pump.start_receive(request, wait)
+                    ahead.value, ahead = None, following
                     pump.nudge()
                 yield messages
                 if not messages:
@@ -269,9 +250,7 @@ class SyncClient:
         finally:
             pump.withdraw(ahead)
 
-    def _received(self, slot: Slot) -> list[SyncMessage]:
-        delivered: Delivered = self._pump.wait(slot)
-        slot.value = None
+    def _unpack(self, delivered: Delivered) -> list[SyncMessage]:
         return unpack(SyncMessage, self, delivered.queue, delivered.parts)
 
     def ack(self, messages: Named | Iterable[Named]) -> None:

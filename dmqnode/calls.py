@@ -17,7 +17,7 @@ import math
 from typing import Any
 
 from dmqnode.batch import Batch, encode, encode_rows
-from dmqnode.errors import DMQError, LimitExceeded, Refused, Unknown, failure
+from dmqnode.errors import DMQError, failure
 from dmqnode.ids import log_text
 from dmqnode.messages import (
     Ack,
@@ -73,6 +73,8 @@ ANSWER_TO: dict[type[Message], type[Message]] = {
 """What each request is answered by, unless it is refused or cancelled."""
 CHANGE_NOTHING = frozenset({Receive, Extend, GetQueue, ListQueues, Browse, Explain, NodeStatus, Members})
 NOT_REPEATED = frozenset({DeleteQueue, PurgeQueue, Redrive})
+EARLY = 0.2
+"""Seconds: a receive answered with nothing this long before its time is asked again."""
 _ROUGHLY = 512
 """Bytes that a frame takes beside what is counted, at most."""
 _HELD = 64
@@ -148,6 +150,11 @@ class Call:
     def next_late(self) -> float:
         """Return when the next one's time is over, math.inf if nobody waits."""
         return self.deadline if self.owners else math.inf
+
+    def early(self, now: float) -> bool:
+        """Tell whether a receive that is answered with nothing is so before its time."""
+        assert isinstance(self.request, Receive)
+        return now + EARLY < min(self.made + self.request.wait, self.deadline)
 
     def seal(self) -> None:
         """It is about to be written: make the request."""
@@ -375,26 +382,3 @@ def stored_ids(stored: Stored) -> list[str]:
         text = log_text(log)
         ids += [f"{text}-{n}" for n in range(first, first + count)]
     return ids
-
-
-def unknown(call: Call, why: str) -> Unknown:
-    """Return the error for a call that may have been done."""
-    if isinstance(call, SendGroup):
-        return Unknown(f"{why}: it may or may not be stored; repeat with the same dedup id, or look")
-    return Unknown(f"{why}: it may or may not have been done; look before you repeat it")
-
-
-def perhaps_done(call: Call, refused: Refused) -> bool:
-    """Whether a call that is refused may have been done by an earlier attempt."""
-    if not call.doubt:
-        return False
-    created = isinstance(call.request, CreateQueue) and refused.code == "queue-exists"
-    return isinstance(call, SendGroup) or created or refused.retryable
-
-
-def too_long(call: Call, limit: int) -> LimitExceeded:
-    """Return the error for a request that no frame holds."""
-    return LimitExceeded(
-        f"a request of {call.size} bytes is longer than the node takes, {limit}; send less at once",
-        code="too-large",
-    )

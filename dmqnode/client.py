@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from types import TracebackType
@@ -12,18 +11,14 @@ import trio
 
 from dmqnode import questions
 from dmqnode.background import Background
-from dmqnode.calls import stored_ids
 from dmqnode.consuming import Consumer
 from dmqnode.errors import DMQError
 from dmqnode.introduction import new_asking
-from dmqnode.line import Line, Waiter
-from dmqnode.messages import Browsed, Stored
-from dmqnode.outgoing import NO_COLUMNS, Columns, Outgoing, body_bytes, columns, cut, outcome_of_many
+from dmqnode.line import Line
+from dmqnode.messages import Browsed, Delivered
+from dmqnode.outgoing import NO_COLUMNS, Outgoing, body_bytes, columns, outcome_of_many, outcome_of_stream
 from dmqnode.questions import Fields
 from dmqnode.received import Named, Naming, Received, many, settling, unpack
-
-PIPELINE = 4
-"""Batches of a stream that are under way at once."""
 
 
 class Message(Received):
@@ -76,7 +71,8 @@ class Client:
     Every method may raise `UsageError` (nothing was sent), `Refused` and its kinds (certainly not done),
     `Unavailable` (no node to be reached in time) and, if it changes something, `Unknown`.  Cancelling a
     method takes back what has not left; of what has, the outcome is not known.  Close a stream that is
-    left early (`contextlib.aclosing`).
+    left early (`contextlib.aclosing`).  When the block ends, calls of other tasks end, too: `UsageError`
+    where nothing has left or nothing would be changed, else `Unknown`.
     """
 
     def __init__(self, line: Line) -> None:
@@ -91,8 +87,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._line.part()
-        await self._background.close()
+        try:
+            await self._line.part()
+        finally:
+            await self._background.close()
 
     # --- sending -------------------------------------------------------------------------------------
 
@@ -141,12 +139,13 @@ class Client:
         The options are those of `send` and hold for every message; an `Outgoing` may bring its own.
         Cancelling: what had left may be stored, the rest is not sent.
 
-        Errors: PartlyFailed where some were stored; `.failures` says which were not, or not surely.
+        Errors: PartlyFailed where some were stored; `.failures` says which were not, or not surely.  One
+        that cannot be sent at all (UsageError) is the last of them: what comes behind it is not sent.
         """
         shared = columns(attributes, group, ttl, None)
         ids: list[str] = []
         failures: list[tuple[int, int, DMQError]] = []
-        async with aclosing(self._batches(queue, bodies, shared, delay, create)) as batches:
+        async with aclosing(self._line.batches((queue, delay, create), bodies, shared)) as batches:
             async for count, found, error in batches:
                 if error is not None:
                     failures.append((len(ids), count, error))
@@ -168,44 +167,17 @@ class Client:
     ) -> AsyncGenerator[list[str], None]:
         """Send any number of messages in constant memory; yield the ids of each batch, in order.
 
-        PIPELINE batches are under way at once.  An error is raised when the turn of its batch comes: what
-        was yielded before is stored, of what comes behind the outcome is not known.
+        Four batches are under way at once.  An error is raised when the turn of its batch comes: what was
+        yielded before is stored, of what comes behind the outcome is not known.  For a message that cannot
+        be sent at all it is PartlyFailed once others were: those before it are stored, none behind it is.
         """
-        shared = columns(attributes, group, ttl, None)
-        async with aclosing(self._batches(queue, bodies, shared, delay, create)) as batches:
-            async for _, ids, error in batches:
+        shared, count = columns(attributes, group, ttl, None), 0
+        async with aclosing(self._line.batches((queue, delay, create), bodies, shared)) as batches:
+            async for more, ids, error in batches:
                 if error is not None:
-                    raise error
+                    raise outcome_of_stream(count, more, error)
+                count += more
                 yield ids
-
-    async def _batches(
-        self,
-        queue: str,
-        bodies: Iterable[bytes | Outgoing],
-        shared: Columns,
-        delay: float | None,
-        create: bool,
-    ) -> AsyncGenerator[tuple[int, list[str], DMQError | None], None]:
-        """Yield (how many, their ids, the error) for each batch, PIPELINE of them under way."""
-        line, key = self._line, (queue, delay, create)
-        window: deque[tuple[int, Waiter]] = deque()
-        try:
-            for batch in cut(bodies, shared, lambda: line.batch_bytes):
-                window.append((batch.count, await line.start_batch(key, batch)))
-                if len(window) >= PIPELINE:
-                    yield await self._batch_outcome(*window.popleft())
-            while window:
-                yield await self._batch_outcome(*window.popleft())
-        finally:
-            for _, waiter in window:
-                line.withdraw(waiter)
-
-    async def _batch_outcome(self, count: int, waiter: Waiter) -> tuple[int, list[str], DMQError | None]:
-        try:
-            stored: Stored = await self._line.wait(waiter)
-        except DMQError as error:
-            return count, [], error
-        return count, stored_ids(stored), None
 
     # --- receiving -----------------------------------------------------------------------------------
 
@@ -229,7 +201,7 @@ class Client:
             holder: who takes them, as `explain` shows it.
         """
         request = questions.receiving(queue, max_messages, wait, visibility, holder)
-        return await self._received(await self._line.start_receive(request, wait))
+        return self._unpack(await self._line.wait(await self._line.start_receive(request, wait)))
 
     async def receive_stream(
         self,
@@ -250,17 +222,18 @@ class Client:
         ahead = await line.start_receive(request, wait)
         try:
             while True:
-                messages = await self._received(ahead)
-                if messages:
-                    ahead = await line.start_receive(request, wait)
-                yield messages
+                messages = self._unpack(await line.wait(ahead))
                 if not messages:
+                    yield messages
                     return
+                # What came is the waiter's, to be given back, until the next receive is under way.
+                following = await line.start_receive(request, wait)
+                ahead.value, ahead = None, following
+                yield messages
         finally:
             line.withdraw(ahead)
 
-    async def _received(self, waiter: Waiter) -> list[Message]:
-        delivered, waiter.value = await self._line.wait(waiter), None
+    def _unpack(self, delivered: Delivered) -> list[Message]:
         return unpack(Message, self, delivered.queue, delivered.parts)
 
     def consume(self, queue: str, prefetch: int = 100, visibility: float | None = None) -> Consumer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections import deque
 from itertools import count
@@ -42,7 +43,8 @@ class Consumer:
     gives back what was taken and not handed over; what was handed over stays with its holder, but its
     visibility is extended no more.
 
-    Errors: those of `receive`, raised by the iteration after what was taken ahead is handed over.
+    Errors: those of `receive`, raised by the iteration after what was taken ahead is handed over;
+    UsageError where a task iterates outside of the block, or still does when it ends.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Consumer:
         self._ahead: deque[Message] = deque()
         self._taken = trio.Event()
         self._came = trio.Event()
-        self._failure: DMQError | None = None
+        self._failure: DMQError | None = UsageError(
+            "a consumer takes nothing yet; use it in: async with client.consume(…) as stream"
+        )
         self._held: list[tuple[float, int, _Held]] = []
         """Heap of deliveries by when they are to be extended."""
         self._order = count()
@@ -75,6 +79,7 @@ class Consumer:
 
     async def __aenter__(self) -> Consumer:
         await self._background.open()
+        self._failure = None
         self._background.start(self._take)
         self._background.start(self._extend)
         return self
@@ -82,8 +87,12 @@ class Consumer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._background.close()
-        left, self._ahead = list(self._ahead), deque()
+        try:
+            await self._background.close()
+        finally:
+            left, self._ahead = list(self._ahead), deque()
+            self._failure = self._failure or UsageError("the block of this consumer has ended; begin another")
+            self._came.set()
         if left:
             with trio.move_on_after(GIVING_BACK, shield=True):
                 try:
@@ -100,8 +109,10 @@ class Consumer:
         await trio.lowlevel.checkpoint()
         while not self._ahead:
             if self._failure is not None:
-                raise self._failure
-            self._came = trio.Event()
+                # Each task gets one of its own, for it is raised with a traceback of its own.
+                raise copy.copy(self._failure)
+            if self._came.is_set():  # else others wait for this very event
+                self._came = trio.Event()
             await self._came.wait()
         self._taken.set()
         return self._ahead.popleft()
@@ -156,7 +167,8 @@ class Consumer:
         try:
             await self._client.extend(messages, held.visibility)
         except PartlyFailed as error:
-            self._lose([messages[at] for at, _ in error.failures])
+            # The others' leader was away, or did not answer: they are still ours.
+            self._lose([messages[at] for at, why in error.failures if isinstance(why, StaleReceipt)])
         except StaleReceipt:
             self._lose(messages)
         except DMQError:

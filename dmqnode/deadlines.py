@@ -29,6 +29,9 @@ class Deadlines(Generic[K]):
     def __len__(self) -> int:
         return len(self._current)
 
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._current)
+
     def set(self, key: K, due: float) -> None:
         """Make `key` due at `due` (math.inf: never), whatever it was before."""
         if due == math.inf:

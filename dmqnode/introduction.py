@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dmqnode.addresses import DEFAULT_ADDRESS, Dialling
 from dmqnode.asking import Asking
+from dmqnode.checks import number, text
 from dmqnode.connection import PROTOCOL_HIGHEST, PROTOCOL_LOWEST
 from dmqnode.errors import UsageError, said_by_system
 from dmqnode.leaders import Leaders
@@ -29,16 +30,34 @@ def new_asking(
 
     Errors: UsageError for what is not an address or a time.
     """
-    if not 0 < timeout <= LONGEST_TIMEOUT:
+    if not 0 < number("timeout", timeout) <= LONGEST_TIMEOUT:
         raise UsageError(f"timeout is {timeout} s; it must be above 0 s and at most a day")
-    name = client_name or f"{os.uname().nodename}:{os.getpid()}"
-    user = os.environ.get("USER", "")
+    if token is not None and not _is_text(token):
+        # Which is not shown: it is a secret.
+        raise UsageError("the token is not a text in UTF-8; set DMQ_TOKEN or give token= as the node has it")
+    name = (
+        text("client_name", client_name) if client_name else f"{_readable(os.uname().nodename)}:{os.getpid()}"
+    )
+    user = _readable(os.environ.get("USER", ""))
     can = [LEADS] if direct else []
     hello = Hello(PROTOCOL_LOWEST, PROTOCOL_HIGHEST, name, user, can, MAX_FRAME, token)
     link = Link(hello, Dialling(addresses or (DEFAULT_ADDRESS,), _chance))
     producer = os.urandom(16)
     routes = Routes(link, Leaders(producer) if direct else None, _chance, guarded=token is not None)
     return Asking(routes, producer, timeout, _chance)
+
+
+def _is_text(token: object) -> bool:
+    try:
+        text("token", token)
+    except UsageError:
+        return False
+    return True
+
+
+def _readable(name: str) -> str:
+    """Return what the system calls something, of which bytes that are not UTF-8 have become "?"."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _chance() -> float:

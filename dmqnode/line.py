@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,12 +12,13 @@ import trio
 
 from dmqnode.asking import Asking
 from dmqnode.batch import Batch
-from dmqnode.calls import Call, LaneKey
+from dmqnode.calls import Call, LaneKey, stored_ids
 from dmqnode.errors import DMQError, UsageError
 from dmqnode.introduction import reason
-from dmqnode.messages import Delivered, Held, Message
-from dmqnode.outgoing import Columns
-from dmqnode.questions import Question
+from dmqnode.messages import Delivered, Held, Message, Stored
+from dmqnode.outcomes import CLOSED
+from dmqnode.outgoing import PIPELINE, Columns, Outgoing, Sent, cut
+from dmqnode.questions import Question, proceed
 from dmqnode.route import Route
 
 CONNECT_TIMEOUT = 5.0
@@ -43,6 +45,11 @@ class Waiter:
         self.value: Any = None
         self.error: DMQError | None = None
         self.task: trio.lowlevel.Task | None = None
+
+    def give_up(self, _: object) -> trio.lowlevel.Abort:
+        """Its task is cancelled, and runs soon: an outcome that comes before that must not wake it again."""
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Wire:
@@ -79,7 +86,8 @@ class Line:
         self._sleeping_until = -math.inf
         self._room = trio.Event()
         self._parted = trio.Event()
-        self.closed = False
+        self.closed = True
+        """Whether nothing can be asked: not yet, or no more."""
 
     def begin(self, start: Start) -> None:
         """Begin to connect, and to keep time.
@@ -88,6 +96,7 @@ class Line:
             start: runs a task until the client is closed.
         """
         self._start = start
+        self.closed = False
         start(self.keep_time)
         start(self.connect)
 
@@ -104,11 +113,14 @@ class Line:
         answer: Any = None
         while True:
             try:
-                request = question.send(answer)
+                request = proceed(question, answer)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            answer = await self.wait(await self.start(request, deadline))
+            try:
+                answer = await self.wait(await self.start(request, deadline))
+            except DMQError as error:
+                answer = error
 
     async def start(self, request: Message, deadline: float | None = None) -> Waiter:
         """Begin to ask `request`, to be answered until `deadline`; waits while too much is under way."""
@@ -140,11 +152,14 @@ class Line:
         await self.wait(waiter)
 
     async def _waiter(self) -> Waiter:
-        while self._core.full:
-            self._room = trio.Event()
+        while self._core.full and not self.closed:
+            if self._room.is_set():  # else others wait for this very event
+                self._room = trio.Event()
             await self._room.wait()
+        if self.closed and self._start is None:
+            raise UsageError("this client is not open; use it in: async with dmqnode.connect(…) as client")
         if self.closed:
-            raise UsageError("this client is closed; connect again")
+            raise UsageError(CLOSED)
         return Waiter()
 
     def _begin(self, waiter: Waiter, call: Call) -> None:
@@ -164,7 +179,7 @@ class Line:
                 await trio.lowlevel.checkpoint()
             else:
                 waiter.task = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(_give_up)
+                await trio.lowlevel.wait_task_rescheduled(waiter.give_up)
         except BaseException:
             waiter.task = None
             self.withdraw(waiter)
@@ -180,7 +195,50 @@ class Line:
             waiter.value = None
         elif not waiter.done and waiter.call is not None:
             self._core.withdraw(waiter.call, waiter)
+        waiter.call = None
         self._wake()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        # Also where nobody is told of an outcome, since all who asked have withdrawn.
+        if self.closed or not self._core.full:
+            self._room.set()
+
+    async def batches(
+        self, key: LaneKey, bodies: Iterable[bytes | Outgoing], shared: Columns
+    ) -> AsyncGenerator[Sent, None]:
+        """Send bodies as `cut` does; yield what became of each batch, PIPELINE of them under way.
+
+        A body or option that cannot be ends the sending: it is the last that is told of.
+        """
+        window: deque[tuple[int, Waiter]] = deque()
+        last: list[Sent] = []
+        try:
+            for batch in cut(bodies, shared, lambda: self.batch_bytes):
+                if isinstance(batch, UsageError):
+                    last.append((1, [], batch))
+                    break
+                try:
+                    window.append((batch.count, await self.start_batch(key, batch)))
+                except UsageError as error:
+                    last.append((batch.count, [], error))
+                    break
+                if len(window) >= PIPELINE:
+                    yield await self._sent(*window.popleft())
+            while window:
+                yield await self._sent(*window.popleft())
+            for sent in last:
+                yield sent
+        finally:
+            for _, waiter in window:
+                self.withdraw(waiter)
+
+    async def _sent(self, count: int, waiter: Waiter) -> Sent:
+        try:
+            stored: Stored = await self.wait(waiter)
+        except DMQError as error:
+            return count, [], error
+        return count, stored_ids(stored), None
 
     def _wake(self) -> None:
         for route in self._core.routes.take_stirred():
@@ -197,8 +255,7 @@ class Line:
             if waiter.task is not None:
                 trio.lowlevel.reschedule(waiter.task)
                 waiter.task = None
-        if outcomes:
-            self._room.set()
+        self._make_room()
         routes = self._core.routes
         if routes.stirred:
             self._wake()
@@ -298,13 +355,14 @@ class Line:
                 return
 
     async def part(self) -> None:
-        """Wait, at most PARTING seconds, until what nobody took is given back; not to be cancelled."""
+        """Tell those who still wait that the client is closed, and let what nobody took be given back.
+
+        Waits for that for PARTING seconds at most; not to be cancelled.
+        """
         self.closed = True
+        self._core.end(trio.current_time())
+        self._hand_out()
         with trio.move_on_after(PARTING, shield=True):
             while self._core.routes.parting:
                 self._parted = trio.Event()
                 await self._parted.wait()
-
-
-def _give_up(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED

@@ -16,16 +16,21 @@ from dmqnode.batch import (
     encode,
     encode_rows,
 )
+from dmqnode.checks import number, text
 from dmqnode.errors import DMQError, PartlyFailed, UsageError
 
 BATCH_MESSAGES = 8192
 """Messages in one batch of a stream: enough that the cost of the batch vanishes."""
+PIPELINE = 4
+"""Batches of a stream that are under way at once."""
 _LOOK_AHEAD = 1024
 """Bodies taken from the caller's iterable at a time."""
 
 Columns = dict[str, Any]
 """One message's values of the metadata columns, as in `batch`."""
 NO_COLUMNS: Columns = {}
+Sent = tuple[int, list[str], DMQError | None]
+"""What became of one batch: how many messages, their ids, the error."""
 
 
 class Outgoing(NamedTuple):
@@ -54,7 +59,7 @@ def columns(
     if group is not None:
         found["g"] = _name("group", group)
     if ttl is not None:
-        if not 0 < ttl < 2**43:
+        if not 0 < number("ttl", ttl) < 2**43:
             raise UsageError(f"ttl is {ttl!r} s; it must be above 0 s")
         found["t"] = max(1, round(ttl * 1000))
     if dedup_id is not None:
@@ -62,9 +67,14 @@ def columns(
     return found
 
 
-def _attributes(attributes: Mapping[str, str]) -> dict[str, str]:
-    if not all(type(k) is str and type(v) is str for k, v in attributes.items()):
+def _attributes(attributes: object) -> dict[str, str]:
+    if not isinstance(attributes, Mapping) or not all(
+        type(k) is str and type(v) is str for k, v in attributes.items()
+    ):
         raise UsageError("attributes must be a mapping from text to text")
+    for key, value in attributes.items():
+        text("the name of an attribute", key)
+        text("the value of an attribute", value)
     if len(attributes) > MAX_ATTRIBUTES:
         raise UsageError(f"{len(attributes)} attributes are too many; the limit is {MAX_ATTRIBUTES}")
     if sum(len(k) + len(v) for k, v in attributes.items()) > MAX_ATTRIBUTES_SIZE:
@@ -75,7 +85,7 @@ def _attributes(attributes: Mapping[str, str]) -> dict[str, str]:
 def _name(what: str, value: str) -> str:
     if type(value) is not str or not 0 < len(value) <= MAX_NAME:
         raise UsageError(f"{what} is {value!r:.80}; it must be a text of 1 to {MAX_NAME} characters")
-    return value
+    return text(what, value)
 
 
 def body_bytes(body: object) -> bytes:
@@ -90,37 +100,68 @@ def body_bytes(body: object) -> bytes:
     raise UsageError(f"a body is bytes, and this one is {type(body).__name__}; encode text with .encode()")
 
 
-def cut(bodies: Iterable[bytes | Outgoing], shared: Columns, room: Callable[[], int]) -> Iterator[Batch]:
+_Row = tuple[bytes, Columns]
+"""A message with options of its own."""
+
+
+def cut(
+    bodies: Iterable[bytes | Outgoing], shared: Columns, room: Callable[[], int]
+) -> Iterator[Batch | UsageError]:
     """Cut a stream of bodies into batches, taking from it only as they are asked for.
+
+    A body or option that cannot be ends them, and comes as the last: behind a batch of what was before it.
+    Where that would be the first batch it does not come, so that nothing is sent of a few with a mistake.
 
     Arguments:
         shared: columns that every message has, unless it has its own.
         room: tells how many bytes of bodies a batch may have; one longer body is a batch by itself.
-
-    Errors: UsageError when a body or option is reached that cannot be.
     """
     source = iter(bodies)
-    rest: list[bytes | Outgoing] = []
+    rest: list[bytes | _Row] = []
     total = 0
-    for chunk in iter(lambda: list(islice(source, _LOOK_AHEAD)), []):
-        rest += chunk
-        total += sum(map(_size, chunk)) if set(map(type, chunk)) != {bytes} else sum(map(len, chunk))
-        while total > room() or len(rest) >= BATCH_MESSAGES:
+    begun = False
+    wrong: UsageError | None = None
+    while wrong is None and (chunk := list(islice(source, _LOOK_AHEAD))):
+        checked, wrong = _checked(chunk)
+        rest += checked
+        total += sum(map(len, chunk)) if checked is chunk else sum(map(_size, checked))
+        while (begun or wrong is None) and (total > room() or len(rest) >= BATCH_MESSAGES):
             n, size = _fitting(rest, room())
             yield _batch(rest[:n], shared)
+            begun = True
             rest, total = rest[n:], total - size
-    if rest:
+    if rest and (begun or wrong is None):
         yield _batch(rest, shared)
+    if wrong is not None:
+        yield wrong
 
 
-def _size(item: object) -> int:
-    if isinstance(item, Outgoing):
-        extra = sum(len(k) + len(v) for k, v in item.attributes.items()) if item.attributes else 0
-        return len(body_bytes(item.body)) + extra
-    return len(body_bytes(item))
+def _checked(chunk: list[bytes | Outgoing]) -> tuple[Sequence[bytes | _Row], UsageError | None]:
+    """Return what can be sent, up to what cannot."""
+    if set(map(type, chunk)) == {bytes}:
+        return chunk, None  # type: ignore[return-value]
+    found: list[bytes | _Row] = []
+    for item in chunk:
+        try:
+            if isinstance(item, Outgoing):
+                own = columns(item.attributes, item.group, item.ttl, item.dedup_id)
+                found.append((body_bytes(item.body), own))
+            else:
+                found.append(body_bytes(item))
+        except UsageError as error:
+            return found, error
+    return found, None
 
 
-def _fitting(items: list[bytes | Outgoing], room: int) -> tuple[int, int]:
+def _size(item: bytes | _Row) -> int:
+    if isinstance(item, bytes):
+        return len(item)
+    body, own = item
+    attributes: dict[str, str] = own.get("a", {})
+    return len(body) + sum(len(k) + len(v) for k, v in attributes.items())
+
+
+def _fitting(items: list[bytes | _Row], room: int) -> tuple[int, int]:
     """Return how many items from the first on fit into `room` bytes, at least one, and their size."""
     total = 0
     for n, item in enumerate(items[:BATCH_MESSAGES]):
@@ -131,22 +172,25 @@ def _fitting(items: list[bytes | Outgoing], room: int) -> tuple[int, int]:
     return min(len(items), BATCH_MESSAGES), total
 
 
-def _batch(items: list[bytes | Outgoing], shared: Columns) -> Batch:
+def _batch(items: list[bytes | _Row], shared: Columns) -> Batch:
     if set(map(type, items)) == {bytes}:
         common: Metadata = {name: _column(value) for name, value in shared.items()}
         return encode(items, common)  # type: ignore[arg-type]
-    return encode_rows([_row(item, shared) for item in items])
+    return encode_rows([(i[0], {**shared, **i[1]}) if isinstance(i, tuple) else (i, shared) for i in items])
 
 
 def _column(value: Any) -> Column:
     return value, {}
 
 
-def _row(item: bytes | Outgoing, shared: Columns) -> tuple[bytes, Columns]:
-    if isinstance(item, Outgoing):
-        own = columns(item.attributes, item.group, item.ttl, item.dedup_id)
-        return body_bytes(item.body), {**shared, **own}
-    return body_bytes(item), shared
+def outcome_of_stream(before: int, count: int, error: DMQError) -> DMQError:
+    """Return the error for a stream that ends with `error`, that of `count` messages, `before` being stored.
+
+    UsageError would say that nothing was sent.
+    """
+    if before and isinstance(error, UsageError):
+        return outcome_of_many(before + count, [(before, count, error)])
+    return error
 
 
 def outcome_of_many(count: int, failures: Sequence[tuple[int, int, DMQError]]) -> DMQError:
@@ -156,9 +200,15 @@ def outcome_of_many(count: int, failures: Sequence[tuple[int, int, DMQError]]) -
         failures: (first message, how many, why) of each batch that failed.
     """
     failed = sum(n for _, n, _ in failures)
-    first = failures[0][2]
+    first, last = failures[0][2], failures[-1][2]
     if failed == count:
         # Where any may be stored, that is what must be told.
         return next((why for _, _, why in failures if why.stored == "unknown"), first)
     each = [(low + i, why) for low, n, why in failures for i in range(n)]
+    if isinstance(last, UsageError):
+        # It ended the sending, and nobody knows how many there would have been.
+        return PartlyFailed(
+            f"{failed} of {count} messages were not surely stored, and none behind them was sent: {last}",
+            each,
+        )
     return PartlyFailed(f"{failed} of {count} messages were not surely stored; the first: {first}", each)

@@ -7,16 +7,19 @@ import os
 import select
 import socket
 import time
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from dmqnode.asking import Asking
 from dmqnode.batch import Batch
-from dmqnode.calls import Call, LaneKey
+from dmqnode.calls import Call, LaneKey, stored_ids
 from dmqnode.errors import DMQError, UsageError
 from dmqnode.introduction import reason
-from dmqnode.messages import Delivered, Message
-from dmqnode.outgoing import Columns
-from dmqnode.questions import Question
+from dmqnode.messages import Delivered, Message, Stored
+from dmqnode.outcomes import CLOSED
+from dmqnode.outgoing import PIPELINE, Columns, Outgoing, Sent, cut
+from dmqnode.questions import Question, proceed
 from dmqnode.route import Route
 
 CONNECT_TIMEOUT = 5.0
@@ -72,6 +75,8 @@ class Pump:
     def close(self) -> None:
         """Give back what was received and not handed over (PARTING seconds at most), and hang up."""
         self._closed = True
+        self._core.end(time.monotonic())
+        self._hand_out()
         try:
             limit = time.monotonic() + PARTING
             while self._core.routes.parting and time.monotonic() < limit:
@@ -96,11 +101,14 @@ class Pump:
         answer: Any = None
         while True:
             try:
-                request = question.send(answer)
+                request = proceed(question, answer)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            answer = self.wait(self.start(request, deadline))
+            try:
+                answer = self.wait(self.start(request, deadline))
+            except DMQError as error:
+                answer = error
 
     def start(self, request: Message, deadline: float | None = None) -> Slot:
         """Begin to ask `request`, to be answered until `deadline`."""
@@ -126,7 +134,7 @@ class Pump:
 
     def _slot(self) -> Slot:
         if self._closed:
-            raise UsageError("this client is closed; connect again")
+            raise UsageError(CLOSED)
         return Slot()
 
     def wait(self, slot: Slot) -> Any:
@@ -153,6 +161,49 @@ class Pump:
             slot.value = None
         elif not slot.done and slot.call is not None:
             self._core.withdraw(slot.call, slot)
+        slot.call = None
+
+    def batches(
+        self, key: LaneKey, bodies: Iterable[bytes | Outgoing], shared: Columns, *, stops: bool
+    ) -> Iterator[Sent]:
+        """Send bodies as `cut` does; yield what became of each batch, PIPELINE of them under way.
+
+        A body or option that cannot be ends the sending: it is the last that is told of.
+
+        Arguments:
+            stops: none is sent behind one that failed.
+        """
+        window: deque[tuple[int, Slot]] = deque()
+        last: list[Sent] = []
+        try:
+            for batch in cut(bodies, shared, lambda: self.batch_bytes):
+                if isinstance(batch, UsageError):
+                    last.append((1, [], batch))
+                    break
+                try:
+                    window.append((batch.count, self.start_batch(key, batch)))
+                except UsageError as error:
+                    last.append((batch.count, [], error))
+                    break
+                self.nudge()
+                if len(window) >= PIPELINE:
+                    outcome = self._sent(*window.popleft())
+                    yield outcome
+                    if stops and outcome[2] is not None:
+                        break
+            while window:
+                yield self._sent(*window.popleft())
+            yield from last
+        finally:
+            for _, slot in window:
+                self.withdraw(slot)
+
+    def _sent(self, count: int, slot: Slot) -> Sent:
+        try:
+            stored: Stored = self.wait(slot)
+        except DMQError as error:
+            return count, [], error
+        return count, stored_ids(stored), None
 
     def nudge(self) -> None:
         """Write what can be written and take in what has come, without waiting."""

@@ -1,7 +1,8 @@
 """What the methods of a client come to: which requests, and what is read from their answers.
 
-Each is a procedure: it yields a request, is sent the answer, and returns the result.  The blocking and
-the trio client both run them, each in its way, so that they cannot differ.
+Each is a procedure: it yields a request, is sent the answer, or has the error raised where it asked, and
+returns the result.  The blocking and the trio client both run them, each in its way, so that they cannot
+differ.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, TypeVar
 import cbor2
 
 from dmqnode.batch import MAX_MESSAGES
-from dmqnode.errors import UsageError
+from dmqnode.checks import check_request, whole
+from dmqnode.errors import DMQError, PartlyFailed, Unavailable, UsageError
 from dmqnode.messages import (
     Ack,
     Browse,
@@ -43,6 +45,7 @@ from dmqnode.messages import (
 from dmqnode.received import HELD_AT_ONCE, Failure, Named, Naming, failures_of, outcome_of
 
 T = TypeVar("T")
+_Request = Callable[[list[Held]], Message]
 Question = Generator[Message, Any, T]
 """Yields requests, is sent their answers."""
 Fields = dict[str, Any]
@@ -54,16 +57,29 @@ BROWSE_AT_ONCE = 1000
 REDRIVE_AT_ONCE = 4096
 
 
+def proceed(question: Question[T], answer: Any) -> Message:
+    """Return a question's next request.
+
+    Arguments:
+        answer: to the request before, or the error of it; None to begin.
+
+    Errors: StopIteration with the result; a DMQError.
+    """
+    return question.throw(answer) if isinstance(answer, DMQError) else question.send(answer)
+
+
 def receiving(queue: str, max_messages: int, wait: float, visibility: float | None, holder: str) -> Receive:
     """Return the request for `receive`.
 
     Errors: UsageError.
     """
+    request = Receive(queue, max_messages, RECEIVE_BYTES, wait, visibility, holder)
+    check_request(request)
     if not 1 <= max_messages <= MAX_MESSAGES:
         raise UsageError(f"max_messages is {max_messages}; it must be within 1 and {MAX_MESSAGES}")
     if not 0 <= wait <= 3600:
         raise UsageError(f"wait is {wait:g} s; it must be within 0 s and 1 h")
-    return Receive(queue, max_messages, RECEIVE_BYTES, wait, visibility, holder)
+    return request
 
 
 # --- ack, nack, extend -----------------------------------------------------------------------------------
@@ -74,40 +90,50 @@ def ack(named: Named | Iterable[Named]) -> Question[None]:
 
     Errors: StaleReceipt where there is one message, PartlyFailed of several.
     """
-    naming = Naming(named)
-    failures: list[Failure] = []
-    for offset, held in naming.pieces():
-        settled: Settled = yield Ack(held)
-        failures += failures_of(settled, offset)
-    precise = yield from _precisely(naming, failures, lambda held: Ack(held, True))
-    _raise(naming, precise)
+    return _settle(Naming(named), Ack, lambda held: Ack(held, True))
 
 
 def extend(named: Named | Iterable[Named], seconds: float) -> Question[None]:
     """Hide messages for `seconds` from now; errors as for `ack`."""
-    naming = Naming(named)
-    failures: list[Failure] = []
-    for offset, held in naming.pieces():
-        settled: Settled = yield Extend(held, seconds)
-        failures += failures_of(settled, offset)
-    precise = yield from _precisely(naming, failures, lambda held: Extend(held, seconds))
-    _raise(naming, precise)
+    return _settle(Naming(named), lambda held: Extend(held, seconds))
 
 
 def nack(named: Named | Iterable[Named], delay: float, dead_letter: bool, reason: str) -> Question[None]:
     """Give messages back; errors as for `ack`."""
-    naming = Naming(named)
+    return _settle(Naming(named), lambda held: Nack(held, delay, dead_letter, reason))
+
+
+def _settle(naming: Naming, request: _Request, again: _Request | None = None) -> Question[None]:
+    """Ask for all messages, in as many requests as that takes.
+
+    One that fails is the error only if it is the first: otherwise some of the messages may be done, so that
+    it is the error of its messages, and those behind it are not asked for.
+
+    Arguments:
+        request: makes a request.
+        again: makes one that repeats a part of another; `request` by default.
+    """
     failures: list[Failure] = []
+    lost: list[Failure] = []
     for offset, held in naming.pieces():
-        settled: Settled = yield Nack(held, delay, dead_letter, reason)
+        try:
+            settled: Settled = yield request(held)
+        except DMQError as error:
+            if not offset:
+                raise
+            end = offset + len(held)
+            lost += [(at, error) for at in range(offset, end)]
+            skipped = Unavailable(f"not asked for any more, as the request before failed: {error}")
+            lost += [(at, skipped) for at in range(end, len(naming.held))]
+            break
         failures += failures_of(settled, offset)
-    precise = yield from _precisely(naming, failures, lambda held: Nack(held, delay, dead_letter, reason))
-    _raise(naming, precise)
+    precise = yield from _precisely(naming, failures, again or request)
+    outcome = outcome_of(naming.count, precise + naming.failures(lost))
+    if outcome is not None:
+        raise outcome
 
 
-def _precisely(
-    naming: Naming, failures: list[Failure], request: Callable[[list[Held]], Message]
-) -> Question[list[Failure]]:
+def _precisely(naming: Naming, failures: list[Failure], request: _Request) -> Question[list[Failure]]:
     """A range that failed has good messages, too: ask again for each.
 
     Those are done already (ack, extend), or nothing of the range is (nack).
@@ -118,15 +144,12 @@ def _precisely(
     precise: list[Failure] = []
     for at in range(0, len(held), HELD_AT_ONCE):
         piece: list[Held] = held[at : at + HELD_AT_ONCE]
-        settled: Settled = yield request(piece)
+        try:
+            settled: Settled = yield request(piece)
+        except DMQError as error:
+            return precise + [(place, error) for place in places[at:]]
         precise += [(places[n], error) for n, error in failures_of(settled, at)]
     return precise
-
-
-def _raise(naming: Naming, failures: list[Failure]) -> None:
-    error = outcome_of(naming.count, failures)
-    if error is not None:
-        raise error
 
 
 # --- queues ----------------------------------------------------------------------------------------------
@@ -173,13 +196,21 @@ def list_queues(prefix: str, counts: bool) -> Question[list[Fields]]:
 
 
 def redrive(queue: str, to: str | None, limit: int | None) -> Question[int]:
-    """Move messages of a dead-letter queue back, step by step; return how many."""
-    if limit is not None and limit < 1:
+    """Move messages of a dead-letter queue back, step by step; return how many.
+
+    Errors: PartlyFailed where a step fails after others; it says how many were moved.
+    """
+    if limit is not None and whole("limit", limit) < 1:
         raise UsageError(f"limit is {limit}; it must be at least 1")
     moved = 0
     while limit is None or moved < limit:
         step = REDRIVE_AT_ONCE if limit is None else min(REDRIVE_AT_ONCE, limit - moved)
-        answer: Done = yield Redrive(queue, to, step)
+        try:
+            answer: Done = yield Redrive(queue, to, step)
+        except DMQError as error:
+            if not moved:
+                raise
+            raise PartlyFailed(f"{moved} messages were moved, and then: {error}", [(moved, error)]) from error
         moved += answer.count
         if not answer.count:
             break
@@ -223,6 +254,7 @@ def look(queue: str, state: str, limit: int, cursor: bytes | None) -> Question[B
 
 def browse(queue: str, state: str, limit: int) -> Question[list[Part]]:
     """Return parts of up to `limit` messages in `state`."""
+    whole("limit", limit)
     parts: list[Part] = []
     cursor: bytes | None = None
     while limit > 0:

@@ -207,7 +207,9 @@ def outcome_of(count: int, failures: Sequence[Failure]) -> DMQError | None:
     if count == 1:
         return failures[0][1]
     first = failures[0][1]
-    return PartlyFailed(f"{len(failures)} of {count} messages were refused; the first: {first}", failures)
+    open_ended = any(why.stored == "unknown" for _, why in failures)
+    what = "were refused, or have no known outcome" if open_ended else "were refused"
+    return PartlyFailed(f"{len(failures)} of {count} messages {what}; the first: {first}", failures)
 
 
 def many(messages: Named | Iterable[Named]) -> list[Named]:
@@ -220,8 +222,12 @@ def settling(messages: list[Named]) -> Iterator[None]:
     """Note of messages that they are settled, unless that failed for a reason beyond them."""
     try:
         yield
-    except (StaleReceipt, PartlyFailed):
+    except StaleReceipt:
         _note_settled(messages)
+        raise
+    except PartlyFailed as error:
+        beyond = {at for at, why in error.failures if not isinstance(why, StaleReceipt)}
+        _note_settled([m for at, m in enumerate(messages) if at not in beyond])
         raise
     _note_settled(messages)
 

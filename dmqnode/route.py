@@ -6,6 +6,8 @@ import math
 from collections import deque
 from collections.abc import Callable
 
+import cbor2
+
 from dmqnode.calls import Call
 from dmqnode.connection import State
 from dmqnode.leaders import Lead
@@ -22,6 +24,8 @@ SLOWEST = 256 << 10
 """Bytes that must get through in a second: who was written much may be silent for longer."""
 AWAY = 0.5
 """Seconds: a client that is later than this itself does not complain of silence."""
+UNWRITABLE = (cbor2.CBOREncodeError, ValueError, TypeError, OverflowError, RecursionError)
+"""What the library raises for what it cannot encode: UnicodeEncodeError is a ValueError."""
 IDLE = 60.0
 """Seconds after which a direct connection that nobody needs is closed."""
 
@@ -69,13 +73,18 @@ class Route:
     # --- calls ---------------------------------------------------------------------------------------
 
     def data_to_send(
-        self, now: float, message: Callable[[float, Call], Message], too_long: Callable[[Call, int], None]
+        self,
+        now: float,
+        message: Callable[[float, Call], Message],
+        too_long: Callable[[Call, int], None],
+        unwritable: Callable[[Call, Exception], None],
     ) -> bytes:
         """Return what is to be written now; requests wait until the node's credit allows them.
 
         Arguments:
             message: makes the request of a call.
             too_long: is told of a call that the node cannot read, and how long its frames may be.
+            unwritable: is told of a call that cannot be made bytes, and why; the others go on.
         """
         connection = self.link.connection
         if connection is None or connection.closed:
@@ -83,7 +92,12 @@ class Route:
         waiting = self.waiting
         while waiting:
             call = waiting[0]
-            call.seal()
+            try:
+                call.seal()
+            except UNWRITABLE as error:
+                waiting.popleft()
+                unwritable(call, error)
+                continue
             if connection.welcome is not None and call.size > connection.max_frame:
                 waiting.popleft()
                 too_long(call, connection.max_frame)
@@ -91,7 +105,11 @@ class Route:
             if not connection.can_send(call.size):
                 break
             waiting.popleft()
-            call.number = connection.request(message(now, call))
+            try:
+                call.number = connection.request(message(now, call))
+            except UNWRITABLE as error:
+                unwritable(call, error)
+                continue
             self.under_way[call.number] = call
             if self.lead is not None:
                 self._urgent += call.kind is not Receive

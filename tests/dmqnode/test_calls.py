@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from dmqnode.batch import encode, parse
-from dmqnode.calls import ANSWER_TO, AckGroup, Call, SendGroup, perhaps_done, stored_ids, unknown
+from dmqnode.calls import ANSWER_TO, AckGroup, Call, SendGroup, stored_ids
 from dmqnode.connection import REQUESTS
-from dmqnode.errors import LimitExceeded, QueueExists, StaleReceipt, Unavailable
+from dmqnode.errors import StaleReceipt
 from dmqnode.ids import LogId, log_text
-from dmqnode.messages import Ack, CreateQueue, Extend, GetQueue, Nack, Receive, Settled, Stored
+from dmqnode.messages import Ack, Extend, Nack, Receive, Settled, Stored
 from tests.dmqnode.answering import LOG, PARTITION
 
 HELD = (PARTITION, 7, LOG, 0, 1)
@@ -102,22 +100,3 @@ def test_ids_follow_the_runs() -> None:
     other = LogId(b"M" * 20)
     ids = stored_ids(Stored([(LOG, 7, 2), (other, 0, 1)], 0))
     assert ids == [f"{log_text(LOG)}-7", f"{log_text(LOG)}-8", f"{log_text(other)}-0"]
-
-
-@pytest.mark.parametrize(
-    ("request_", "refused", "perhaps"),
-    [
-        (CreateQueue("q", {}, False), QueueExists("there"), True),
-        (CreateQueue("q", {}, False), LimitExceeded("no"), False),
-        (GetQueue("q"), Unavailable("nobody"), True),
-        (Ack([HELD]), StaleReceipt("gone"), False),
-    ],
-)
-def test_a_refusal_after_a_lost_answer_may_hide_that_it_was_done(
-    request_: GetQueue, refused: Unavailable, perhaps: bool
-) -> None:
-    call = Call(0.0, 10.0, request_, "owner")
-    assert not perhaps_done(call, refused)
-    call.doubt = True
-    assert perhaps_done(call, refused) is perhaps
-    assert "may or may not" in str(unknown(call, "no answer"))

@@ -11,7 +11,8 @@ import trio
 import trio.testing
 
 from dmqnode.client import Client
-from dmqnode.errors import QueueNotFound, UsageError
+from dmqnode.consuming import Consumer
+from dmqnode.errors import DMQError, PartlyFailed, QueueNotFound, UsageError
 from dmqnode.messages import Ack, Cancelled, Extend, Failed, Message, Nack, Receive, Settled
 from tests.dmqnode.answering import FakeNode, delivered
 from tests.dmqnode.test_client import Net, client_of
@@ -26,6 +27,7 @@ class Queue:
         self.visibility = visibility
         self.first = 0
         self.stale: set[int] = set()
+        self.code = "stale-receipt"
         self.receives: list[Receive] = []
         self.settled: list[tuple[float, Message]] = []
         self.failure: Failed | None = None
@@ -65,7 +67,7 @@ class Queue:
     def refused(self, request: Message) -> list[tuple[int, str, str]]:
         assert isinstance(request, Ack | Nack | Extend)
         return [
-            (at, "stale-receipt", "gone")
+            (at, self.code, "gone")
             for at, (_, _, _, low, count) in enumerate(request.held)
             if self.stale & set(range(low, low + count))
         ]
@@ -159,6 +161,36 @@ async def test_what_others_have_is_not_handed_over(autojump_clock: trio.testing.
     assert not queue.seqs(Nack)
 
 
+@pytest.mark.parametrize("code", ["unavailable", "unknown"])
+async def test_what_is_not_extended_for_a_moment_is_kept(
+    code: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with consuming(4, visibility=10.0) as (client, queue):
+        queue.stale, queue.code = {0, 1, 2, 3}, code
+        async with client.consume("q", prefetch=4) as stream:
+            first = await anext(stream)
+            await trio.sleep(6)
+            assert queue.seqs(Extend)
+            queue.stale = set()
+            await trio.sleep(4)
+            assert queue.seqs(Extend)[-1][1] == [0, 1, 2, 3]
+            with trio.fail_after(5):
+                assert [(await anext(stream)).body for _ in range(3)] == [b"1", b"2", b"3"]
+    assert first.body == b"0"
+
+
+async def test_what_an_ack_did_not_reach_is_extended_further(autojump_clock: trio.testing.MockClock) -> None:
+    async with consuming(3, visibility=10.0) as (client, queue), client.consume("q", prefetch=4) as stream:
+        messages = [await anext(stream) for _ in range(3)]
+        queue.stale, queue.code = {1}, "unavailable"
+        with pytest.raises(PartlyFailed):
+            await client.ack(messages)
+        assert [m.settled for m in messages] == [True, False, True]
+        queue.stale = set()
+        await trio.sleep(6)
+        assert [seqs for _, seqs in queue.seqs(Extend)] == [[1]]
+
+
 async def test_errors_come_after_what_was_taken_ahead(autojump_clock: trio.testing.MockClock) -> None:
     async with consuming(2) as (client, queue):
         queue.failure = Failed("queue-not-found", "no such queue", False)
@@ -191,3 +223,70 @@ async def test_a_prefetch_of_nothing_cannot_be(autojump_clock: trio.testing.Mock
     async with client_of(Net()) as client:
         with pytest.raises(UsageError, match="prefetch"):
             client.consume("q", prefetch=0)
+
+
+# --- several tasks that iterate --------------------------------------------------------------------------
+
+
+async def test_all_who_wait_for_messages_are_woken(autojump_clock: trio.testing.MockClock) -> None:
+    seen: list[bytes] = []
+    async with consuming(0) as (client, queue), client.consume("q", prefetch=8) as stream:
+
+        async def work() -> None:
+            seen.append((await anext(stream)).body)
+            await trio.sleep_forever()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(work)
+            await trio.sleep(1)
+            queue.left = [b"a", b"b", b"c"]
+            queue.respond(queue.net.node)
+            await queue.net.flush()
+            await trio.testing.wait_all_tasks_blocked()
+            assert sorted(seen) == [b"a", b"b", b"c"]
+            nursery.cancel_scope.cancel()
+
+
+async def iterate(stream: Consumer, errors: list[DMQError]) -> None:
+    try:
+        async for _ in stream:
+            pass
+    except DMQError as error:
+        errors.append(error)
+
+
+async def test_all_who_iterate_hear_of_an_error(autojump_clock: trio.testing.MockClock) -> None:
+    errors: list[DMQError] = []
+    async with consuming(0) as (client, queue), client.consume("q") as stream:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(iterate, stream, errors)
+                await trio.sleep(1)
+                queue.failure = Failed("queue-not-found", "no such queue", False)
+                queue.respond(queue.net.node)
+                await queue.net.flush()
+    assert [type(error) for error in errors] == [QueueNotFound] * 3
+    assert len({id(error) for error in errors}) == 3
+
+
+async def test_who_still_iterates_when_the_block_ends_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    errors: list[DMQError] = []
+    with trio.fail_after(5):
+        async with (
+            consuming(0) as (client, _),
+            trio.open_nursery() as nursery,
+            client.consume("q") as stream,
+        ):
+            for _ in range(2):
+                nursery.start_soon(iterate, stream, errors)
+            await trio.sleep(1)
+    assert [type(error) for error in errors] == [UsageError] * 2
+    assert "has ended" in str(errors[0])
+
+
+async def test_a_consumer_outside_of_its_block_says_so(autojump_clock: trio.testing.MockClock) -> None:
+    async with client_of(Net()) as client:
+        with pytest.raises(UsageError, match="async with"), trio.fail_after(5):
+            await anext(client.consume("q"))

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from dmqnode.errors import Unavailable, UsageError
+from dmqnode import questions
+from dmqnode.blocking import SyncClient
+from dmqnode.errors import PartlyFailed, Unavailable, Unknown, UsageError
 from dmqnode.introduction import new_asking
-from dmqnode.messages import GetQueue, Nack, QueueInfo, Receive, Settled
+from dmqnode.messages import Done, GetQueue, Nack, QueueInfo, Receive, Settled
+from dmqnode.outgoing import Outgoing
 from dmqnode.pump import Pump
 from tests.dmqnode.answering import FakeNode, delivered
 
@@ -145,5 +148,72 @@ def test_a_node_that_hangs_up_between_two_calls_is_noticed_before_the_next(serve
     assert made.wait(made.start(GetQueue("q"))) == QueueInfo({})
     call = made.start(GetQueue("q"))
     assert made.wait(call) == QueueInfo({"again": True})
+    thread.join()
+    made.close()
+
+
+def test_what_is_under_way_when_a_client_is_closed_is_told(served: Served) -> None:
+    made = pump(served.address)
+    batches = made.batches(("q", None, False), [b"x" * 50_000] * 8, {}, stops=False)
+
+    def answer() -> None:
+        served.read(requests=1)
+        served.node.store()
+        served.write()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    count, ids, error = next(batches)
+    assert (count, len(ids), error) == (1, 1, None)
+    thread.join()
+    made.close()
+    rest = list(batches)
+    assert {type(error) for _, _, error in rest} <= {Unknown, UsageError}
+    assert isinstance(rest[-1][2], UsageError)
+    served.door.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        served.door.accept()
+
+
+def test_a_body_that_cannot_be_is_told_behind_those_that_are_stored(served: Served) -> None:
+    made = pump(served.address)
+    bodies: list[bytes | Outgoing] = [*[b"x" * 50_000] * 1100, Outgoing(b"x", group=""), b"behind it"]
+    stored = 0
+    stop = threading.Event()
+
+    def answer() -> None:
+        while not stop.is_set():
+            served.read()
+            served.node.store()
+            served.write()
+            stop.wait(0 if len(served.node.bodies) < 1100 else 60)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with pytest.raises(PartlyFailed, match="none behind them was sent: group") as failed:
+        SyncClient(made).send_many("q", bodies)
+    stored = len(served.node.bodies)
+    stop.set()
+    thread.join()
+    made.close()
+    assert stored == 1100
+    assert [at for at, _ in failed.value.failures] == [1100]
+
+
+def test_a_step_that_fails_is_told_with_what_was_done_before(served: Served) -> None:
+    made = pump(served.address)
+
+    def answer() -> None:
+        served.read()
+        served.node.answer(served.node.take()[0], Done(4096, True))
+        served.write()
+        served.read()
+        served.node.refuse("not-authorized")
+        served.write()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with pytest.raises(PartlyFailed, match="4096 messages were moved"):
+        made.run(questions.redrive("dead", None, None))
     thread.join()
     made.close()
