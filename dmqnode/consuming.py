@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WAIT = 20.0
 """Seconds that one receive waits."""
+EXTENDED_AFTER, TRIED_AFTER = 1 / 2, 1 / 8
+"""Parts of a visibility after which it is extended, and after which once more if that failed."""
 SHORTEST_PAUSE = 0.05
 """Seconds between two extensions, at least."""
 GIVING_BACK = 5.0
@@ -142,8 +144,8 @@ class Consumer:
 
     # --- extending -----------------------------------------------------------------------------------
 
-    def _hold(self, held: _Held) -> None:
-        due = trio.current_time() + max(SHORTEST_PAUSE, held.visibility / 2)
+    def _hold(self, held: _Held, part: float = EXTENDED_AFTER) -> None:
+        due = trio.current_time() + max(SHORTEST_PAUSE, held.visibility * part)
         heapq.heappush(self._held, (due, next(self._order), held))
         self._earlier.set()
 
@@ -156,25 +158,30 @@ class Consumer:
                     await self._earlier.wait()
                 continue
             held = heapq.heappop(self._held)[2]
-            if await self._extend_one(held):
-                self._hold(held)
+            if part := await self._extend_one(held):
+                self._hold(held, part)
 
-    async def _extend_one(self, held: _Held) -> bool:
-        """Extend what is still held of a delivery; tell whether that is anything."""
+    async def _extend_one(self, held: _Held) -> float:
+        """Extend what is still held of a delivery.
+
+        Returns after which part of its visibility to do so again; 0.0 if nothing is held any more.
+        """
         messages = held.present()
         if not messages:
-            return False
+            return 0.0
         try:
             await self._client.extend(messages, held.visibility)
         except PartlyFailed as error:
             # The others' leader was away, or did not answer: they are still ours.
-            self._lose([messages[at] for at, why in error.failures if isinstance(why, StaleReceipt)])
+            stale = [at for at, why in error.failures if isinstance(why, StaleReceipt)]
+            self._lose([messages[at] for at in stale])
+            return EXTENDED_AFTER if len(stale) == len(error.failures) else TRIED_AFTER
         except StaleReceipt:
             self._lose(messages)
         except DMQError:
             # The node is not to be reached; perhaps next time.
-            pass
-        return True
+            return TRIED_AFTER
+        return EXTENDED_AFTER
 
     def _lose(self, messages: list[Message]) -> None:
         """These are others' now: do not hand them over, extend them no more."""

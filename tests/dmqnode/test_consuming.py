@@ -172,8 +172,10 @@ async def test_what_is_not_extended_for_a_moment_is_kept(
             await trio.sleep(6)
             assert queue.seqs(Extend)
             queue.stale = set()
-            await trio.sleep(4)
+            await trio.sleep(1)
             assert queue.seqs(Extend)[-1][1] == [0, 1, 2, 3]
+            began, *_, again = [at for at, _ in queue.seqs(Extend)]
+            assert again - began == pytest.approx(1.25), "before the visibility is over"
             with trio.fail_after(5):
                 assert [(await anext(stream)).body for _ in range(3)] == [b"1", b"2", b"3"]
     assert first.body == b"0"
