@@ -88,9 +88,10 @@ cluster = _application(ClusterCommands)
 
 def _print_version(value: bool) -> None:
     if value:
+        from cli.output import write_text
         from dmqnode.version import VERSION
 
-        typer.echo(f"dmq {VERSION}")
+        write_text(f"dmq {VERSION}")
         raise typer.Exit
 
 

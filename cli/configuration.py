@@ -40,14 +40,37 @@ KEYS = {
 
 
 def xdg(variable: str, fallback: str) -> Path:
-    """Return a directory of the XDG base directory specification: the variable, or its default at home."""
+    """Return a directory of the XDG base directory specification: the variable, or its default at home.
+
+    Errors: UsageError where there is neither.
+    """
     named = os.environ.get(variable, "")
-    return Path(named) if os.path.isabs(named) else Path.home() / fallback
+    if os.path.isabs(named):
+        return Path(named)
+    try:
+        return Path.home() / fallback
+    except RuntimeError:
+        raise UsageError(f"you have no home directory; set HOME or {variable} to a directory") from None
+
+
+def path_of(what: str, text: str) -> Path:
+    """Return a path as given with `what`, a flag or key, where ~ and ~USER are homes.
+
+    Errors: UsageError for a home that nobody knows.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{what}: there is no home directory for {text!r}; write the path in full") from None
 
 
 def config_paths() -> list[Path]:
     """Return where configuration is looked for, the strongest first."""
-    return [Path("dmq.toml"), xdg("XDG_CONFIG_HOME", ".config") / "dmq" / "dmq.toml"]
+    here = Path("dmq.toml")
+    try:
+        return [here, xdg("XDG_CONFIG_HOME", ".config") / "dmq" / "dmq.toml"]
+    except UsageError:
+        return [here]  # who has no home has no configuration there
 
 
 def read_section(section: str, file: Path | None = None) -> dict[str, Any]:

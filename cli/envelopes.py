@@ -6,16 +6,16 @@ What `receive --json` and `export` print, and what `send --ndjson` and `import` 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from cli.lean import is_text
 from dmqnode.durations import parse_duration
 from dmqnode.errors import UsageError
-from dmqnode.outgoing import Outgoing
+from dmqnode.outgoing import Outgoing, columns
 
 if TYPE_CHECKING:
     from dmqnode.received import Received
@@ -77,6 +77,8 @@ def _read(line: bytes) -> Outgoing:
         fields = json.loads(line)
     except json.JSONDecodeError as error:
         raise UsageError(f"this is not JSON: {error.msg}") from None
+    except RecursionError:
+        raise UsageError("this is nested too deeply; an object of texts and numbers is wanted") from None
     if not isinstance(fields, dict):
         raise UsageError('this is not a JSON object; write {"body": "…"}')
     attributes = fields.get("attributes") or None
@@ -84,26 +86,26 @@ def _read(line: bytes) -> Outgoing:
         isinstance(attributes, dict) and all(isinstance(v, str) for v in attributes.values())
     ):
         raise UsageError('"attributes" must be an object whose values are texts')
-    return Outgoing(
-        _body(fields),
-        attributes=attributes,
-        group=_text(fields, "group"),
-        ttl=_ttl(fields.get("ttl")),
-        dedup_id=_text(fields, "dedup_id"),
-    )
+    for text in (*(attributes or {}), *(attributes or {}).values()):
+        _check_text("attributes", text)
+    group, ttl, dedup_id = _text(fields, "group"), _ttl(fields.get("ttl")), _text(fields, "dedup_id")
+    # The client checks them too, but does not know the line.
+    columns(attributes, group, ttl, dedup_id)
+    return Outgoing(_body(fields), attributes=attributes, group=group, ttl=ttl, dedup_id=dedup_id)
 
 
 def _body(fields: dict[str, Any]) -> bytes:
     body, encoding = fields.get("body"), fields.get("encoding", "utf-8")
     if not isinstance(body, str):
         raise UsageError('"body" is missing or not a text')
+    _check_text("body", body)
     if encoding == "utf-8":
         return body.encode("utf-8")
     if encoding != "base64":
         raise UsageError(f'"encoding" is {encoding!r}; it is "utf-8" or "base64"')
     try:
         return base64.b64decode(body, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii's, or about characters that no base64 has
         raise UsageError('"body" is not base64, as "encoding" says') from None
 
 
@@ -111,7 +113,15 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is not None and not isinstance(value, str):
         raise UsageError(f'"{name}" must be a text')
+    if value is not None:
+        _check_text(name, value)
     return value
+
+
+def _check_text(name: str, text: str) -> None:
+    """Errors: UsageError for half of a character: JSON has escapes for them, UTF-8 has none."""
+    if not is_text(text):
+        raise UsageError(f'"{name}" has an escape such as \\ud800 alone, which is no character; write both')
 
 
 def _ttl(value: Any) -> float | None:

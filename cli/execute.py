@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
 import subprocess
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 SHELL = "/bin/sh"
 DEAD_LETTER = 65
 """Exit code that moves a message to the dead-letter queue; EX_DATAERR of sysexits(3)."""
+NOT_STARTED = 126
+"""Instead of the exit code of a command that could not be started; what a shell gives for that."""
 BEATS = 3
 """How often a message is extended within its visibility."""
 PAUSE = 1.0
@@ -90,18 +94,26 @@ class _Worker:
     async def run(self) -> int:
         """Work until there is no more, or a signal comes; return the exit code."""
         shared = self._shared
-        async with dmqnode.connect(
-            *shared.nodes, token=shared.token, timeout=shared.timeout, direct=shared.direct
-        ) as client:
+        # From here on, whatever is under way: what raises out of a signal must not do so inside of trio.
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with dmqnode.connect(
+                *shared.nodes, token=shared.token, timeout=shared.timeout, direct=shared.direct
+            ) as client:
+                try:
+                    await self._work(client, signals)
+                finally:
+                    await self._give_back(client)
+        return self._outcome()
+
+    async def _work(self, client: dmqnode.Client, signals: AsyncIterator[int]) -> None:
+        async with trio.open_nursery() as services:
+            services.start_soon(self._heed_signals, signals, services.cancel_scope)
             await self._ask_visibility(client)
-            async with trio.open_nursery() as services:
-                services.start_soon(self._heed_signals, services.cancel_scope)
+            if self._error is None:
                 services.start_soon(self._beat, client)
                 async with trio.open_nursery() as commands:
                     await self._take(client, commands)
-                services.cancel_scope.cancel()
-            await self._give_back(client)
-        return self._outcome()
+            services.cancel_scope.cancel()
 
     def _outcome(self) -> int:
         done = f"{several(self._acked)} done"
@@ -123,13 +135,23 @@ class _Worker:
         return DONE
 
     async def _ask_visibility(self, client: dmqnode.Client) -> None:
-        try:
-            info = await client.queue(self._queue)
-        except QueueNotFound:
-            names = [str(found["name"]) for found in await client.queues()]
-            raise not_found(self._queue, names) from None
+        """Learn for how long messages stay hidden; an error ends it, and so does a signal."""
         given = self._wanted.visibility
-        self._visibility = float(info["visibility"]) if given is None else given
+        try:
+            with self._until_told():
+                info = await client.queue(self._queue)
+                self._visibility = float(info["visibility"]) if given is None else given
+        except QueueNotFound:
+            with self._until_told():
+                self._error = not_found(self._queue, await self._names(client))
+        except DMQError as error:
+            self._error = error
+
+    async def _names(self, client: dmqnode.Client) -> list[str]:
+        try:
+            return [str(found["name"]) for found in await client.queues()]
+        except DMQError:
+            return []
 
     # --- taking --------------------------------------------------------------------------------------
 
@@ -200,14 +222,25 @@ class _Worker:
 
     async def _handle(self, client: dmqnode.Client, message: dmqnode.Message) -> None:
         try:
-            code = await self._run_command(message)
-            await self._settle(client, message, code)
+            await self._settle(client, message, *await self._run(message))
         except (Refused, Unknown) as error:
             self._unsettled += 1
             warn(f"message {message.id}: {error}")
         # Where we were cancelled it stays among those that run, and is given back.
         del self._running[str(message.receipt)]
         self._finished.set()
+
+    async def _run(self, message: dmqnode.Message) -> tuple[int, str]:
+        """Run the command for a message; return its exit code, and how it ended."""
+        try:
+            code = await self._run_command(message)
+        except OSError as error:
+            why = f"the command could not be started: {error.strerror}"
+            hint = " (its attributes are too long for an environment)" if error.errno == errno.E2BIG else ""
+            warn(f"message {message.id}: {why}{hint}")
+            return NOT_STARTED, why
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        return code, f"the command ended with {how}"
 
     async def _run_command(self, message: dmqnode.Message) -> int:
         done: subprocess.CompletedProcess[bytes] = await trio.run_process(
@@ -218,16 +251,15 @@ class _Worker:
         )
         return done.returncode
 
-    async def _settle(self, client: dmqnode.Client, message: dmqnode.Message, code: int) -> None:
+    async def _settle(self, client: dmqnode.Client, message: dmqnode.Message, code: int, how: str) -> None:
         if code == 0:
             await client.ack(message)
             self._acked += 1
             self._rest = SHORTEST_REST
             return
-        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
         if code == DEAD_LETTER:
             try:
-                await client.nack(message, dead_letter=True, reason=f"the command ended with {how}")
+                await client.nack(message, dead_letter=True, reason=how)
             except Refused as error:
                 if error.code != Refused.code:
                     raise
@@ -235,7 +267,7 @@ class _Worker:
             else:
                 self._dead += 1
                 return
-        await client.nack(message, reason=f"the command ended with {how}")
+        await client.nack(message, reason=how)
         self._nacked += 1
         self._failed = True
 
@@ -255,17 +287,16 @@ class _Worker:
 
     # --- leaving -------------------------------------------------------------------------------------
 
-    async def _heed_signals(self, everything: trio.CancelScope) -> None:
+    async def _heed_signals(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         """The first signal: take no more.  The second: stop the commands too."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                if self._signal:
-                    everything.cancel()
-                    return
-                self._signal = number
-                self._taking.cancel()
-                if self._running:
-                    note(self._shared, f"finishing {several(len(self._running), 'command')}")
+        async for number in signals:
+            if self._signal:
+                everything.cancel()
+                return
+            self._signal = number
+            self._taking.cancel()
+            if self._running:
+                note(self._shared, f"finishing {several(len(self._running), 'command')}")
 
     async def _give_back(self, client: dmqnode.Client) -> None:
         if not self._running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from dmqnode.errors import (
@@ -60,6 +61,12 @@ class Signalled(BaseException):
         self.number = number
 
 
+class NotPrinted(DMQError):
+    """Something was stored, and its ids could not be printed."""
+
+    stored = "yes"
+
+
 class Failure:
     """An error that is explained to the user.
 
@@ -68,7 +75,7 @@ class Failure:
         message: one sentence: what, why, what to do next.
         exit: the exit code.
         stored: what is known of a send: "no", "yes" or "unknown".
-        failures: of a batch, (index, code, sentence) each.
+        failures: of a batch, (index, error) each.
     """
 
     def __init__(
@@ -79,14 +86,14 @@ class Failure:
         *,
         retryable: bool = False,
         stored: str = "no",
-        failures: list[tuple[int, str, str]] | None = None,
+        failures: Sequence[tuple[int, DMQError]] = (),
     ) -> None:
         self.code = code
         self.message = " ".join(message.split())
         self.exit = exit_
         self.retryable = retryable
         self.stored = stored
-        self.failures = failures or []
+        self.failures = failures
 
     def line(self, *, as_json: bool) -> str:
         """Return the one line that says it."""
@@ -102,7 +109,8 @@ class Failure:
         }
         if self.failures:
             fields["failures"] = [
-                {"index": i, "code": code, "message": message} for i, code, message in self.failures
+                {"index": i, "code": why.code, "message": str(why), "stored": why.stored}
+                for i, why in self.failures[:MAX_FAILURES]
             ]
         return json.dumps({"error": fields}, ensure_ascii=False)
 
@@ -117,8 +125,8 @@ class Failure:
 def explain(error: Exception) -> Failure | None:
     """Return how an error is told, None for a bug."""
     if isinstance(error, PartlyFailed):
-        failures = [(i, e.code, str(e)) for i, e in error.failures[:MAX_FAILURES]]
-        return Failure(error.code, str(error), PARTLY, failures=failures)
+        stored = "unknown" if any(why.stored == "unknown" for _, why in error.failures) else error.stored
+        return Failure(error.code, str(error), PARTLY, stored=stored, failures=error.failures)
     if isinstance(error, DMQError):
         exit_ = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
         return Failure(error.code, str(error), exit_, retryable=error.retryable, stored=error.stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import stat
@@ -62,9 +63,15 @@ class Source:
                 return
 
     def _block(self) -> bytes:
-        block = os.read(self._descriptor, BLOCK)
-        self.read_bytes += len(block)
-        return block
+        while True:
+            try:
+                block = os.read(self._descriptor, BLOCK)
+            except BlockingIOError:
+                # Whoever shares a pipe or terminal with us may have set it to that.
+                select.select((self._descriptor,), (), ())
+                continue
+            self.read_bytes += len(block)
+            return block
 
     def _ready(self) -> bool:
         if self.size is not None:
@@ -90,9 +97,12 @@ def stdin() -> Source:
     Errors: UsageError when it is closed.
     """
     try:
-        return Source(STDIN, "stdin")
+        if fcntl.fcntl(STDIN, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY:
+            return Source(STDIN, "stdin")
     except OSError:
-        raise UsageError("standard input is closed; give the input as an argument or a file") from None
+        pass
+    # `main` has put something into its place that can be written only.
+    raise UsageError("standard input is closed; give the input as an argument or a file")
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from dmqnode.errors import UsageError
 
 EAGER = ("help", "version")
 """Options that act at once, and that have no name in the environment."""
+NOT_TEXT = {"BODY", "CMD", "DIR", "FILE", "PATH"}
+"""What may be any bytes, as the system has them in arguments and names of files; by metavar."""
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 
@@ -57,6 +59,8 @@ def take_values(command: Any, ctx: Any, args: list[str]) -> list[str]:
     for param in sorted(params, key=lambda p: not p.is_eager):
         given = opts.get(param.name)
         value = given if given is not None else _from_environment(param)
+        if param.metavar not in NOT_TEXT and not ctx.resilient_parsing:
+            _check_text(param, value)
         if param.name in EAGER:
             if param.callback is not None and value:
                 param.callback(ctx, param, value)
@@ -73,6 +77,26 @@ def take_values(command: Any, ctx: Any, args: list[str]) -> list[str]:
                 value = () if param.multiple or param.nargs == -1 else param.default
             ctx.params[param.name] = value
     return list(rest)
+
+
+def is_text(value: str) -> bool:
+    """Whether UTF-8 has all of a text: what else the system gives us is in it by surrogates."""
+    if value.isascii():
+        return True
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_text(param: Any, value: Any) -> None:
+    """Errors: UsageError for a value that is not UTF-8, and so nothing that a node could be asked for."""
+    for text in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(text, str) and not is_text(text):
+            is_option = param.param_type_name == "option"
+            what = max(param.opts, key=len) if is_option else param.metavar or param.name.upper()
+            raise UsageError(f"{what} is {os.fsencode(text)!r:.80}, which is not UTF-8; give it as text")
 
 
 def _from_environment(param: Any) -> Any:

@@ -11,12 +11,19 @@ from typing import NoReturn
 
 GARBAGE_AFTER = 100_000
 """Objects made before garbage is looked for."""
+STANDARD = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)
+"""How /dev/null is opened in the place of standard input, output and error where they are closed.
+
+Reading the one fails, and so does writing data to the other: neither may pass for done.  What is said on
+standard error is lost, as whoever closed it wants.
+"""
 
 
 def main() -> NoReturn:
     """Run the command in `sys.argv` and leave with its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    take_places()
     # Looking for garbage while everything is loaded finds none, and takes a millisecond or two.
     gc.set_threshold(GARBAGE_AFTER)
     from cli.running import end_by_signal, run
@@ -24,6 +31,23 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_by_signal)
     leave(run(sys.argv[1:]))
+
+
+def take_places() -> None:
+    """Open something in the place of each standard file that is closed.
+
+    The next file that is opened would get its number: a connection to a node would be standard output.
+    """
+    for descriptor, how in enumerate(STANDARD):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free is this one.  Commands that we run inherit it.
+            os.set_inheritable(os.open(os.devnull, how), True)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def leave(code: int) -> NoReturn:

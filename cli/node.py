@@ -11,7 +11,7 @@ import typer
 
 from cli import options
 from cli.cluster import member_status
-from cli.configuration import read_section, xdg
+from cli.configuration import path_of, read_section, xdg
 from cli.failures import UNREACHABLE
 from cli.queues import readable
 from cli.render import fields, note, several
@@ -99,7 +99,7 @@ def start(
         "memory_limit": memory_limit,
         "log_format": log_format,
     }
-    file = Path(config).expanduser() if config is not None else None
+    file = path_of("--config", config) if config is not None else None
     made = node_config({key: value for key, value in given.items() if value is not None}, file)
     from dmqnode.process import serve
 
@@ -117,7 +117,8 @@ def node_config(given: dict[str, Any], file: Path | None) -> NodeConfig:
     """
     settings = {**read_section("node", file), **given}
     values = {key: _value(key, value, given) for key, value in settings.items()}
-    values.setdefault("data", xdg("XDG_STATE_HOME", ".local/state") / "dmq")
+    if "data" not in values:
+        values["data"] = xdg("XDG_STATE_HOME", ".local/state") / "dmq"
     return NodeConfig(**values)
 
 
@@ -132,8 +133,8 @@ _READ: dict[str, Callable[[str, str], Any]] = {
     "disk_reserve": options.size,
     "max_frame": options.size,
     "credit": options.size,
-    "data": lambda _, text: Path(text).expanduser(),
-    "tokens": lambda _, text: Path(text).expanduser(),
+    "data": path_of,
+    "tokens": path_of,
 }
 
 

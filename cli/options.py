@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from cli.configuration import read_section
+from cli.configuration import path_of, read_section
 from cli.failures import suggestion
-from cli.lean import flag_value
+from cli.lean import flag_value, is_text
 from dmqnode.durations import parse_duration, parse_size
 from dmqnode.errors import DMQError, QueueNotFound, UsageError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_NODE = "127.0.0.1:7367"
 DEFAULT_TIMEOUT = 30.0
+DIGITS = 20
+"""More than any whole number has that is taken."""
 T = TypeVar("T")
 
 
@@ -98,6 +100,8 @@ def shared(ctx: Any) -> Shared:
     timeout = given.get("timeout") or environment.get("DMQ_TIMEOUT") or config.get("timeout")
     file = given.get("token_file") or environment.get("DMQ_TOKEN_FILE")
     token = None if given.get("token_file") else environment.get("DMQ_TOKEN")
+    if token and not is_text(token):
+        raise UsageError("DMQ_TOKEN is not UTF-8; set it to the token that the node was given")
     if not token and (file := file or config.get("token_file")):
         token = _read_token(str(file))
     seconds = duration("--timeout", str(timeout)) if timeout is not None else DEFAULT_TIMEOUT
@@ -125,7 +129,7 @@ def _addresses(value: Any) -> list[str]:
 
 def _read_token(file: str) -> str:
     try:
-        token = Path(file).expanduser().read_text(encoding="utf-8").strip()
+        token = path_of("--token-file", file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
         raise UsageError(f"cannot read the token file {file}: {why}") from None
@@ -158,9 +162,15 @@ def number(flag: str, text: str, low: int = 1, high: int = 2**31) -> int:
 
     Errors: UsageError, naming the flag and its bounds.
     """
-    value = int(text) if text.lstrip("-").isdecimal() and text.isascii() else None
-    if value is None or not low <= value <= high:
-        _wrong(flag, f"{text!r} is not a whole number from {low} on")
+    if not re.fullmatch("[0-9]+", text):
+        value = low - 1
+    else:
+        # Python reads no more than some thousands of digits.
+        value = int(text) if len(text) <= DIGITS else high + 1
+    if value < low:
+        _wrong(flag, f"{text[:80]!r} is not a whole number from {low} on")
+    if value > high:
+        _wrong(flag, f"{text:.{DIGITS}} is too much; it may be {high} at most")
     return value
 
 

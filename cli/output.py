@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -23,7 +24,8 @@ class ReaderGone(Exception):
 def write(data: bytes) -> None:
     """Write all of `data` to standard output and return when the system has it.
 
-    Errors: ReaderGone when the pipe is closed; OSError when it cannot be written for another reason.
+    Errors: ReaderGone when the pipe is closed; OSError, naming standard output, when it cannot be written
+    for another reason.
     """
     view = memoryview(data)
     while view:
@@ -33,6 +35,9 @@ def write(data: bytes) -> None:
             raise ReaderGone from None
         except BlockingIOError:
             select.select((), (STDOUT,), ())
+        except OSError as error:
+            why = "it is closed" if error.errno == errno.EBADF else error.strerror
+            raise OSError(error.errno, why, "standard output") from None
 
 
 def write_text(text: str) -> None:

@@ -11,7 +11,7 @@ from cli import options
 from cli.failures import DONE, NOTHING, Signalled
 from cli.output import ReaderGone, taken, write
 from cli.render import Progress, is_terminal, note, several, warn
-from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, Unavailable, UsageError
+from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, Unavailable, Unknown, UsageError
 
 if TYPE_CHECKING:
     from cli.options import Shared
@@ -228,6 +228,11 @@ class _Receiver:
         except PartlyFailed as error:
             self._stale(len(error.failures), error.failures[0][1])
         except StaleReceipt as error:
+            self._stale(len(messages), error)
+        except (Unavailable, Unknown) as error:
+            # Who follows goes on: a node may be back when the next messages are waited for.
+            if not self._wanted.follow:
+                raise
             self._stale(len(messages), error)
 
     def _stale(self, count: int, error: DMQError) -> None:

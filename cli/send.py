@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import options
+from cli.failures import NotPrinted
 from cli.inputs import Source, opened, read_file, stdin
-from cli.output import write_lines
+from cli.output import ReaderGone, write_lines
 from dmqnode.errors import DMQError, PartlyFailed, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -98,8 +99,9 @@ def _send_one(
     data = _whole_stdin(shared) if body in (None, "-") else str(body).encode("utf-8", "surrogateescape")
     with shared.client(queue) as client:
         id_ = client.send(queue, data, dedup_id=dedup_id, **wanted)
-    if not shared.quiet:
-        write_lines(_id_lines(shared, [id_]))
+    printer = _Printer(shared, wanted=not shared.quiet)
+    printer.print([id_])
+    printer.end("the message is stored, and its id")
 
 
 def _whole_stdin(shared: Shared) -> bytes:
@@ -110,8 +112,36 @@ def _whole_stdin(shared: Shared) -> bytes:
     return stdin().whole()
 
 
-def _id_lines(shared: Shared, ids: list[str]) -> list[str]:
-    return [f'{{"id":"{id_}"}}' for id_ in ids] if shared.json else ids
+class _Printer:
+    """Prints ids; what cannot be printed is stored all the same, and so is what comes behind it."""
+
+    def __init__(self, shared: Shared, *, wanted: bool) -> None:
+        self._json = shared.json
+        self._wanted = wanted
+        self._error: OSError | None = None
+
+    def print(self, ids: list[str]) -> None:
+        """Print ids, unless nobody wants them any more."""
+        if not self._wanted:
+            return
+        try:
+            write_lines([f'{{"id":"{id_}"}}' for id_ in ids] if self._json else ids)
+        except ReaderGone:
+            self._wanted = False
+        except OSError as error:
+            self._wanted, self._error = False, error
+
+    def end(self, what: str) -> None:
+        """Say, once all is sent, what could not be printed.
+
+        Arguments:
+            what: the beginning of that sentence.
+
+        Errors: NotPrinted.
+        """
+        if self._error is not None:
+            why = f"{self._error.filename}: {self._error.strerror}"
+            raise NotPrinted(f"{what} could not be printed: {why}; do not send again, --quiet prints none")
 
 
 class Lines:
@@ -182,29 +212,34 @@ def send_found(
     Arguments:
         wanted: options of `SyncClient.send_batches`.
 
+    Whoever read the ids may have gone: then no more are printed, and all is sent.
+
     Errors: PartlyFailed when some were sent and one could not be; what is wrong with that one if none was
-    sent, or its outcome is unknown.
+    sent; Unknown if the outcome of any is not known; NotPrinted if all were sent.
     """
     from cli.render import Progress, note, several
 
     plain = {"delay": None, "ttl": None, "attributes": None, "group": None, "create": False}
     at = sent = 0
     failed: list[tuple[int, DMQError]] = []
+    printer = _Printer(shared, wanted=print_ids and not shared.quiet)
     with shared.client(queue) as client, Progress("sent", found.total, wanted=not shared.quiet) as progress:
         while not found.ended and not failed:
             for count, ids, error in client.send_batches(queue, found.messages(), **{**plain, **wanted}):
                 if error is not None:
                     failed += [(at + n, error) for n in range(count)]
                 at, sent = at + count, sent + len(ids)
-                if print_ids and not shared.quiet:
-                    write_lines(_id_lines(shared, ids))
+                printer.print(ids)
                 progress.to(found.done, sent)
         if found.error is not None and not failed:
             failed.append((at, found.error))
-        if failed and not (sent and isinstance(failed[0][1], Refused | UsageError)):
-            raise failed[0][1]
+        # Where any may be stored, that is what must be told.
+        worst = next((why for _, why in failed if why.stored == "unknown"), failed[0][1] if failed else None)
+        if worst is not None and not (sent and isinstance(worst, Refused | UsageError)):
+            raise worst
     if failed:
         index, error = failed[0]
         which = f"message {index + 1:,}" if sent > index else "then one"
         raise PartlyFailed(f"{several(sent)} sent, {which} could not be: {error}", failed)
+    printer.end(f"{several(sent)} sent, and some of the ids")
     note(shared, f"{several(sent)} sent")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import options
-from cli.failures import NOT_FOUND, PARTLY, Failure
+from cli.failures import Failure, explain
 from cli.inputs import opened
 from cli.render import note, several
 from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, UsageError
 
 if TYPE_CHECKING:
+    from cli.options import Shared
     from dmqnode.blocking import SyncClient
 
 AT_ONCE = 1000
@@ -67,9 +68,13 @@ def extend(
 def _settle(
     ctx: Any, receipts: list[str] | None, done: str, request: Callable[[SyncClient, list[str]], Any]
 ) -> int:
-    """Make a request for each thousand receipts; return the exit code."""
+    """Make a request for each thousand receipts; return the exit code.
+
+    Errors: PartlyFailed where something is done; else what is wrong with all.
+    """
     shared = options.shared(ctx)
     count = 0
+    ended = False  # by what the receipts behind it would meet, too
     failures: list[tuple[int, DMQError]] = []
     with shared.client() as client:
         for some in _chunks(receipts):
@@ -77,27 +82,58 @@ def _settle(
                 request(client, some)
             except PartlyFailed as error:
                 failures += [(count + i, why) for i, why in error.failures]
-            except StaleReceipt as error:
+            except DMQError as error:
                 failures += [(count + i, error) for i in range(len(some))]
+                ended = not isinstance(error, StaleReceipt)
             count += len(some)
+            if ended:
+                break
     if not count:
         raise UsageError("no receipt was given; they are printed by: dmq receive QUEUE --json --keep")
     if not failures:
         note(shared, f"{several(count)} {done}")
         return 0
-    if count == 1:
-        raise failures[0][1]
+    said = _said(failures, count, done)
     if len(failures) < count:
-        raise PartlyFailed(
-            f"{len(failures):,} of {count:,} receipts were refused; the first: {failures[0][1]}", failures
-        )
+        raise PartlyFailed(f"{len(failures):,} {said}", failures)
+    return _none_done(shared, failures, f"all {said}")
+
+
+def _said(failures: list[tuple[int, DMQError]], count: int, done: str) -> str:
+    """Say of how many receipts these are the failures, and what of the one that matters most."""
+    told, first = _worst(failures), failures[0][1]
+    how = "are not surely " + done if told.stored == "unknown" else "were refused"
+    return f"of {count:,} receipts {how}; {'the first' if told is first else 'one of them'}: {told}"
+
+
+def _worst(failures: list[tuple[int, DMQError]]) -> DMQError:
+    """Return what must be told first: that a receipt is stale cannot be helped, what else is wrong can."""
+    others = [why for _, why in failures if not isinstance(why, StaleReceipt)]
+    unknown = [why for why in others if why.stored == "unknown"]
+    return [*unknown, *others, failures[0][1]][0]
+
+
+def _none_done(shared: Shared, failures: list[tuple[int, DMQError]], sentence: str) -> int:
+    """Say that nothing is surely done; return the exit code.
+
+    Errors: what is wrong with a single receipt, or is wrong before any is looked at.
+    """
+    worst = _worst(failures)
+    if len(failures) == 1 or (
+        not isinstance(worst, StaleReceipt) and all(why is worst for _, why in failures)
+    ):
+        raise worst
+    known = explain(worst)
+    assert known is not None
     Failure(
-        "stale-receipt",
-        f"all of {count:,} receipts were refused; the first: {failures[0][1]}",
-        NOT_FOUND,
-        failures=[(i, why.code, str(why)) for i, why in failures[:PARTLY]],
+        known.code,
+        sentence,
+        known.exit,
+        retryable=known.retryable,
+        stored=known.stored,
+        failures=failures,
     ).tell(as_json=shared.json)
-    return NOT_FOUND
+    return known.exit
 
 
 def _chunks(receipts: list[str] | None) -> Iterator[list[str]]:

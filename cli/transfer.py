@@ -12,7 +12,7 @@ import typer
 from cli import options
 from cli.inputs import opened
 from cli.looks import STATES
-from cli.output import write
+from cli.output import STDOUT, write
 from cli.queues import Name
 from cli.render import Progress, fields, note, several
 from dmqnode.errors import UsageError
@@ -79,24 +79,41 @@ def _progress(what: str, quiet: bool) -> Progress:
 def _writing(file: str | None) -> Iterator[Callable[[list[str]], None]]:
     """Give what puts lines into a file, which is there only once it is complete, or to standard output.
 
+    A link stays, and so does what is no regular file, such as a named pipe: that is written as it is.
+
     Errors: UsageError for a file that cannot be written.
     """
-    if file in (None, "-"):
+    if file in (None, "-") or _is_stdout(file):
         yield lambda lines: write(_joined(lines))
         return
-    assert file is not None
-    part = f"{file}.part"
+    try:
+        if os.path.exists(file) and not os.path.isfile(file):
+            with open(file, "wb") as out:
+                yield lambda lines: out.writelines([_joined(lines)])
+            return
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from None
+    target = os.path.realpath(file)
+    part = f"{target}.part"
     try:
         with open(part, "wb") as out:
             yield lambda lines: out.writelines([_joined(lines)])
             out.flush()
             os.fsync(out.fileno())
-        os.replace(part, file)
+        os.replace(part, target)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
     finally:
         if os.path.exists(part):
             os.unlink(part)
+
+
+def _is_stdout(file: str) -> bool:
+    """Whether a file is what standard output goes to: /dev/stdout, or what it leads to."""
+    try:
+        return os.path.samestat(os.stat(file), os.fstat(STDOUT))
+    except OSError:
+        return False
 
 
 def _joined(lines: list[str]) -> bytes:

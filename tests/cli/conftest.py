@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.options import Shared
 from cli.running import run
 from tests.cli.program import Counts, Dmq, Process, Ran, Start
 from tests.processes import NodeProcess, running_node
@@ -64,6 +65,16 @@ def offline(capfd: pytest.CaptureFixture[str]) -> Dmq:
         return Ran(code, out, err)
 
     return call
+
+
+@pytest.fixture
+def answered_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
+    """Let commands have another client: `answered_by(client)`."""
+
+    def answer(client: object) -> None:
+        monkeypatch.setattr(Shared, "client", lambda shared, queue=None: nullcontext(client))
+
+    return answer
 
 
 @pytest.fixture(scope="session")

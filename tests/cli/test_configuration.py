@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.configuration import KEYS, read_section
+from cli.configuration import KEYS, path_of, read_section, xdg
 from dmqnode.config import NodeConfig
 from dmqnode.errors import UsageError
 
@@ -62,3 +62,29 @@ def test_a_named_file_must_be_there(place: Path) -> None:
 def test_every_setting_of_a_node_can_be_configured() -> None:
     fields: Any = NodeConfig.__dataclass_fields__
     assert set(KEYS["node"]) == set(fields)
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of whom the system knows nothing, without HOME."""
+
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+
+
+@pytest.mark.usefixtures("homeless")
+def test_who_has_no_home_has_no_configuration_there(place: Path) -> None:
+    assert read_section("client") == {}
+    write(place / "dmq.toml", "[client]\ntimeout = 7\n")
+    assert read_section("client") == {"timeout": 7}
+    with pytest.raises(UsageError, match="you have no home directory; set HOME or XDG_CONFIG_HOME to"):
+        xdg("XDG_CONFIG_HOME", ".config")
+
+
+def test_homes_in_paths() -> None:
+    assert path_of("--data", "~/x") == Path.home() / "x"
+    with pytest.raises(UsageError, match="--data: there is no home directory for '~nosuchuser/x'"):
+        path_of("--data", "~nosuchuser/x")

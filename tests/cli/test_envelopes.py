@@ -48,7 +48,7 @@ def test_the_fields_of_an_envelope() -> None:
     assert timestamp(1767268800.25) == "2026-01-01T12:00:00.250Z"
 
 
-@given(st.binary(), st.dictionaries(st.text(), st.text()), st.none() | st.text(min_size=1))
+@given(st.binary(), st.dictionaries(st.text(), st.text()), st.none() | st.text(min_size=1, max_size=256))
 def test_what_is_written_is_read_again(body: bytes, attributes: dict[str, str], group: str | None) -> None:
     line = envelope(message(body, attributes=attributes, group=group))
     assert "\n" not in line
@@ -75,7 +75,17 @@ def test_what_import_takes() -> None:
         ('{"body": "", "group": 1}', '"group" must be a text'),
         ('{"body": "", "ttl": []}', '"ttl" must be a number of seconds'),
         ('{"body": "", "ttl": true}', '"ttl" must be a number of seconds'),
-        ('{"body": "\\ud800"}', "line 2"),
+        ('{"body": "\\ud800"}', '"body" has an escape such as \\ud800 alone'),
+        ('{"body": "", "group": "\\ud800"}', '"group" has an escape'),
+        ('{"body": "", "dedup_id": "\\udfff"}', '"dedup_id" has an escape'),
+        ('{"body": "", "attributes": {"k": "\\ud800"}}', '"attributes" has an escape'),
+        ('{"body": "", "attributes": {"\\ud800": ""}}', '"attributes" has an escape'),
+        ('{"body": "é", "encoding": "base64"}', '"body" is not base64'),
+        ('{"body": "", "ttl": -1}', "ttl is -1 s"),
+        ('{"body": "", "ttl": NaN}', "ttl is nan s"),
+        ('{"body": "", "group": ""}', "group is ''"),
+        ('{"body": "", "attributes": {"k": "' + "x" * 70_000 + '"}}', "65536 characters at most"),
+        ("[" * 200_000, "this is nested too deeply"),
         ("\xff", "line 2"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +14,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import dmqnode
 from cli.execute import LONGEST_REST, _Worker, environment
 from cli.receive import Wanted
-from tests.cli.program import Counts, Dmq, Start, until
+from tests.cli.program import DEADLINE, Counts, Dmq, Start, until
 
 
 def test_what_a_command_finds_in_its_environment() -> None:
@@ -223,3 +226,69 @@ def test_a_second_signal_stops_the_command_and_gives_back(
     worker.popen.send_signal(signal.SIGINT)
     assert worker.end().code == 130
     assert counts(queue) == (1, 0, 0)
+
+
+def test_a_command_that_cannot_be_started_is_one_that_fails(dmq: Dmq, queue: str, counts: Counts) -> None:
+    """The system takes no text as long as this into an environment; the others go on."""
+    big = json.dumps({"body": "big", "attributes": {"k": "\N{GRINNING FACE}" * 40_000}})
+    dmq("send", queue, "--ndjson", stdin=f'{big}\n{{"body":"a"}}\n{{"body":"b"}}\n'.encode())
+    ran = dmq("receive", queue, "-n", "3", "--workers", "3", "--exec", "cat")
+    assert ran.code == 0
+    assert "the command could not be started: Argument list too long (its attributes are" in ran.err
+    assert ran.err.endswith("dmq: 2 messages done, 1 given back\n")
+    assert sorted(ran.out) == ["a", "b"]
+    assert counts(queue) == (1, 0, 0)
+
+
+class Client:
+    """A client of a queue with one message."""
+
+    def __init__(self) -> None:
+        self.nacked: list[Any] = []
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    async def queue(self, name: str) -> dict[str, float]:
+        await trio.lowlevel.checkpoint()
+        return {"visibility": 30.0}
+
+    async def receive(self, queue: str, **_: Any) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        return [SimpleNamespace(id="m", receipt="r")]
+
+    async def nack(self, messages: Any, **_: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        self.nacked += [message.id for message in messages]
+
+
+async def test_whatever_ends_a_worker_it_gives_back_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared: Any = SimpleNamespace(nodes=(), token=None, timeout=1.0, direct=False)
+    client = Client()
+    monkeypatch.setattr(dmqnode, "connect", lambda *_, **__: client)
+    worker: Any = _Worker(shared, "q", Wanted(1, wait=1.0, follow=False, visibility=None), "true", 1)
+
+    async def run_command(message: Any) -> int:
+        await trio.lowlevel.checkpoint()
+        raise KeyError("a bug")
+
+    worker._run_command = run_command
+    with pytest.raises(ExceptionGroup):
+        await worker.run()
+    assert client.nacked == ["m"]
+
+
+@pytest.mark.slow
+def test_sigterm_before_a_node_has_answered(process: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(DEADLINE)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        worker = process("receive", "q", "--exec", "true", "--node", address)
+        connection, _ = silent.accept()
+        worker.popen.send_signal(signal.SIGTERM)
+        ran = worker.end()
+        connection.close()
+    assert (ran.code, ran.err) == (143, "")

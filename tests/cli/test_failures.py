@@ -9,7 +9,7 @@ import json
 import pytest
 
 from cli import failures
-from cli.failures import EXIT_CODES, Failure, explain, suggestion
+from cli.failures import EXIT_CODES, MAX_FAILURES, Failure, explain, suggestion
 from dmqnode import errors
 from storage.errors import StorageError
 
@@ -68,8 +68,19 @@ def test_json_tells_the_failures_of_a_batch() -> None:
     found = explain(errors.PartlyFailed("1 of 2", [(1, errors.StaleReceipt("late"))]))
     assert found is not None
     assert json.loads(found.line(as_json=True))["error"]["failures"] == [
-        {"index": 1, "code": "stale-receipt", "message": "late"}
+        {"index": 1, "code": "stale-receipt", "message": "late", "stored": "no"}
     ]
+
+
+def test_a_batch_of_which_some_may_be_stored() -> None:
+    lost = [(n, errors.Unavailable("away")) for n in range(MAX_FAILURES)]
+    found = explain(errors.PartlyFailed("101 of 200", [*lost, (150, errors.Unknown("no answer"))]))
+    assert found is not None
+    told = json.loads(found.line(as_json=True))["error"]
+    assert (told["stored"], len(told["failures"])) == ("unknown", MAX_FAILURES)
+    found = explain(errors.PartlyFailed("1 of 2", [(1, errors.Unknown("no answer"))]))
+    assert found is not None
+    assert json.loads(found.line(as_json=True))["error"]["failures"][0]["stored"] == "unknown"
 
 
 def test_a_name_that_was_probably_meant() -> None:

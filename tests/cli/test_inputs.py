@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import inputs
-from cli.inputs import Source, opened, read_file
+from cli.inputs import Source, opened, read_file, stdin
 from dmqnode.errors import LimitExceeded, UsageError
 
 
@@ -83,3 +84,28 @@ def test_files_that_cannot_be_read(place: Path) -> None:
         assert source.size == 7
         assert source.whole() == b"content"
         assert source.read_bytes == 7
+
+
+def test_input_that_does_not_block_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    waits = []
+
+    def wait(*_: object) -> None:
+        waits.append(os.write(writing, b"late"))
+        os.close(writing)
+
+    monkeypatch.setattr(select, "select", wait)
+    assert Source(reading, "pipe").whole() == b"late"
+    assert waits == [4]
+    os.close(reading)
+
+
+def test_standard_input_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    descriptor = os.open(place / "file", os.O_WRONLY | os.O_CREAT)
+    monkeypatch.setattr(inputs, "STDIN", descriptor)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        stdin()
+    os.close(descriptor)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        stdin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,3 +113,35 @@ def test_global_options_before_and_after_the_command(dmq: Dmq, queue: str) -> No
 def test_what_follows_two_dashes_is_no_option(dmq: Dmq, queue: str) -> None:
     assert dmq("send", queue, "--", "--json").code == 0
     assert dmq("receive", queue).out == "--json"
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (["send", "q\udcff", "x"], "QUEUE is b'q\\xff'"),
+        (["send", "q", "x", "-H", "k=\udcff"], "--header is b'k=\\xff'"),
+        (["send", "q", "x", "-H", "a=b", "-H", "\udcff=v"], "--header is b'\\xff=v'"),
+        (["send", "q", "x", "--group", "\udcff"], "--group is b'\\xff'"),
+        (["send", "q", "x", "--dedup-id", "\udcff"], "--dedup-id is b'\\xff'"),
+        (["queue", "list", "\udcff"], "PREFIX is b'\\xff'"),
+        (["queue", "create", "\udcff"], "NAME is b'\\xff'"),
+        (["queue", "list", "--node", "\udcff:1"], "--node is b'\\xff:1'"),
+        (["ack", "\udcff"], "RECEIPT is b'\\xff'"),
+    ],
+)
+def test_what_is_not_text_is_told_before_a_node_is_asked(offline: Dmq, args: list[str], what: str) -> None:
+    ran = offline(*args)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"dmq: {what}, which is not UTF-8; give it as text\n"
+
+
+def test_what_is_not_text_in_the_environment(offline: Dmq, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMQ_GROUP", "\udcff")
+    ran = offline("send", "q", "x")
+    assert (ran.code, ran.err) == (2, "dmq: --group is b'\\xff', which is not UTF-8; give it as text\n")
+
+
+def test_names_of_files_need_not_be_text(offline: Dmq, place: Path) -> None:
+    ran = offline("send", "q", "--file", "none\udcff")
+    assert ran.code == 2
+    assert "cannot read none" in ran.err

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,3 +141,52 @@ def test_an_outcome_that_is_not_known(dmq: Dmq, queue: str, process: Start, node
         os.kill(pid, signal.SIGCONT)
     assert ran.code == 8
     assert ran.error["stored"] == "unknown"
+
+
+def run_with(closed: str, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the program in a shell that closes some of its standard files: `run_with(">&-", "top")`."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    command = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", str(DMQ), *args]
+    return subprocess.run(command, text=True, timeout=DEADLINE, check=False, **pipes)
+
+
+@pytest.mark.slow
+def test_a_connection_is_never_standard_output(dmq: Dmq, queue: str, counts: Counts) -> None:
+    dmq("send", queue, "x")
+    done = run_with(">&-", "receive", queue)
+    assert (done.returncode, done.stderr) == (1, "dmq: standard output: it is closed\n")
+    assert counts(queue) == (1, 0, 0), "it was given back"
+    done = run_with("<&- >&- 2>&-", "receive", queue)
+    assert (done.returncode, counts(queue)) == (1, (1, 0, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("args", [["--version"], ["--help"], ["queue", "list"]])
+def test_nothing_that_could_not_be_printed_passes_for_done(dmq: Dmq, args: list[str]) -> None:
+    done = run_with(">&-", *args)
+    assert done.returncode == 1
+    assert done.stderr.startswith("dmq: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_errors_are_no_data_when_nobody_wants_them(dmq: Dmq, queue: str) -> None:
+    done = run_with("2>&-", "receive", queue[1:])
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--lines"], ["-", "--quiet"]])
+def test_input_that_is_closed_is_not_empty(dmq: Dmq, queue: str, more: list[str]) -> None:
+    done = run_with("<&-", "send", queue, *more)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("dmq: standard input is closed; ")
+
+
+@pytest.mark.slow
+def test_commands_inherit_what_stands_in_for_a_closed_output(dmq: Dmq, queue: str, place: Path) -> None:
+    dmq("send", queue, "x")
+    script = "import os; n = os.open('.', os.O_RDONLY); open('number', 'w').write(str(n))"
+    command = f'{sys.executable} -c "{script}"'
+    assert run_with(">&-", "receive", queue, "-n", "1", "--exec", command).returncode == 0
+    assert int((place / "number").read_text()) > 2

@@ -42,6 +42,23 @@ def test_flags_go_before_the_configuration(place: Path) -> None:
     assert node_config({"weight": "2"}, place / "other.toml").weight == 2
 
 
+def test_who_has_no_home_says_where_the_data_is(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert node_config({"data": "d"}, None).data == Path("d")
+    with pytest.raises(UsageError, match="you have no home directory; set HOME or XDG_STATE_HOME"):
+        node_config({}, None)
+
+
+def test_a_configuration_in_a_home_that_nobody_has(offline: Dmq) -> None:
+    ran = offline("node", "start", "--config", "~nosuchuser/x")
+    assert ran.code == 2
+    assert ran.err.startswith("dmq: --config: there is no home directory for '~nosuchuser/x'; ")
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -51,6 +68,8 @@ def test_flags_go_before_the_configuration(place: Path) -> None:
         ({"weight": "x"}, "--weight: 'x' is not a number"),
         ({"weight": "0"}, r"weight is 0.0; it must be within 0.01 and 100"),
         ({"weight": "inf"}, "weight is inf; it must be within"),
+        ({"data": "~nosuchuser/x"}, "--data: there is no home directory for"),
+        ({"tokens": "~nosuchuser/x"}, "--tokens: there is no home directory for"),
         ({"listen": "x"}, "'x' is not HOST:PORT"),
         ({"log_format": "x"}, "it is text or json"),
         ({"write_quorum": "9"}, "write_quorum is 9"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ def test_the_token_comes_from_a_file_or_the_environment(place: Path, monkeypatch
     file.write_text("two words")
     with pytest.raises(UsageError, match="must hold one token"):
         resolve("--token-file", str(file), "top")
+    with pytest.raises(UsageError, match="--token-file: there is no home directory for '~nosuchuser/x'"):
+        resolve("--token-file", "~nosuchuser/x", "top")
+    monkeypatch.setenv("DMQ_TOKEN", os.fsdecode(b"secret\xff"))
+    with pytest.raises(UsageError, match="DMQ_TOKEN is not UTF-8") as caught:
+        resolve("top")
+    assert "secret" not in str(caught.value)
 
 
 def test_a_time_out_of_nothing_is_refused() -> None:
@@ -82,9 +89,13 @@ def test_values_say_which_flag_is_wrong() -> None:
         duration("--wait", "soon")
     with pytest.raises(UsageError, match="--size: 'big' is not a size"):
         size("--size", "big")
-    for text in ("0", "-1", "x", "1.5", "", "٣"):
+    for text in ("0", "-1", "--5", "-" + "9" * 5000, "x", "1.5", "", "٣"):
         with pytest.raises(UsageError, match=r"-n: '.*' is not a whole number from 1 on"):
             number("-n", text)
+    for text in ("2147483649", "9" * 5000):
+        with pytest.raises(UsageError, match=r"^-n: [0-9]{10,20} is too much; it may be 2147483648 at most"):
+            number("-n", text)
+    assert number("-n", "2147483648") == 2**31
 
 
 def test_attributes() -> None:

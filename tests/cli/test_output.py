@@ -76,3 +76,12 @@ def test_a_pipe_that_does_not_block(pipe: tuple[int, int]) -> None:
     write(bytes(1 << 20))
     os.close(writing)
     assert os.wait()[1] == 0
+
+
+def test_what_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    (place / "file").write_bytes(b"")
+    descriptor = os.open(place / "file", os.O_RDONLY)
+    monkeypatch.setattr(output, "STDOUT", descriptor)
+    with pytest.raises(OSError, match="it is closed: 'standard output'"):
+        write(b"x")
+    os.close(descriptor)

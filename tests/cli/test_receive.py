@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from cli import receive
+from dmqnode.errors import Unavailable, Unknown
 from tests.cli.program import DEADLINE, Counts, Dmq, Start, until
 
 
@@ -196,3 +198,30 @@ def test_all_is_not_over_while_messages_are_on_their_way_to_their_leader(
     assert receiver._next() == (["message"] if comes else None)
     if comes:
         assert receiver._next() is None
+
+
+class Away:
+    """A client that has messages, and whose node is away when they are acked."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def ack(self, messages: list[object]) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [Unavailable("no node"), Unknown("no answer")])
+def test_who_follows_goes_on_where_an_ack_fails(capfd: pytest.CaptureFixture[str], error: Exception) -> None:
+    message: Any = SimpleNamespace(body=b"x")
+
+    def receiver(*, follow: bool) -> Any:
+        wanted = receive.Wanted(None, wait=0.0, follow=follow, visibility=None)
+        shared = SimpleNamespace(json=False)
+        client: Any = Away(error)
+        return receive._Receiver(cast(Any, shared), client, "q", wanted, lines=True, keep=False)
+
+    receiver(follow=True)._write([message])
+    out, err = capfd.readouterr()
+    assert (out, err) == ("x\n", f"dmq: 1 message not acked: {error}\n")
+    with pytest.raises(type(error)):
+        receiver(follow=False)._write([message])

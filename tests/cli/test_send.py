@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.program import Counts, Dmq
+from dmqnode.errors import DMQError, LimitExceeded, Unknown
+from tests.cli.program import Counts, Dmq, Start
+
+LINES = 50_000
+"""More than are under way at once."""
 
 
 def bodies(dmq: Dmq, queue: str) -> list[str]:
@@ -158,3 +164,81 @@ def test_nothing_more_is_read_once_one_could_not_be_sent(dmq: Dmq, queue: str, c
     ran = dmq("send", queue, "--lines", stdin=b"\n".join(bodies))
     assert ran.code == 10
     assert len(ran.out.splitlines()) == counts(queue)[0] < 100
+
+
+@pytest.mark.slow
+def test_all_is_sent_when_nobody_reads_the_ids_any_more(
+    dmq: Dmq, queue: str, process: Start, counts: Counts, place: Path
+) -> None:
+    (place / "lines").write_bytes(b"x\n" * LINES)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with (place / "lines").open("rb") as lines:
+        ran = process("send", queue, "--lines", stdin=lines, stdout=writing).end()
+    os.close(writing)
+    assert (ran.code, ran.err) == (0, f"dmq: {LINES:,} messages sent\n")
+    assert counts(queue) == (LINES, 0, 0)
+
+
+@pytest.mark.slow
+def test_ids_that_could_not_be_printed_are_of_what_is_stored(
+    dmq: Dmq, queue: str, process: Start, counts: Counts, place: Path
+) -> None:
+    (place / "out").write_bytes(b"")
+    (place / "lines").write_bytes(b"x\n" * LINES)
+    with (place / "out").open("rb") as out, (place / "lines").open("rb") as lines:
+        one = process("send", queue, "x", "--json", stdout=out).end()
+        many = process("send", queue, "--lines", "--json", stdin=lines, stdout=out).end()
+    assert one.code == many.code == 1
+    assert one.error["stored"] == many.error["stored"] == "yes"
+    assert "the message is stored, and its id could not be printed: " in one.error["message"]
+    assert f"{LINES:,} messages sent, and some of the ids could not be printed" in many.error["message"]
+    assert counts(queue) == (LINES + 1, 0, 0)
+
+
+class Outcomes:
+    """A client whose batches have these outcomes; one message each."""
+
+    def __init__(self, *outcomes: DMQError | str) -> None:
+        self.outcomes = outcomes
+
+    def send_batches(self, queue: str, bodies: Iterable[object], **_: object) -> Iterator[object]:
+        for _, outcome in zip(bodies, self.outcomes):
+            is_id = isinstance(outcome, str)
+            yield 1, [outcome] if is_id else [], None if is_id else outcome
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code", "stored"),
+    [
+        ([LimitExceeded("full"), Unknown("no answer")], 8, "unknown"),
+        (["id", LimitExceeded("full"), Unknown("no answer")], 8, "unknown"),
+        ([LimitExceeded("full"), "id"], 10, "no"),
+        ([LimitExceeded("full"), LimitExceeded("full")], 9, "no"),
+    ],
+)
+def test_where_any_may_be_stored_that_is_told(
+    offline: Dmq,
+    answered_by: Callable[[object], None],
+    outcomes: list[DMQError | str],
+    code: int,
+    stored: str,
+) -> None:
+    answered_by(Outcomes(*outcomes))
+    ran = offline("send", "q", "--lines", "--json", stdin=b"a\nb\nc\n")
+    assert (ran.code, ran.error["stored"]) == (code, stored)
+
+
+@pytest.mark.parametrize("wrong", ['{"body":"x","ttl":-1}', '{"body":"x","group":""}'])
+def test_options_that_cannot_be_name_their_line(dmq: Dmq, queue: str, counts: Counts, wrong: str) -> None:
+    good = b'{"body":"x"}\n' * 2000
+    ran = dmq("send", queue, "--ndjson", stdin=good + wrong.encode() + b"\n" + good)
+    assert ran.code == 10
+    assert "dmq: 2,000 messages sent, then one could not be: stdin, line 2001: " in ran.err
+    assert len(ran.out.splitlines()) == counts(queue)[0] == 2000
+
+
+def test_bodies_are_bytes_and_need_not_be_text(dmq: Dmq, queue: str) -> None:
+    assert dmq("send", queue, os.fsdecode(b"\xff")).code == 0
+    row = dmq("receive", queue, "--json").rows[0]
+    assert (row["body"], row["encoding"]) == ("/w==", "base64")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from tests.cli.program import Counts, Dmq
+from tests.cli.program import Counts, Dmq, Start, until
 
 
 @pytest.fixture
@@ -76,3 +78,38 @@ def test_import_of_what_is_no_message(dmq: Dmq, queue: str, place: Path) -> None
     assert dmq("queue", "import", queue, "none").code == 2
     (place / "in").write_text("nonsense\n")
     assert dmq("queue", "import", queue, "in").code == 2
+
+
+def test_an_export_through_a_link_leaves_the_link(dmq: Dmq, queue: str, place: Path) -> None:
+    dmq("send", queue, "x")
+    (place / "real").write_text("of before")
+    for link, real in (("link", "real"), ("dangling", "new")):
+        (place / link).symlink_to(real)
+        assert dmq("queue", "export", queue, link).code == 0
+        assert (place / link).is_symlink()
+        assert json.loads((place / real).read_text())["body"] == "x"
+
+
+@pytest.mark.slow
+def test_an_export_into_a_named_pipe(dmq: Dmq, queue: str, process: Start, place: Path) -> None:
+    dmq("send", queue, "x")
+    os.mkfifo(place / "pipe")
+    exporter = process("queue", "export", queue, "pipe")
+    reading = os.open(place / "pipe", os.O_RDONLY | os.O_NONBLOCK)  # a writer that never comes has no end
+    until(lambda: exporter.popen.poll() is not None, "the end of the export")
+    data = os.read(reading, 1 << 16)
+    os.close(reading)
+    assert exporter.end().code == 0
+    assert json.loads(data)["body"] == "x"
+    assert stat.S_ISFIFO((place / "pipe").stat().st_mode)
+
+
+@pytest.mark.slow
+def test_an_export_to_where_standard_output_goes(dmq: Dmq, queue: str, process: Start, place: Path) -> None:
+    """As /dev/stdout is: what is there stays, where the shell appends."""
+    dmq("send", queue, "x")
+    (place / "out").write_text("of before\n")
+    with (place / "out").open("ab") as out:
+        assert process("queue", "export", queue, "out", stdout=out).end().code == 0
+    before, exported = (place / "out").read_text().splitlines()
+    assert (before, json.loads(exported)["body"]) == ("of before", "x")
