@@ -235,8 +235,9 @@ class Hosted:
         shard = self.shards.get(partition)
         if shard is None:
             return
+        owed = self.absent.owed(now, partition)
         for hosted in shard.partitions:
-            for log, died in adopt(hosted, described, certain=certain).items():
+            for log, died in adopt(hosted, described, certain=certain, owed=owed).items():
                 for low, high in died:
                     void(hosted, log, low, high)
             self.keep_gaps(hosted)

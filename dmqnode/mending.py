@@ -15,8 +15,10 @@ from dmqnode.peer_messages import BatchRecord, Debt
 from dmqnode.ranges import RangeSet
 from dmqnode.records import decode_batch, encode_due, read_batch_head, read_sent_at
 from dmqnode.repeats import sends_in
-from dmqnode.smallrows import Described, Gaps
+from dmqnode.smallrows import Described, Gaps, sparing
 from storage.ops import WriteBatch
+
+NOTHING: Gaps = {}
 
 
 def lack(partition: Partition, gaps: Gaps) -> None:
@@ -39,17 +41,21 @@ def gaps_of(partition: Partition) -> Gaps:
     return {log.id: log.gaps for log in partition.logs.values() if log.gaps.size}
 
 
-def adopt(partition: Partition, described: Described, *, certain: bool = True) -> dict[LogId, RangeSet]:
+def adopt(
+    partition: Partition, described: Described, *, certain: bool = True, owed: Gaps = NOTHING
+) -> dict[LogId, RangeSet]:
     """Take in what a home shows that did not show it before this node began to lead.
 
     Arguments:
         certain: in a fifo queue, what nobody showed before was never answered "stored", and dies: that needs
             a majority, and one was asked before this node led (F2), of which none had lost anything.
+        owed: what others say that they owe.
 
     Returns what died by it, per log; batches of it may have to be deleted.
     """
     stale: dict[LogId, RangeSet] = {}
     extra: dict[LogId, RangeSet] = {}
+    described = sparing(described, _places(partition, described))
     for log_id, (opened_at, delayed) in described.logs.items():
         if log_id in partition.closed and described.end(log_id) > partition.closed[log_id]:
             _reopen(partition, log_id, opened_at, delayed=delayed)
@@ -79,13 +85,31 @@ def adopt(partition: Partition, described: Described, *, certain: bool = True) -
             died = _kill(partition, log, RangeSet([(0, end)]))
             if died.size:
                 stale[log_id] = died
-    for log_id, low, high in list(_repeated(partition, described, extra)):
+    for log_id, dead in described.dead.items():
+        log = partition.logs.get(log_id)
+        if log is not None and log_id not in described.logs:  # of one that it had closed some were spared
+            stale[log_id] = _kill(partition, log, dead)
+    for log_id, low, high in list(_repeated(partition, described, extra, owed)):
         _void(partition, partition.logs[log_id], low, high)
     return stale
 
 
+def _places(partition: Partition, described: Described) -> list[Runs]:
+    """Return where sends went, as is known here, that a home knows elsewhere: it may have killed these."""
+    dedup, found, theirs = partition.dedup, list[Runs](), list(sends_in(described.rows))
+    for minute, sent in theirs:
+        if sent.name is not None:
+            placed = dedup.find_name(sent.name, minute)
+            known = None if placed is None else [(placed.log, placed.seq, 1)]
+        else:
+            known = dedup.find(sent.producer, sent.sequence)
+        if known and known != sent.runs:
+            found.append(known)
+    return found
+
+
 def _repeated(
-    partition: Partition, described: Described, extra: dict[LogId, RangeSet]
+    partition: Partition, described: Described, extra: dict[LogId, RangeSet], owed: Gaps
 ) -> Iterator[tuple[LogId, int, int]]:
     """Yield which messages that only this home shows repeat what is known; remember the others (C5).
 
@@ -110,8 +134,9 @@ def _repeated(
                 yield from ((log, low, high) for low, high in pieces)
                 kept = None if sent.name is not None else dedup.kept_at(sent.producer, sent.sequence)
                 # That a send was told does not say that this is not the place where it went.
-                if known and sent.runs != kept and (kept or _held(partition, known)):
-                    yield from ((log, low, high) for low, high in gaps)
+                if known and sent.runs != kept and _safe(partition, known, owed):
+                    mine = RangeSet((a, a + n) for at, a, n in known if at == log)  # of a dedup id: in both
+                    yield from ((log, a, b) for low, high in gaps for a, b in mine.gaps(low, high))
             elif not pieces:
                 continue
             elif known is None and sent.name is not None:
@@ -120,10 +145,14 @@ def _repeated(
                 dedup.remember(minute, sent.producer, sent.sequence, 0, sent.runs, kept=sent.kept)
 
 
-def _held(partition: Partition, runs: Runs) -> bool:
-    """Tell whether messages are here, or were: none of them is lacking."""
-    logs = [(partition.logs.get(log), first, first + count) for log, first, count in runs]
-    return not any(log is not None and log.gaps.overlap(low, high) for log, low, high in logs)
+def _safe(partition: Partition, runs: Runs, owed: Gaps) -> bool:
+    """Tell whether messages are here, or were, or are owed: of the others nobody may have any."""
+    return all(
+        log in owed and owed[log].covers(a, b)
+        for log, first, count in runs
+        if log in partition.logs
+        for a, b in partition.logs[log].gaps.within(first, first + count)
+    )
 
 
 def _kill(partition: Partition, log: Log, dead: RangeSet | None) -> RangeSet:
@@ -235,6 +264,21 @@ def repeated(partition: Partition, debt: Debt) -> Runs:
     return [] if mine else runs
 
 
+def named(partition: Partition, debt: Debt) -> Runs:
+    """Return where messages went that bear the dedup ids of a debt's; nothing of the debt itself.
+
+    Errors: Unreadable.
+    """
+    sent_at, _, batch = decode_batch(debt.record)
+    found: Runs = []
+    for i in range(batch.count) if "d" in batch.metadata else ():
+        name = batch.value("d", i)
+        placed = None if name is None else partition.dedup.find_name(name, sent_at // 60_000)
+        if placed is not None and (placed.log, placed.seq) != (debt.log, debt.first + i):
+            found.append((placed.log, placed.seq, 1))
+    return found
+
+
 def settled(partition: Partition, debt: Debt) -> bool:
     """Tell whether a debt repeats a send whose outcome was told, so that it is forgotten where that went."""
     told = bool(debt.producer) and partition.dedup.told(debt.producer, debt.sequence)
@@ -318,6 +362,7 @@ def give_up_for(partition: Partition, debt: Debt, lost: Ranges) -> None:
     """No home has what a debt repeats: that dies, and the debt stands for it."""
     for log_id, low, high in lost:
         _void(partition, partition.logs[log_id], low, high)
+        partition.dedup.forget_places(log_id, low, high)
     partition.dedup.forget(debt.producer, debt.sequence)
     partition.touch()
 

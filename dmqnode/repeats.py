@@ -56,9 +56,16 @@ class Repeats:
         self._places: dict[tuple[bytes, int, str | None], list[tuple[int, Runs]]] = {}
         """Where, and in which minute, copies say that a send went: each of these places was judged by whoever
         wrote it down."""
-        self._kept: set[tuple[bytes, int, str | None]] = set()
-        """What stand-ins had taken in, and may owe still."""
         self._told: dict[bytes, RangeSet] = {}
+
+    def elsewhere(self, rows: Mapping[bytes, bytes]) -> list[Runs]:
+        """Return where sends went, as copies before say, that this one knows elsewhere."""
+        return [
+            runs
+            for minute, sent in sends_in(rows)
+            for at, runs in self._places.get((sent.producer, sent.sequence, sent.name), [])
+            if runs != sent.runs and (sent.name is None or abs(at - minute) <= WINDOW_MINUTES)
+        ]
 
     def learn(
         self,
@@ -87,19 +94,17 @@ class Repeats:
             ]
             if sent.runs not in known and (known or told):
                 # That a send was told does not say that this is not the place where it went.
-                owed = bool(known) and (sent.producer, sent.sequence, sent.name) in self._kept
-                elsewhere = owed or any(not _overlaps(lacking, runs) for runs in known)
+                elsewhere = bool(known) and not any(_overlaps(lacking, runs) for runs in known)
                 for among in (extra, lacking) if elsewhere else (extra,):
                     for log, first, count in sent.runs:
                         pieces = among[log].within(first, first + count) if log in among else []
-                        void += [(log, low, high) for low, high in pieces]
+                        places = (run for runs in known for run in runs)
+                        both = RangeSet((a, a + n) for at, a, n in places if at == log)
+                        void += [(log, a, b) for low, high in pieces for a, b in both.gaps(low, high)]
         # Of two places that one copy shows, its leader has marked one dead: neither judges the other here.
         for minute, sent in mine:
             place = (minute, sent.runs)
-            send = (sent.producer, sent.sequence, sent.name)
-            self._places.setdefault(send, []).append(place)
-            if sent.kept:
-                self._kept.add(send)
+            self._places.setdefault((sent.producer, sent.sequence, sent.name), []).append(place)
         for key, record in rows.items():
             if key[:1] == b"u" and key[_NAME : _NAME + 1] == b"p":
                 known_told = self._told.setdefault(key[_NAME + 1 :], RangeSet())

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import cbor2
 
+from dmqnode.dedup import Runs
 from dmqnode.errors import ProtocolError
 from dmqnode.homesets import NO_LEASE, LeaseNumber
 from dmqnode.ids import LOG_ID_SIZE, LogId, NodeId
@@ -143,15 +144,16 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
         if copy.stamp == copies[0].stamp:
             rows.update({k: v for k, v in copy.described.rows.items() if k[:1] == b"n"})
     sealed = sealed and certain(copies)
-    state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
-    stated = [copy.described.state for copy in copies if b"s" in copy.described.rows]
-    state.purged_at = stated[0].purged_at if stated else 0
+    state = _united_state(copies)
     logs: dict[LogId, tuple[int, bool]] = {}
     closed: dict[LogId, int] = {}
     repeats, ends, void = Repeats(), dict[LogId, int](), dict[LogId, RangeSet]()
     lacking = dict[LogId, RangeSet]()
-    for copy in copies:
+    for at, copy in enumerate(copies):
         described = copy.described
+        if not sealed and (elsewhere := repeats.elsewhere(described.rows)):
+            described = sparing(described, elsewhere)
+            copies[at] = copy = Shown(copy.stamp, described, copy.gaps)
         logs.update({k: v for k, v in described.logs.items() if k not in logs})
         closed.update({k: v for k, v in described.closed.items() if not (sealed and k in best.logs)})
         for key, record in described.rows.items():
@@ -167,9 +169,6 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
         for log, low, high in repeats.learn(described.rows, extra, lacking):
             void.setdefault(log, RangeSet()).add(low, high)
         _learn_lacking(lacking, copy, extra)
-        state.due_low = min(state.due_low, described.state.due_low)
-        state.sent_low = min(state.sent_low, described.state.sent_low)
-        state.purges += [p for p in described.state.purges if p not in state.purges]
     if void:
         rows = without(rows, void)  # whoever repeats such a send is to find the place that lives
     rosters = [r for copy in copies if (r := copy.described.rows.get(b"m")) is not None]
@@ -201,6 +200,48 @@ def merge(shown: Iterable[Shown], mine: Shown, *, sealed: bool = False) -> tuple
     state.purges = [p for p in state.purges if p[0] in logs and p[0] not in closed]
     rows[b"s"] = encode_state(state)
     return rows, gaps
+
+
+def _united_state(copies: list[Shown]) -> State:
+    best = copies[0].described
+    state = State(best.state.bytes, best.state.due_low, best.state.sent_low)
+    stated = [copy.described.state for copy in copies if b"s" in copy.described.rows]
+    state.purged_at = stated[0].purged_at if stated else 0
+    for said in (copy.described.state for copy in copies):
+        state.due_low = min(state.due_low, said.due_low)
+        state.sent_low = min(state.sent_low, said.sent_low)
+        state.purges += [p for p in said.purges if p not in state.purges]
+    return state
+
+
+def sparing(described: Described, places: Iterable[Runs]) -> Described:
+    """Return the same without the deaths of some messages: they died for repeating what another leader knew.
+
+    That one nobody had followed, or these were not known.
+    """
+    spared: Gaps = {}
+    for log, first, count in (run for runs in places for run in runs):
+        if log in described.dead or log in described.closed:
+            spared.setdefault(log, RangeSet()).add(first, first + count)
+    if not spared:
+        return described
+    logs, closed, dead = dict(described.logs), dict(described.closed), dict(described.dead)
+    ends = dict(described.state.ends)
+    for log, ranges in spared.items():
+        died = RangeSet(dead.get(log, ()))
+        if log in closed:
+            end = closed[log]
+            if not ranges.overlap(0, end):
+                continue
+            del closed[log]
+            died.add(0, end)
+            ends[log] = end
+        elif died.size:
+            ends[log] = described.end(log)
+        for low, high in ranges:
+            died.remove(low, high)
+        dead[log] = died
+    return replace(described, logs=logs, closed=closed, dead=dead, state=replace(described.state, ends=ends))
 
 
 def _learn_lacking(lacking: dict[LogId, RangeSet], copy: Shown, extra: Gaps) -> None:

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 from dmqnode.clock import Now
 from dmqnode.following import Ranges
 from dmqnode.ids import LogId, NodeId, PartitionId, acceptor_of
-from dmqnode.mending import await_more, filled, give_up, give_up_for, repeated, settled, take_debt, unclaimed
+from dmqnode.mending import (
+    await_more,
+    filled,
+    give_up,
+    give_up_for,
+    named,
+    repeated,
+    settled,
+    take_debt,
+    unclaimed,
+)
 from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord, Debt, Offer, Taken
 from dmqnode.queue import Queue
@@ -149,7 +159,9 @@ class Taking:
 
 
 def _first_ranges(hosted: Partition, debt: Debt) -> Ranges:
-    return tuple((log, first, first + count) for log, first, count in repeated(hosted, debt))
+    """Return where that went which a debt repeats, all of it or the messages with some of its dedup ids."""
+    runs = [*repeated(hosted, debt), *named(hosted, debt)]
+    return tuple((log, first, first + count) for log, first, count in runs)
 
 
 def _range(debt: Debt) -> tuple[LogId, int, int]:

@@ -106,20 +106,48 @@ def test_what_only_one_home_took_in_and_repeats_what_is_known_dies_though_it_was
     """A leader that nobody followed took a debt in; the send was repeated, and its second debt is here."""
     owed, other, producer = RangeSet([(0, 5)]), LogId(b"O" * 20), b"p" * 16
 
-    def shows(known: list[tuple[LogId, int, int]], *, kept: bool, gaps: RangeSet) -> RangeSet:
+    def shows(
+        known: list[tuple[LogId, int, int]], *, gaps: RangeSet, claimed: RangeSet | None = None
+    ) -> RangeSet:
         partition = Partition(PartitionId(b"p" * 10), Settings(), lambda: LOG, Counters())
         log = Log(LOG, 1, delayed=False, end=10)
         partition.add_log(log)
         for low, high in gaps:
             log.gaps.add(low, high)
-        partition.dedup.remember(1, producer, 7, 0, known, kept=kept)
+        partition.dedup.remember(1, producer, 7, 0, known, kept=True)
         key = b"u" + bytes(4) + b"p" + producer
         rows = {key: cbor2.dumps([0, {}, RangeSet().encode(), {7: [(LOG, 0, 5)]}])}
-        adopt(partition, Described(rows, {LOG: (1, False)}, {}, {}, State(ends={LOG: 5})))
+        shown = Described(rows, {LOG: (1, False)}, {}, {}, State(ends={LOG: 5}))
+        adopt(partition, shown, owed={} if claimed is None else {LOG: claimed})
         return log.dead.ranges
 
-    assert shows([(LOG, 5, 5)], kept=False, gaps=owed) == owed
-    assert shows([(LOG, 5, 5)], kept=True, gaps=RangeSet([(0, 10)])) == owed, "it is owed, and comes"
-    assert shows([(other, 0, 5)], kept=False, gaps=owed) == owed, "it died long ago"
-    assert not shows([(LOG, 5, 5)], kept=False, gaps=RangeSet([(0, 10)])), "nobody may have that any more"
-    assert not shows([(LOG, 0, 5)], kept=False, gaps=owed), "it is what is lacking"
+    both = RangeSet([(0, 10)])
+    assert shows([(LOG, 5, 5)], gaps=owed) == owed
+    assert shows([(LOG, 5, 5)], gaps=both, claimed=both) == owed, "it is owed, and comes"
+    assert shows([(other, 0, 5)], gaps=owed) == owed, "it died long ago"
+    assert not shows([(LOG, 5, 5)], gaps=both), "nobody may have that any more"
+    assert not shows([(LOG, 5, 5)], gaps=both, claimed=owed)
+    assert not shows([(LOG, 0, 5)], gaps=owed), "it is what is lacking"
+    assert shows([(LOG, 0, 2), (other, 0, 3)], gaps=owed, claimed=owed) == RangeSet([(2, 5)]), (
+        "two of it are in both"
+    )
+
+
+def test_what_a_home_killed_for_what_it_knew_alone_lives_where_that_place_counts() -> None:
+    """A leader that nobody followed took the one for a repetition, another one its answer from it."""
+    other, producer = LogId(b"O" * 20), b"p" * 16
+    partition = Partition(PartitionId(b"p" * 10), Settings(), lambda: LOG, Counters())
+    log = Log(LOG, 1, delayed=False, end=5)
+    partition.add_log(log)
+    partition.dedup.remember(1, producer, 7, 0, [(LOG, 0, 2)])
+    rows = {
+        b"u" + bytes(4) + b"p" + producer: cbor2.dumps([0, {7: [(other, 0, 2)]}, RangeSet().encode(), {}])
+    }
+    dead = {LOG: RangeSet([(0, 3)])}
+    shown = Described(rows, {other: (1, False), LOG: (1, False)}, {}, dead, State(ends={other: 2, LOG: 5}))
+    adopt(partition, shown)
+    assert log.dead.ranges == RangeSet([(2, 3)]), "what died otherwise is dead"
+    assert partition.logs[other].dead.ranges == RangeSet([(0, 2)])
+    closed = Described(rows, {other: (1, False)}, {LOG: 5}, {}, State(ends={other: 2}))
+    adopt(partition, closed)
+    assert log.dead.ranges == RangeSet([(2, 5)])

@@ -83,24 +83,43 @@ def test_who_repeats_a_send_finds_the_place_that_lives() -> None:
     assert read_producer(rows[PRODUCER])[1] == {1: [(OTHER, 0, 1)], 2: [(LOG, 3, 1)]}
 
 
-def test_what_others_lack_dies_where_it_repeats_what_they_have_or_a_stand_in_may_owe() -> None:
-    both = sends({1: [(LOG, 5, 5)]})
+def test_what_others_lack_dies_where_it_repeats_what_they_have() -> None:
+    elsewhere = sends({1: [(LOG, 5, 5)]})
+    owed = {PRODUCER: cbor2.dumps([0, {}, RangeSet().encode(), {1: [(LOG, 5, 5)]}])}
     behind = shown(3, {LOG: 5}, sends({1: [(LOG, 0, 5)]}))
-    for place, lacking, dead in (
-        (both, RangeSet([(0, 5)]), {LOG: RangeSet([(0, 5)])}),
-        (both, RangeSet([(0, 10)]), {}),  # nobody may have the other any more
-        (
-            {PRODUCER: cbor2.dumps([0, {}, RangeSet().encode(), {1: [(LOG, 5, 5)]}])},
-            RangeSet([(0, 10)]),
-            None,
-        ),
-        (sends({1: [(LOG, 0, 5)]}), RangeSet([(0, 5)]), {}),
-        ({PRODUCER: cbor2.dumps([2, {}, RangeSet([(1, 2)]).encode(), {}])}, RangeSet([(0, 5)]), {}),
+    for place, lacking, dies in (
+        (elsewhere, RangeSet([(0, 5)]), True),
+        (owed, RangeSet([(0, 5)]), True),
+        (elsewhere, RangeSet([(0, 10)]), False),  # nobody may have the other any more
+        (owed, RangeSet([(0, 10)]), False),
+        (sends({1: [(LOG, 0, 5)]}), RangeSet([(0, 5)]), False),
+        ({PRODUCER: cbor2.dumps([2, {}, RangeSet([(1, 2)]).encode(), {}])}, RangeSet([(0, 5)]), False),
     ):
         ahead = shown(7, {LOG: 10}, place)
         ahead.gaps[LOG] = lacking
         rows, _ = merge([ahead, behind], ahead)
-        assert describe(rows).dead == ({LOG: RangeSet([(0, 5)])} if dead is None else dead)
+        assert describe(rows).dead == ({LOG: RangeSet([(0, 5)])} if dies else {})
+
+
+def test_what_is_in_both_places_of_a_send_lives() -> None:
+    """Its first message was known under its dedup id."""
+    ahead = shown(7, {LOG: 5, OTHER: 2}, sends({7: [(LOG, 2, 1), (OTHER, 0, 2)]}))
+    ahead.gaps[LOG] = RangeSet([(2, 3)])
+    third = LogId(b"node0001" + bytes(11) + b"3")
+    behind = shown(3, {LOG: 5, third: 2}, sends({7: [(LOG, 2, 1), (third, 0, 2)]}))
+    rows, _ = merge([ahead, behind], ahead)
+    assert describe(rows).dead == {third: RangeSet([(0, 2)])}
+    assert read_producer(rows[PRODUCER])[1] == {7: [(LOG, 2, 1), (OTHER, 0, 2)]}
+
+
+def test_what_a_copy_behind_killed_for_what_it_knew_alone_lives() -> None:
+    ahead = shown(7, {LOG: 5}, sends({1: [(LOG, 0, 2)]}))
+    dead = {b"d" + LOG + bytes(4): RangeSet([(0, 3)]).encode()}
+    behind = shown(3, {LOG: 5, OTHER: 2}, {**sends({1: [(OTHER, 0, 2)]}), **dead})
+    for copies in ([ahead, behind], [behind, ahead]):
+        rows, gaps = merge(copies, behind)
+        assert describe(rows).dead == {LOG: RangeSet([(2, 3)]), OTHER: RangeSet([(0, 2)])}
+        assert gaps == {LOG: RangeSet([(0, 2)])}, "who killed them has them no more"
 
 
 @given(st.integers(0, 2**32), st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 300)))

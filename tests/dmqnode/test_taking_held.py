@@ -58,6 +58,36 @@ def test_what_the_leader_holds_already_is_not_brought_by_the_entry_and_must_be_o
     assert clustering.entries == [(1, ((other, 0, 2),), ((log, 0, 2),))]
 
 
+def test_what_repeats_a_dedup_id_is_kept_until_the_first_is_on_enough_homes() -> None:
+    """It died at once, and was forgotten, in favour of what one disk may have had."""
+    world = World()
+    world.create()
+    world.send(b"a")
+    partition = world.partition()
+    (log,) = partition.logs
+    partition.dedup.remember_name("x", log, 0, world.now().wall // 60_000)
+    partition.logs[log].gaps.add(0, 1)
+    other = LogId(b"O" * len(log))
+    record = Blob(encode_batch(world.now().wall, 0, parse(encode([b"x"], {"d": ("x", {})}).blob)))
+    offer = Offer(partition.id, [Debt(other, 0, b"q" * 16, 1, 0, record)], [(other, 1, RangeSet().encode())])
+    spread, lost = False, False
+    clustering: Any = Leading(world)
+    clustering.cluster = SimpleNamespace(
+        streams=SimpleNamespace(
+            spread=lambda *_: spread, nowhere=lambda *_: lost, unshown=lambda *_: {}, whole=lambda *_: True
+        )
+    )
+    taking = Taking(world.broker, clustering)
+    taking.take(world.now(), KEEPER, offer)
+    assert clustering.entries == [(0, (), ())], "nothing is taken in"
+    spread = True
+    taking.take(world.now(), KEEPER, offer)
+    assert clustering.entries[-1] == (0, (), ((log, 0, 1),)), "it dies once that is safe"
+    spread, lost = False, True
+    taking.take(world.now(), KEEPER, offer)
+    assert clustering.entries[-1] == (1, ((other, 0, 1),), ()), "it stands for what is lost"
+
+
 @pytest.mark.parametrize("keepers", [1, 2])
 def test_what_is_damaged_where_it_was_taken_in_is_kept_by_who_owes_it(
     keepers: int, monkeypatch: pytest.MonkeyPatch

@@ -78,8 +78,8 @@ def c3_the_dead_are_taken_in_again(patch: Patch) -> None:
 def f2_what_lies_beyond_the_end_is_adopted(patch: Patch) -> None:
     original = mending.adopt
 
-    def adopt(partition: Any, described: Any, *, certain: bool) -> Any:
-        return original(partition, described, certain=False)
+    def adopt(partition: Any, described: Any, *, certain: bool, owed: Any) -> Any:
+        return original(partition, described, certain=False, owed=owed)
 
     patch.setattr(hosted, "adopt", adopt)
 

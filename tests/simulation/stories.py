@@ -1,7 +1,8 @@
-"""Stories of a fifo queue that chance hardly ever tells: who alone has what, who leads, who dies when."""
+"""Stories that chance hardly ever tells: who alone has what, who leads, who dies when."""
 
 from __future__ import annotations
 
+from tests.simulation.plan import QueuePlan
 from tests.simulation.scenes import Scene
 
 
@@ -91,3 +92,50 @@ def ends_that_nobody_led_with(seed: int) -> None:
     scene.passes(5.0)
     scene.end()
     assert early.acked_at > 0.0
+
+
+def two_leaders_judge_a_repetition(seed: int) -> None:
+    """A send lies in two logs, and a leader that nobody followed kills the one that the next answers from.
+
+        A  is cut off, and writes the send; dies                B and C know nothing of it
+        B  leads with C, is cut off, and writes it again; dies  C has not followed
+        B  leads with A, takes A's for a repetition; dies       A has not followed
+        A  leads with C, is asked once more, and says "stored"  B comes back, and says what died
+
+    Errors: Broken, AssertionError.
+    """
+    scene = Scene(seed, queue=QueuePlan("plain", {"visibility": 3.0}))
+    scene.stored()
+    scene.take()
+    scene.passes(1.0)
+    a = scene.leader()
+    b, c = (h for h in scene.hosts if h is not a)
+    scene.cut(a, b, c)
+    sent = scene.send(a)
+    scene.until(lambda: scene.has(a, sent))
+    scene.kill(a)
+
+    b = scene.next_leader()
+    (c,) = (h for h in scene.hosts if h not in (a, b))
+    scene.cut(b, c)
+    scene.repeat(sent, b)
+    scene.until(lambda: scene.has(b, sent))
+    scene.kill(b)
+    assert not scene.has(c, sent)
+
+    scene.kill(c)
+    scene.back(a)
+    scene.back(b)
+    scene.claim(b)
+    scene.cut(b, a)
+    scene.passes(0.05)
+    scene.kill(b)
+
+    scene.back(c)
+    scene.repeat(sent, a)
+    scene.until(lambda: sent.outcome == "stored")
+    scene.back(b)
+    scene.passes(5.0)
+    scene.end()
+    assert sent.acked_at > 0.0
+    assert sent.deliveries == 1

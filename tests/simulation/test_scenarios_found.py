@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.simulation import stories
 from tests.simulation.plan import (
     BROOM,
     FAULTS,
@@ -171,6 +172,12 @@ def test_what_a_keeper_does_not_owe_any_more_lives_though_the_next_leader_lacks_
     faults = ("halves", "oneway", "pause")
     plan = Plan(queues=queues, faults=faults, rate=1.2, seconds=45.0, producers=1, consumers=1, tries=8)
     World(300084, plan).run()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_of_a_send_in_two_logs_one_lives_whoever_judged_them(seed: int) -> None:
+    """Each was killed for the other, and a message was lost that had been called stored."""
+    stories.two_leaders_judge_a_repetition(seed)
 
 
 def test_what_nobody_leads_is_not_yet_settled() -> None:
