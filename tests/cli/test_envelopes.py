@@ -82,7 +82,7 @@ def test_what_import_takes() -> None:
         ('{"body": "", "attributes": {"\\ud800": ""}}', '"attributes" has an escape'),
         ('{"body": "é", "encoding": "base64"}', '"body" is not base64'),
         ('{"body": "", "ttl": -1}', "ttl is -1 s"),
-        ('{"body": "", "ttl": NaN}', "ttl is nan s"),
+        ('{"body": "", "ttl": NaN}', "ttl is nan; it must be a finite number"),
         ('{"body": "", "group": ""}', "group is ''"),
         ('{"body": "", "attributes": {"k": "' + "x" * 70_000 + '"}}', "65536 characters at most"),
         ("[" * 200_000, "this is nested too deeply"),

@@ -68,7 +68,7 @@ def test_promises_hold(seeds: range, *, torture: bool) -> None:
     counts: Counter[str] = Counter()
     summary: Counter[str] = Counter()
     for seed in seeds:
-        ledger = run(seed, seconds=math.inf if torture else 8.0).ledger
+        ledger = run(seed, seconds=math.inf if torture else 6.0).ledger
         counts += ledger.counts
         summary.update(ledger.summary())
     assert summary["acked"] > 7 * len(seeds), summary

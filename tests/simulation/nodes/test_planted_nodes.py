@@ -108,4 +108,5 @@ def test_each_bug_is_seen(bug: Planted, monkeypatch: Patch, *, torture: bool) ->
     seeds = range(bug.first, bug.first + SEEDS)
     found = next((seed for seed in seeds if caught(bug, seed, monkeypatch)), None)
     assert found is not None
-    World(found, bug.plan).run()
+    if torture:  # without the bug all is well
+        World(found, bug.plan).run()
