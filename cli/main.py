@@ -26,11 +26,18 @@ def main() -> NoReturn:
     take_places()
     # Looking for garbage while everything is loaded finds none, and takes a millisecond or two.
     gc.set_threshold(GARBAGE_AFTER)
+    from cli.failures import Signalled
     from cli.running import end_by_signal, run
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_by_signal)
-    leave(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)  # nothing is held any more
+    except Signalled as signalled:  # it came as the command had just ended
+        code = 128 + signalled.number
+    leave(code)
 
 
 def take_places() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from cli import main
+from cli.failures import Signalled
 from dmqnode.version import VERSION
 from tests.cli.program import DEADLINE, DMQ, Counts, Dmq, Start
 
@@ -37,6 +40,7 @@ import os, signal, sys
 milliseconds, number = map(int, sys.argv[1:])
 sys.argv = ["dmq", "--help"]
 from cli.main import main
+signal.signal(number, lambda number, frame: os._exit(128 + number))  # main may not have begun by then
 signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), number))
 signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000)
 main()
@@ -120,6 +124,24 @@ def test_a_signal_while_it_still_starts(number: signal.Signals) -> None:
         assert "Traceback" not in done.stderr
     assert 128 + number in codes
     assert codes <= {128 + number, 0}
+
+
+def test_a_signal_as_the_command_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(args: list[str]) -> int:
+        raise Signalled(signal.SIGINT)
+
+    codes: list[int] = []
+    monkeypatch.setattr("cli.running.run", ended)
+    monkeypatch.setattr(main, "leave", codes.append)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threshold = gc.get_threshold()
+    try:
+        main.main()
+    finally:
+        gc.set_threshold(*threshold)
+        for number, receiver in before.items():
+            signal.signal(number, receiver)
+    assert codes == [130]
 
 
 @pytest.mark.slow
