@@ -12,7 +12,7 @@ from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.following import Stream
 from dmqnode.hosted import Hosted
-from dmqnode.ids import NodeId, partition_id
+from dmqnode.ids import NodeId, PartitionId, partition_id
 from dmqnode.log import Log
 from dmqnode.messages import Blob, Message
 from dmqnode.missing import BLOCKED, SURE
@@ -40,6 +40,24 @@ def led(bodies: list[bytes], **settings: Any) -> tuple[Several, Some, Partition,
     (hosted,) = leader.clustering.hosted.shards[partition].partitions
     (log,) = [log for log in hosted.logs.values() if log.end]
     return cluster, leader, hosted, log
+
+
+def led_with_one_away(count: int) -> tuple[Several, PartitionId, list[str]]:
+    """Return a cluster that has stored so much, of which one that is no home is away; the leader first."""
+    names = (*NAMES, "n4")
+    cluster = Several(*names)
+    cluster.create()
+    for number in range(count):
+        cluster.stored("n1", b"%d" % number)
+    cluster.run(3.0)
+    (queue,) = cluster.nodes["n1"].broker.registry.every()
+    partition = partition_id(queue.definition.id, 0)
+    stream = cluster.leader(partition).clustering.cluster.streams.of(partition)
+    assert stream is not None
+    homes = [cluster.leader(partition).name, *map(name_of, stream.followers)]
+    cluster.kill(*[name for name in names if name not in homes])
+    cluster.run(2.0)
+    return cluster, partition, homes
 
 
 def believe(leader: Some, hosted: Partition, log: Log, ranges: list[tuple[int, int]]) -> None:
@@ -212,19 +230,7 @@ def test_a_lease_that_is_taken_anew_begins_to_look_anew(monkeypatch: pytest.Monk
 
 def test_what_is_lacking_later_is_looked_for_though_something_is_missing_already() -> None:
     """What is missing waits for a member that is away; the next was never looked for behind it."""
-    names = (*NAMES, "n4")
-    cluster = Several(*names)
-    cluster.create()
-    for number in range(10):
-        cluster.stored("n1", b"%d" % number)
-    cluster.run(3.0)
-    (queue,) = cluster.nodes["n1"].broker.registry.every()
-    partition = partition_id(queue.definition.id, 0)
-    stream = cluster.leader(partition).clustering.cluster.streams.of(partition)
-    assert stream is not None
-    homes = [cluster.leader(partition).name, *map(name_of, stream.followers)]
-    cluster.kill(*[name for name in names if name not in homes])
-    cluster.run(2.0)
+    cluster, partition, homes = led_with_one_away(10)
     leader = cluster.leader(partition)
     (hosted,) = leader.clustering.hosted.shards[partition].partitions
     (log,) = [log for log in hosted.logs.values() if log.end]
@@ -254,19 +260,7 @@ def test_looks_that_take_long_come_to_an_end_though_more_is_lacking_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While a member is away each look began anew with what was lacking since."""
-    names = (*NAMES, "n4")
-    cluster = Several(*names)
-    cluster.create()
-    for number in range(400):
-        cluster.stored("n1", b"%d" % number)
-    cluster.run(3.0)
-    (queue,) = cluster.nodes["n1"].broker.registry.every()
-    partition = partition_id(queue.definition.id, 0)
-    stream = cluster.leader(partition).clustering.cluster.streams.of(partition)
-    assert stream is not None
-    homes = [cluster.leader(partition).name, *map(name_of, stream.followers)]
-    cluster.kill(*[name for name in names if name not in homes])
-    cluster.run(2.0)
+    cluster, partition, homes = led_with_one_away(400)
     monkeypatch.setattr(several, "DELAY", 0.05)
     leader = cluster.leader(partition)
     (hosted,) = leader.clustering.hosted.shards[partition].partitions
