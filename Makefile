@@ -22,7 +22,7 @@ REAL  := tests/integration tests/chaos tests/examples
 MORE   = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 .DEFAULT_GOAL := test
-.PHONY: demo test types units torture torture-real soak bench dist clean
+.PHONY: demo test packages types units torture torture-real soak bench dist clean
 
 # An editable install copies the manual pages and the `dmq` script, so these decide when it must be repeated.
 $(READY): pyproject.toml hatch_build.py .ci/venv $(wildcard man/*)
@@ -32,12 +32,16 @@ $(READY): pyproject.toml hatch_build.py .ci/venv $(wildcard man/*)
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/pipeline.sh
 
-test: $(READY)
-	@.ci/packages
+test:
+	@$(MAKE) --no-print-directory -j2 $(READY) packages
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	@$(MAKE) --no-print-directory -j2 types units
 	$(BIN)/pytest -q -n $(or $(JOBS:auto=),$(MORE)) --dist loadfile $(REAL)
+
+# Both wait for what they load.
+packages:
+	@.ci/packages
 
 # Side by side: one processor would wait for the types.
 types: $(READY)

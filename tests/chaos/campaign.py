@@ -179,11 +179,12 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
         verdict.counters.append(f"{site.set_aside} set aside, and nothing was damaged")
     if plan.kinds & set(BEYOND):
         outcome.named = verdict.excuse(site.missing())
-    first = _compare(site, QUIET)
+    damaged = "damage-all" in plan.kinds
+    first = _compare(site, QUIET, damaged=damaged)
     if first:
         # What one side learns only when it asks again, it has learnt after a restart and a while.
         site.heal()
-        verdict.unlike += _compare(site, LATE)
+        verdict.unlike += _compare(site, LATE, damaged=damaged)
     outcome.broken = verdict.broken
     if plan.kinds <= set(STEADY) and verdict.too_soon:
         outcome.broken["repeated"] = [f"{verdict.too_soon} deliveries"]
@@ -198,11 +199,11 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
     outcome.timeline = draw_up(began, ledger, site.events)
 
 
-def _compare(site: Site, quiet: float) -> list[str]:
+def _compare(site: Site, quiet: float, *, damaged: bool) -> list[str]:
     """End all nodes after a time of quiet, and compare their copies."""
     time.sleep(quiet)
     at_once(site.nodes)
-    return differences({node.name: node.data for node in site.nodes})
+    return differences({node.name: node.data for node in site.nodes}, damaged=damaged)
 
 
 Spans = dict[str, tuple[float, float]]

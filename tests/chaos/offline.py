@@ -8,7 +8,7 @@ from typing import Any
 
 from dmqnode.grants import GRANTS, GRANTS_END, Grants
 from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId
-from dmqnode.keys import IDENTITY, QUEUES, QUEUES_END
+from dmqnode.keys import IDENTITY, QUEUES, QUEUES_END, PartitionKeys
 from dmqnode.records import decode_identity
 from storage.leveldb import LevelStore
 from storage.memory import MemoryStore
@@ -18,18 +18,34 @@ from tests.simulation.likeness import unlike
 ALL = b"\xff"
 
 
-def differences(nodes: dict[str, Path]) -> list[str]:
+def differences(nodes: dict[str, Path], *, damaged: bool = False) -> list[str]:
     """Return where copies differ.
 
     Arguments:
         nodes: per name the data directory of a node that has ended.
+        damaged: whether a batch may have been damaged on all disks: then what leads to no batch in the index
+            by time is passed over, for when a batch was due is known to who has it only.
     """
     hosts = {}
     for name, data in nodes.items():
         node, host = _read(name, data)
+        if damaged:
+            host.store.write(_leading_nowhere(host.store), sync=True)
         hosts[node] = host
     world: Any = SimpleNamespace(hosts=hosts)
     return unlike(world)
+
+
+def _leading_nowhere(store: MemoryStore) -> WriteBatch:
+    """Return the write that takes away what leads to no batch in the index by time."""
+    ops = WriteBatch()
+    for partition in {PartitionId(key[1 : 1 + PARTITION_ID_SIZE]) for key in store._keys if key[:1] == b"p"}:
+        keys = PartitionKeys.of(partition)
+        for row in store.scan(*keys.due_range(0), limit=1 << 20, max_bytes=1 << 40).rows:
+            _, log, first = keys.read_due(row.key)
+            if store.get(keys.batch(log, first)) is None:
+                ops.delete(row.key)
+    return ops
 
 
 def _read(name: str, data: Path) -> tuple[NodeId, Any]:

@@ -18,8 +18,8 @@ import pytest
 
 from dmqnode.blocking import connect_sync
 from dmqnode.errors import DMQError
+from tests.clusters import create, leader, until_healthy
 from tests.examples.balancer import round_robin
-from tests.integration.test_cluster import create, leader, until_healthy
 from tests.integration.test_direct import swallowing
 from tests.load import Load
 from tests.processes import NodeProcess, running_node

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.clusters import until_healthy
 from tests.processes import NodeProcess, running_node
 
 
@@ -24,3 +25,14 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
             return nodes.enter_context(running_node(tmp_path / f"node-{count}", **settings))
 
         yield start
+
+
+@pytest.fixture
+def three(start_node: Callable[..., NodeProcess]) -> list[NodeProcess]:
+    """Three nodes, the second and third of which have joined the first."""
+    first = start_node(name="n1")
+    second = start_node(name="n2", join=[first.address])
+    third = start_node(name="n3", join=[first.address, second.address])
+    nodes = [first, second, third]
+    until_healthy(second, members=3)
+    return nodes

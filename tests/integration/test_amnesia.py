@@ -18,7 +18,7 @@ from dmqnode.keys import PartitionKeys
 from dmqnode.membership import CLUSTER
 from dmqnode.roster import RECORD, ROSTER, ROSTER_KEY
 from storage.leveldb import LevelStore
-from tests.integration.test_cluster import dmq
+from tests.clusters import dmq
 from tests.load import made_queue
 from tests.processes import NodeProcess
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dmqnode.messages import Delivered, Failed, Members, NodeStatus, Report
-from tests.integration.test_cluster import dmq
+from tests.clusters import dmq
 from tests.plain_client import PlainClient
 from tests.processes import NodeProcess, start_to_fail
 

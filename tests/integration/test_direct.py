@@ -18,7 +18,7 @@ from dmqnode.blocking import SyncClient, connect_sync
 from dmqnode.connection import Connection
 from dmqnode.ids import LogId, PartitionId
 from dmqnode.messages import Failed, Hello, Leads, Message, Send, Stored, Welcome
-from tests.integration.test_cluster import Start, create, leader, until_healthy
+from tests.clusters import create, leader
 from tests.processes import NodeProcess
 
 pytestmark = pytest.mark.slow
@@ -193,14 +193,6 @@ def test_who_does_not_want_to_goes_nowhere_else() -> None:
 
 
 # --- real nodes ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def three(start_node: Start) -> list[NodeProcess]:
-    first = start_node(name="n1")
-    others = [start_node(name=name, join=[first.address]) for name in ("n2", "n3")]
-    until_healthy(others[0], members=3)
-    return [first, *others]
 
 
 def directly(client: SyncClient | dmqnode.Client) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from dmqnode.blocking import connect_sync
-from tests.integration.test_cluster import overview, until_healthy
+from tests.clusters import overview, until_healthy
 from tests.processes import NodeProcess
 
 pytestmark = pytest.mark.slow

@@ -35,6 +35,7 @@ from tests.simulation.nodes.plan import (
 from tests.simulation.nodes.world import World
 
 
+@pytest.mark.share(1 / 15, few=15)
 def test_promises_hold(seeds: range) -> None:
     counts: Counter[str] = Counter()
     for seed in seeds:
