@@ -15,6 +15,7 @@ each figure the median of the rounds is told, and how it stands to the first pee
     python benchmarks/compare.py                      whatever is installed of nats, rabbitmq, redis
     python benchmarks/compare.py nats --sizes 100,1024,16384 --json
     python benchmarks/compare.py nats --waiting 1000000 --chart compare.svg
+    python benchmarks/compare.py nats compiled        beside both dmq's own path in C++, see `compiled_broker`
 """
 
 from __future__ import annotations
@@ -36,10 +37,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from brokers import Broker, cpu_seconds, resident_mib
 from chart import Bars, chart
+from compiled_broker import Compiled
 from peers import Nats, Rabbit, Redis
 from trio_broker import Dmq
 
 PEERS: dict[str, type[Broker]] = {"nats": Nats, "rabbitmq": Rabbit, "redis": Redis}
+NAMED: dict[str, type[Broker]] = {**PEERS, "compiled": Compiled}
+"""What can be asked for by its name, with what is no peer: dmq's own path without an interpreter."""
 LESS_IS_BETTER = ("ms", "s", "MiB")
 WANTED = {
     "send1 p50": 0.75,
@@ -164,12 +168,12 @@ def chosen(names: list[str]) -> dict[str, Callable[[Path], Broker]]:
     """Return dmq and the peers that are to be compared, as far as they are installed."""
     out: dict[str, Callable[[Path], Broker]] = {"dmq": Dmq}
     for name in names or PEERS:
-        if lacking := PEERS[name].missing():
+        if lacking := NAMED[name].missing():
             if names:
                 raise SystemExit(f"compare: {name} needs {lacking}")
             print(f"{name} is left out: it needs {lacking}", file=sys.stderr)
         else:
-            out[name] = PEERS[name]
+            out[name] = NAMED[name]
     return out
 
 
@@ -189,7 +193,7 @@ def tell(comparison: Comparison, as_json: bool, drawn: Path | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="dmq beside other brokers, on this machine.")
-    parser.add_argument("peers", nargs="*", help=f"some of {', '.join(PEERS)}, or none: what is installed")
+    parser.add_argument("peers", nargs="*", help=f"some of {', '.join(NAMED)}; none: the installed")
     parser.add_argument("--alone", action="store_true", help="dmq only")
     parser.add_argument("--rounds", type=int, default=5, help="of each part; the median is told (5)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each part that sends one by one (1)")
@@ -201,8 +205,8 @@ def main() -> None:
     parser.add_argument("--chart", type=Path, help="an SVG file to draw")
     parser.add_argument("--directory", type=Path, help="for the nodes' data (a temporary one)")
     args = parser.parse_args()
-    if wrong := [name for name in args.peers if name not in PEERS]:
-        parser.error(f"there is no {wrong[0]!r}; there are {', '.join(PEERS)}")
+    if wrong := [name for name in args.peers if name not in NAMED]:
+        parser.error(f"there is no {wrong[0]!r}; there are {', '.join(NAMED)}")
     makers = {"dmq": Dmq} if args.alone else chosen(args.peers)
     sizes = [int(size) for size in args.sizes.split(",")]
     with (

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trio
 from brokers import QUEUE, cpu_seconds, free_ports
+from compiled_broker import Compiled
 from trio_broker import ROOT, Dmq
 
 import dmqnode
@@ -47,10 +48,10 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def running(nodes: int = 3, partitions: int = 1) -> Iterator[Dmq]:
+def running(nodes: int = 3, partitions: int = 1, kind: type[Dmq] = Dmq) -> Iterator[Dmq]:
     """Run a cluster for as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="dmq-scaling-") as directory:
-        broker = Dmq(Path(directory), nodes, partitions)
+        broker = kind(Path(directory), nodes, partitions)
         try:
             broker.start()
             yield broker
@@ -112,7 +113,7 @@ def come_to_rest(broker: Dmq) -> None:
 
 def queues(args: argparse.Namespace) -> None:
     """Many queues in use beside one."""
-    with running() as broker:
+    with running(kind=Compiled if args.compiled else Dmq) as broker:
         names = [f"queue-{number}" for number in range(args.queues)]
 
         async def make(client: dmqnode.Client) -> None:
@@ -259,6 +260,7 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=20_000, help="sent one by one (20000)")
     parser.add_argument("--backlog", type=int, default=10_000_000, help="messages that wait (10000000)")
     parser.add_argument("--queues", type=int, default=1000, help="in use at once (1000)")
+    parser.add_argument("--compiled", action="store_true", help="queues: of dmq's path in C++ instead")
     args = parser.parse_args()
     if wrong := [part for part in args.parts if part not in PARTS]:
         parser.error(f"there is no {wrong[0]!r}; there are {', '.join(PARTS)}")

@@ -33,6 +33,8 @@ class Dmq(Broker):
 
     name = "dmq"
     first_sends = 1
+    program = ("-m", "cli.main")
+    """What Python is given to be `dmq`."""
 
     def __init__(self, directory: Path, nodes: int = 3, partitions: int = 1) -> None:
         super().__init__(directory)
@@ -76,9 +78,9 @@ class Dmq(Broker):
             f"n{number}",
         ]
         self._spawn(
-            [sys.executable, "-m", "cli.main", "node", "start", *where, *join],
+            [sys.executable, *self.program, "node", "start", *where, *join],
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"},
         )
         out = self._processes[-1].stdout
         assert out is not None
