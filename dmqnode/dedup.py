@@ -7,6 +7,7 @@ in which they came; and for longer, within bounds, while a node is away that may
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ MAX_NAMES = 200_000
 """Dedup ids that one partition remembers; further sends with one are refused until some are forgotten."""
 MAX_UNSETTLED = 4096
 """Sends of one producer whose outcomes it has not said to know; beyond, its next is refused."""
+MAX_EARLIER = 4
+"""Messages that are remembered under one name besides the last, each outside of the window of the others."""
 MAX_TOLD = 64
 """Ranges of settled sequences that are remembered of one producer."""
 MAX_PRODUCERS = 50_000
@@ -60,7 +63,8 @@ class Producer:
         self.kept: dict[int, Runs] = {}
         """Where sends went that a stand-in had taken in: another stand-in may have taken in the same."""
         self.inherited: set[int] = set()
-        """Sends that an earlier leader took in: perhaps unanswered: a stand-in may have, too."""
+        """Sends that an earlier leader took in, perhaps unanswered, or this one, and nobody followed it: a
+        stand-in, or the next leader, may have, too."""
 
     def settle(self, sequence: int) -> None:
         """The outcome of a send was told; that it came here is remembered, and where, if that is not sure."""
@@ -82,12 +86,18 @@ class Producer:
 
 
 class Dedup:
-    """What one partition remembers of recent sends."""
+    """What one partition remembers of recent sends.
 
-    def __init__(self, counters: Counters) -> None:
+    `certain` tells whether messages that this leader took in are on enough disks.
+    """
+
+    def __init__(self, counters: Counters, certain: Callable[[Runs], bool] = lambda runs: True) -> None:
         self._counters = counters
+        self._certain = certain
         self._producers: dict[bytes, Producer] = {}
         self._names: dict[str, Placed] = {}
+        self._earlier: dict[str, list[Placed]] = {}
+        """Where messages went under names that were used again since, outside of the window of these."""
         self._keys: dict[int, set[bytes]] = {}
         """Names of the stored records, by minute."""
         self._dirty: dict[bytes, None] = {}
@@ -99,7 +109,7 @@ class Dedup:
         """Bytes of memory that all this took, about, after the last sweep."""
 
     def __len__(self) -> int:
-        return len(self._producers) + len(self._names)
+        return len(self._producers) + len(self._names) + len(self._earlier)
 
     @property
     def unsaved(self) -> bool:
@@ -134,35 +144,39 @@ class Dedup:
         known = self._producers.get(producer)
         return None if known is None else known.kept.get(sequence)
 
-    def forget(self, producer: bytes, sequence: int) -> None:
-        """What a send brought is lost: the same send, once more, is a new one."""
-        known = self._producers.get(producer)
-        if known is not None:
-            known.runs.pop(sequence, None)
-            known.kept.pop(sequence, None)
-            self._dirty[producer] = None
-
-    def forget_places(self, log: LogId, low: int, high: int) -> None:
+    def forget_places(self, lost: Mapping[LogId, RangeSet]) -> None:
         """Messages are lost: whoever repeats their sends sends anew."""
-
-        def lost(runs: Runs) -> bool:
-            return any(at == log and first < high and low < first + count for at, first, count in runs)
-
         for producer, known in self._producers.items():
             for found in (known.runs, known.kept):
-                for sequence in [n for n, runs in found.items() if lost(runs)]:
+                for sequence in [n for n, runs in found.items() if overlaps(lost, runs)]:
                     del found[sequence]
                     self._dirty[producer] = None
-        for name in [n for n, placed in self._names.items() if lost([(placed.log, placed.seq, 1)])]:
+        self._keep_names(lambda placed: not overlaps(lost, [(placed.log, placed.seq, 1)]))
+
+    def _keep_names(self, keep: Callable[[Placed], bool]) -> None:
+        for name in [n for n, places in self._earlier.items() if not all(map(keep, places))]:
+            self._earlier[name] = [placed for placed in self._earlier[name] if keep(placed)]
+            if not self._earlier[name]:
+                del self._earlier[name]
+        for name in [n for n, placed in self._names.items() if not keep(placed)]:
             del self._names[name]
 
     def remember(
-        self, minute: int, producer: bytes, sequence: int, floor: int, runs: Runs, *, kept: bool = False
+        self,
+        minute: int,
+        producer: bytes,
+        sequence: int,
+        floor: int,
+        runs: Runs,
+        *,
+        kept: bool = False,
+        inherited: bool = False,
     ) -> None:
         """Remember a send; forget those below `floor`, whose outcomes the producer knows.
 
         Arguments:
             kept: a stand-in had taken it in.
+            inherited: an earlier leader had.
         """
         known = self._producers.pop(producer, None) or Producer(minute)
         self._producers[producer] = known
@@ -171,11 +185,16 @@ class Dedup:
             known.floor = floor
             # They come in order, but for repetitions: what is settled stands in front.
             for settled in list(takewhile(lambda n: n < floor, known.runs)):
+                if not self._certain(known.runs[settled]):
+                    # Its outcome was learnt elsewhere: it went another way, too.
+                    known.inherited.add(settled)
                 known.settle(settled)
         if kept:
             known.keep(sequence, runs)
         else:
             known.runs[sequence] = runs
+            if inherited:
+                known.inherited.add(sequence)
         self._dirty[producer] = None
         if len(self._producers) > MAX_PRODUCERS:
             self._forget_oldest()
@@ -202,7 +221,12 @@ class Dedup:
                 behind it is another one, though it may still be remembered.
         """
         placed = self._names.get(name)
-        return None if placed is None or abs(minute - placed.minute) > WINDOW_MINUTES else placed
+        if placed is not None and abs(minute - placed.minute) <= WINDOW_MINUTES:
+            return placed
+        earlier = self._earlier.get(name)
+        if not earlier:
+            return None
+        return next((p for p in reversed(earlier) if abs(minute - p.minute) <= WINDOW_MINUTES), None)
 
     def remember_name(self, name: str, log: LogId, seq: int, minute: int, *, late: bool = False) -> None:
         """Remember where the message with dedup id `name` goes.
@@ -210,15 +234,35 @@ class Dedup:
         Arguments:
             late: it was sent before, in `minute`; what came since under its name stays the one that is known.
         """
-        if late and (known := self._names.get(name)) is not None and known.minute > minute:
+        placed, known = Placed(log, seq, minute), self._names.get(name)
+        if known is not None and known.minute - minute > WINDOW_MINUTES:
+            if not self._name_earlier(name, placed):
+                return
+        elif late and known is not None and known.minute > minute:
             return
-        self._names.pop(name, None)
-        placed = Placed(log, seq, minute)
-        self._names[name] = placed
+        else:
+            self._name(name, placed)
         self._new_names.append((name, placed))
         if len(self._names) > 2 * MAX_NAMES:
             # Only moves between queues come so far: they are not refused.
             del self._names[next(iter(self._names))]
+
+    def _name(self, name: str, placed: Placed) -> None:
+        """Of a name hold where its last message went; and where one did that is remembered for long (C5)."""
+        before = self._names.pop(name, None)
+        if before is not None and placed.minute - before.minute > WINDOW_MINUTES:
+            self._name_earlier(name, before)
+        self._names[name] = placed
+
+    def _name_earlier(self, name: str, placed: Placed) -> bool:
+        """Hold where another message went under a name; tell whether that is new."""
+        places = self._earlier.setdefault(name, [])
+        if placed in places:
+            return False
+        places.append(placed)
+        places.sort(key=lambda p: p.minute)
+        del places[:-MAX_EARLIER]
+        return True
 
     # --- forgetting ------------------------------------------------------------------------------
 
@@ -235,14 +279,14 @@ class Dedup:
             limit = min(limit, self._crowd(share))
         for producer in [p for p, known in self._producers.items() if known.minute < limit]:
             self._forget_producer(producer)
-        for name in [n for n, placed in self._names.items() if placed.minute < limit]:
-            del self._names[name]
+        self._keep_names(lambda placed: placed.minute >= limit)
         for old in [m for m in self._keys if m < limit]:
             self._gone += ((old, key) for key in self._keys.pop(old))
         if limit > self.low and (self._keys or self._gone):
             self.low = limit
         sends = sum(len(p.runs) + len(p.kept) for p in self._producers.values())
-        self.size = PRODUCER_BYTES * len(self._producers) + SEND_BYTES * sends + NAME_BYTES * len(self._names)
+        names = len(self._names) + sum(1 + len(places) for places in self._earlier.values())
+        self.size = PRODUCER_BYTES * len(self._producers) + SEND_BYTES * sends + NAME_BYTES * names
 
     def _crowd(self, share: float) -> int:
         """Return before which minute all is to be forgotten, so that half of the room is left; 0: nothing."""
@@ -268,8 +312,7 @@ class Dedup:
                 self._forget_oldest()
         else:
             for text, log, seq in found:
-                self._names.pop(text, None)
-                self._names[text] = Placed(LogId(log), seq, minute)
+                self._name(text, Placed(LogId(log), seq, minute))
 
     def _merge(self, known: Producer, found: list[Any]) -> None:
         """Add what a later record says to what is known; the two may be of two leaders."""
@@ -312,6 +355,11 @@ class Dedup:
         for minute, name in self._gone:
             ops.delete(keys.sent(minute, name))
         self._gone = []
+
+
+def overlaps(ranges: Mapping[LogId, RangeSet], runs: Runs) -> bool:
+    """Tell whether some of the messages at these places are among those in `ranges`."""
+    return any(log in ranges and ranges[log].overlap(first, first + count) for log, first, count in runs)
 
 
 def encode_producer(known: Producer) -> bytes:

@@ -7,7 +7,7 @@ RangeSet; replicas merge it by union (see `smallrows`), so nothing deleted ever 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from dmqnode.batch import Batch
 from dmqnode.ids import LogId
@@ -266,3 +266,8 @@ class SegmentMap:
         if not lows:
             del self._logs[log]
         return taken
+
+
+def certain(logs: Mapping[LogId, Log], runs: Iterable[tuple[LogId, int, int]]) -> bool:
+    """Tell whether messages at (log, first, count) that were taken in here are on enough disks, or dead."""
+    return all(log not in logs or first + count <= logs[log].durable for log, first, count in runs)

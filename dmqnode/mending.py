@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dmqnode.clock import Now
 from dmqnode.dedup import Runs
 from dmqnode.duetimes import DueBatch
-from dmqnode.following import Ranges
 from dmqnode.ids import LogId
 from dmqnode.log import Log
 from dmqnode.partition import Partition
-from dmqnode.peer_messages import BatchRecord, Debt
+from dmqnode.peer_messages import BatchRecord
 from dmqnode.ranges import RangeSet
-from dmqnode.records import decode_batch, encode_due, read_batch_head, read_sent_at
+from dmqnode.records import encode_due, read_batch_head, read_sent_at
 from dmqnode.repeats import sends_in
 from dmqnode.smallrows import Described, Gaps, sparing
 from storage.ops import WriteBatch
@@ -58,23 +57,15 @@ def adopt(
     described = sparing(described, _places(partition, described))
     for log_id, (opened_at, delayed) in described.logs.items():
         if log_id in partition.closed and described.end(log_id) > partition.closed[log_id]:
-            _reopen(partition, log_id, opened_at, delayed=delayed)
+            reopen(partition, log_id, opened_at, delayed=delayed)
         if log_id in partition.closed:
             continue
         log = partition.logs.get(log_id)
         if log is None:
             log = Log(log_id, opened_at, delayed=delayed)
             partition.add_log(log)
-        end = described.end(log_id)
-        if end > log.end:
-            if partition.settings.ordering == "fifo" and certain:
-                log.dead.add(log.end, end)
-            else:
-                partition.lack(log, end)
-                partition.arriving = min(partition.arriving, described.state.due_low)
-                extra[log_id] = RangeSet([(log.end, end)])
-            log.end = log.durable = end
-            partition.touch()
+        if new := _extend(partition, log, described, certain=certain):
+            extra[log_id] = RangeSet([new])
         died = _kill(partition, log, described.dead.get(log_id))
         if died.size:
             stale[log_id] = died
@@ -88,10 +79,27 @@ def adopt(
     for log_id, dead in described.dead.items():
         log = partition.logs.get(log_id)
         if log is not None and log_id not in described.logs:  # of one that it had closed some were spared
+            _extend(partition, log, described, certain=certain)
             stale[log_id] = _kill(partition, log, dead)
     for log_id, low, high in list(_repeated(partition, described, extra, owed)):
-        _void(partition, partition.logs[log_id], low, high)
+        void_gaps(partition, partition.logs[log_id], low, high)
     return stale
+
+
+def _extend(partition: Partition, log: Log, described: Described, *, certain: bool) -> tuple[int, int] | None:
+    """Have a log go as far as a home shows it; return which messages are new by that, if any."""
+    low, end = log.end, described.end(log.id)
+    if end <= low:
+        return None
+    fifo = partition.settings.ordering == "fifo" and certain
+    if fifo:
+        log.dead.add(low, end)
+    else:
+        partition.lack(log, end)
+        partition.arriving = min(partition.arriving, described.state.due_low)
+    log.end = log.durable = end
+    partition.touch()
+    return None if fifo else (low, end)
 
 
 def _places(partition: Partition, described: Described) -> list[Runs]:
@@ -142,7 +150,9 @@ def _repeated(
             elif known is None and sent.name is not None:
                 dedup.remember_name(sent.name, log, first, minute, late=True)
             elif known is None:
-                dedup.remember(minute, sent.producer, sent.sequence, 0, sent.runs, kept=sent.kept)
+                dedup.remember(
+                    minute, sent.producer, sent.sequence, 0, sent.runs, kept=sent.kept, inherited=True
+                )
 
 
 def _safe(partition: Partition, runs: Runs, owed: Gaps) -> bool:
@@ -218,100 +228,7 @@ def filled(now: Now, partition: Partition, log_id: LogId, batches: list[BatchRec
     partition.touch()
 
 
-def take_debt(now: Now, partition: Partition, debt: Debt) -> WriteBatch:
-    """Take in a batch that another node accepted while nobody led, under its id; return its write.
-
-    What is held or dead already, was purged since, or repeats another send, brings nothing (C3, C5): the
-    caller has seen to it that what it repeats is safe.
-    """
-    due, count = read_batch_head(debt.record)
-    end = debt.first + count
-    if partition.closed.get(debt.log, 0) >= end:
-        return WriteBatch()
-    if debt.log in partition.closed:
-        _reopen(partition, debt.log, now.wall, delayed=due > 0)
-    log = partition.logs.get(debt.log)
-    if log is None:
-        opened_at = max([now.wall, *(g.opened_at + 1 for g in partition.logs.values())])
-        log = Log(debt.log, opened_at, delayed=due > 0)
-        partition.add_log(log)
-    if log.dead.ranges.covers(debt.first, end):
-        return WriteBatch()
-    if end <= log.end and not log.gaps.overlap(debt.first, end):
-        return WriteBatch()
-    if end > log.end:
-        partition.lack(log, end)
-        log.end = log.durable = end
-    partition.touch()
-    if read_sent_at(debt.record) <= partition.state.purged_at or _known(partition, debt):
-        _void(partition, log, debt.first, end)
-        return WriteBatch()
-    _remember(now, partition, log, debt, count)
-    return fill(partition, debt.log, [BatchRecord(debt.first, debt.record)])
-
-
-def _known(partition: Partition, debt: Debt) -> bool:
-    """Tell whether a debt repeats another send; not whether the same debt was offered before."""
-    if not debt.producer:
-        return False
-    return bool(repeated(partition, debt)) or settled(partition, debt)
-
-
-def repeated(partition: Partition, debt: Debt) -> Runs:
-    """Return where that went which a debt repeats; nothing if it repeats nothing, but itself perhaps."""
-    runs = _placed(partition, debt)
-    mine = any(log == debt.log and first <= debt.first < first + count for log, first, count in runs)
-    return [] if mine else runs
-
-
-def named(partition: Partition, debt: Debt) -> Runs:
-    """Return where messages went that bear the dedup ids of a debt's; nothing of the debt itself.
-
-    Errors: Unreadable.
-    """
-    sent_at, _, batch = decode_batch(debt.record)
-    found: Runs = []
-    for i in range(batch.count) if "d" in batch.metadata else ():
-        name = batch.value("d", i)
-        placed = None if name is None else partition.dedup.find_name(name, sent_at // 60_000)
-        if placed is not None and (placed.log, placed.seq) != (debt.log, debt.first + i):
-            found.append((placed.log, placed.seq, 1))
-    return found
-
-
-def settled(partition: Partition, debt: Debt) -> bool:
-    """Tell whether a debt repeats a send whose outcome was told, so that it is forgotten where that went."""
-    told = bool(debt.producer) and partition.dedup.told(debt.producer, debt.sequence)
-    return told and not _placed(partition, debt)
-
-
-def _placed(partition: Partition, debt: Debt) -> Runs:
-    return (partition.dedup.find(debt.producer, debt.sequence) or []) if debt.producer else []
-
-
-def _remember(now: Now, partition: Partition, log: Log, debt: Debt, count: int) -> None:
-    if debt.producer:
-        runs = [(debt.log, debt.first, count)]
-        partition.dedup.remember(
-            now.wall // 60_000, debt.producer, debt.sequence, debt.floor, runs, kept=True
-        )
-    sent_at, _, batch = decode_batch(debt.record)
-    if "d" not in batch.metadata:
-        return
-    for i in range(batch.count):
-        name = batch.value("d", i)
-        if name is None:
-            continue
-        # Under one dedup id may come, minutes later, what is meant to be another message.
-        placed = partition.dedup.find_name(name, sent_at // 60_000)
-        if placed is not None and (placed.log, placed.seq) != (debt.log, debt.first + i):
-            _void(partition, log, debt.first + i, debt.first + i + 1)
-        else:
-            minute = sent_at // 60_000
-            partition.dedup.remember_name(name, debt.log, debt.first + i, minute, late=True)
-
-
-def _reopen(partition: Partition, log_id: LogId, opened_at: int, *, delayed: bool) -> None:
+def reopen(partition: Partition, log_id: LogId, opened_at: int, *, delayed: bool) -> None:
     """A log was closed where all that was known of it was dead; somebody has more of it."""
     end = partition.closed.pop(log_id)
     log = Log(log_id, opened_at, delayed=delayed, end=end)
@@ -320,7 +237,7 @@ def _reopen(partition: Partition, log_id: LogId, opened_at: int, *, delayed: boo
     partition.add_log(log)
 
 
-def _void(partition: Partition, log: Log, low: int, high: int) -> None:
+def void_gaps(partition: Partition, log: Log, low: int, high: int) -> None:
     """Messages that are gaps here die."""
     log.dead.add(low, high)
     log.gaps.remove(low, high)
@@ -354,17 +271,8 @@ def lose(partition: Partition, lost: Gaps) -> None:
     """No home has these messages, and nobody who may be asked: they die, and are not known any more."""
     for log_id, ranges in lost.items():
         for low, high in ranges if log_id in partition.logs else ():
-            _void(partition, partition.logs[log_id], low, high)
-            partition.dedup.forget_places(log_id, low, high)
-
-
-def give_up_for(partition: Partition, debt: Debt, lost: Ranges) -> None:
-    """No home has what a debt repeats: that dies, and the debt stands for it."""
-    for log_id, low, high in lost:
-        _void(partition, partition.logs[log_id], low, high)
-        partition.dedup.forget_places(log_id, low, high)
-    partition.dedup.forget(debt.producer, debt.sequence)
-    partition.touch()
+            void_gaps(partition, partition.logs[log_id], low, high)
+    partition.dedup.forget_places({log: ranges for log, ranges in lost.items() if log in partition.logs})
 
 
 def unclaimed(partition: Partition, log_id: LogId, end: int, owed: RangeSet) -> RangeSet:
@@ -377,4 +285,4 @@ def give_up(partition: Partition, never: Gaps) -> None:
     """What the acceptor of a log does not owe, and no home has, never was (C4)."""
     for log_id, ranges in never.items():
         for low, high in ranges:
-            _void(partition, partition.logs[log_id], low, high)
+            void_gaps(partition, partition.logs[log_id], low, high)

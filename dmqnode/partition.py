@@ -25,7 +25,7 @@ from dmqnode.groups import Groups
 from dmqnode.holds import Holds
 from dmqnode.ids import LogId, PartitionId
 from dmqnode.keys import PartitionKeys
-from dmqnode.log import Log, Segment, StoredBatch
+from dmqnode.log import Log, Segment, StoredBatch, certain
 from dmqnode.messages import Part
 from dmqnode.queues import Settings
 from dmqnode.ranges import RangeSet
@@ -73,7 +73,7 @@ class Partition:
         self.state = State()
         self.holds = Holds()
         self.ready = Ready()
-        self.dedup = Dedup(counters)
+        self.dedup = Dedup(counters, lambda runs: certain(self.logs, runs))
         self.due = DueTimes()
         self.undue = 0
         """Delayed messages whose time has not come."""

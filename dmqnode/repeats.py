@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import cbor2
 
-from dmqnode.dedup import WINDOW_MINUTES, Runs
+from dmqnode.dedup import WINDOW_MINUTES, Runs, overlaps
 from dmqnode.errors import ProtocolError
 from dmqnode.ids import LogId
 from dmqnode.ranges import RangeSet
@@ -94,7 +94,7 @@ class Repeats:
             ]
             if sent.runs not in known and (known or told):
                 # That a send was told does not say that this is not the place where it went.
-                elsewhere = bool(known) and not any(_overlaps(lacking, runs) for runs in known)
+                elsewhere = bool(known) and not any(overlaps(lacking, runs) for runs in known)
                 for among in (extra, lacking) if elsewhere else (extra,):
                     for log, first, count in sent.runs:
                         pieces = among[log].within(first, first + count) if log in among else []
@@ -113,10 +113,6 @@ class Repeats:
         return void
 
 
-def _overlaps(ranges: Mapping[LogId, RangeSet], runs: Runs) -> bool:
-    return any(log in ranges and ranges[log].overlap(first, first + count) for log, first, count in runs)
-
-
 def without(rows: Mapping[bytes, bytes], void: Mapping[LogId, RangeSet]) -> dict[bytes, bytes]:
     """Return rows of recent sends without the places that are dead because they repeat others.
 
@@ -124,7 +120,7 @@ def without(rows: Mapping[bytes, bytes], void: Mapping[LogId, RangeSet]) -> dict
     """
 
     def dead(runs: Runs) -> bool:
-        return _overlaps(void, runs)
+        return overlaps(void, runs)
 
     out: dict[bytes, bytes] = {}
     for key, record in rows.items():
@@ -170,7 +166,8 @@ def join_rows(key: bytes, a: bytes, b: bytes) -> bytes:
     Errors: ProtocolError.
     """
     if key[_NAME : _NAME + 1] != b"p":
-        return a
+        names = {text: (log, seq) for found in (b, a) for text, log, seq in _loaded(found)}
+        return cbor2.dumps([[text, log, seq] for text, (log, seq) in names.items()])
     floor_a, runs_a, told_a, kept_a = read_producer(a)
     floor_b, runs_b, told_b, kept_b = read_producer(b)
     for low, high in told_b:

@@ -370,10 +370,10 @@ class Streams:
         stream = self._streams.get(partition)
         return stream is not None and whole(stream, self._me, owed, self._least())
 
-    def nowhere(self, partition: PartitionId, ranges: Ranges) -> bool:
-        """Tell whether all homes follow and lack these messages: they do not exist any more."""
+    def nowhere(self, partition: PartitionId, ranges: Ranges) -> Ranges:
+        """Return which of these messages all homes lack, all following: they do not exist any more."""
         stream = self._streams.get(partition)
-        return stream is not None and nowhere(stream, ranges)
+        return () if stream is None else nowhere(stream, ranges)
 
     def unshown(self, partition: PartitionId, gaps: Gaps) -> Gaps:
         """Return what of the leader's gaps no home has to which it may have been written."""

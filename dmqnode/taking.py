@@ -2,7 +2,7 @@
 
 Offer ──> new: taken in, as one entry ──> enough homes have it ──> Taken: its keeper forgets it
       ├─> repeats what is on enough homes for certain ──> dies ──> Taken
-      ├─> repeats what is lost ──> stands for it
+      ├─> repeats what is lost ──> stands for it; if it is dead itself it is sent anew, and offered again
       └─> repeats what few homes hold so far: not answered, and offered again
 """
 
@@ -14,17 +14,8 @@ from typing import TYPE_CHECKING
 from dmqnode.clock import Now
 from dmqnode.following import Ranges
 from dmqnode.ids import LogId, NodeId, PartitionId, acceptor_of
-from dmqnode.mending import (
-    await_more,
-    filled,
-    give_up,
-    give_up_for,
-    named,
-    repeated,
-    settled,
-    take_debt,
-    unclaimed,
-)
+from dmqnode.mending import await_more, filled, give_up, unclaimed
+from dmqnode.owing import give_up_for, named, repeated, settled, take_debt
 from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord, Debt, Offer, Taken
 from dmqnode.queue import Queue
@@ -61,7 +52,9 @@ class Taking:
         self._clustering.hosted.absent.claimed(now, partition, sender, claims)
         for debt in offer.debts:
             # One by one: what was taken in a moment ago is not safe yet.
-            ranges = self._first_of(hosted, debt)
+            ranges = self._first_of(now, hosted, debt)
+            if ranges is None:
+                continue
             if not ranges and settled(hosted, debt) and not self._whole(now, partition):
                 continue  # where its first went is not known any more: it may be lacking
             if not ranges:
@@ -97,15 +90,18 @@ class Taking:
         coming = any((log, first) in hosted.elsewhere.coming for log, first, _ in ranges)
         return not coming and self._clustering.cluster.streams.spread(hosted.id, ranges)
 
-    def _first_of(self, hosted: Partition, debt: Debt) -> Ranges:
-        """Return where that went which a debt repeats; if that is lost, the debt stands for it."""
+    def _first_of(self, now: Now, hosted: Partition, debt: Debt) -> Ranges | None:
+        """Return where that went which a debt repeats; where that is lost, the debt stands for it.
+
+        None if it was sent anew: once that is safe it is what the debt repeats.
+        """
         ranges = _first_ranges(hosted, debt)
-        if any((log, first) in hosted.elsewhere.coming for log, first, _ in ranges):
+        if not ranges or any((log, first) in hosted.elsewhere.coming for log, first, _ in ranges):
             return ranges  # it is neither lost nor safe so far
-        if ranges and self._clustering.cluster.streams.nowhere(hosted.id, ranges):
-            give_up_for(hosted, debt, ranges)
-            return ()
-        return ranges
+        lost = self._clustering.cluster.streams.nowhere(hosted.id, ranges)
+        if not lost:
+            return ranges
+        return None if give_up_for(now, hosted, debt, lost) else _first_ranges(hosted, debt)
 
     def _repeats(self, now: Now, hosted: Partition, sender: NodeId, shard: Queue, debts: list[Debt]) -> None:
         """What some debts repeat is on enough homes: they die."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from dmqnode.following import Ranges, Stage, Stream
 from dmqnode.ids import LogId, NodeId
@@ -34,13 +34,17 @@ def whole(stream: Stream, me: NodeId, owed: Gaps, least: int) -> bool:
     return stream.record().has_quorum(have, least)
 
 
-def nowhere(stream: Stream, ranges: Ranges) -> bool:
-    """Tell whether all homes follow and lack these messages: they do not exist any more."""
+def nowhere(stream: Stream, ranges: Ranges) -> Ranges:
+    """Return which of these messages all homes lack, all following: they do not exist any more."""
     if any(f.stage is not Stage.FOLLOWING for f in stream.followers.values()):
-        return False
-    logs = [(stream.logs.get(log), low, high) for log, low, high in ranges]
-    lost = all(log is not None and log.gaps.covers(low, high) for log, low, high in logs)
-    return lost and not any(f.holds(ranges) for f in stream.followers.values())
+        return ()
+
+    def lacked(gaps: Mapping[LogId, RangeSet], log: LogId, low: int, high: int) -> bool:
+        return log in gaps and gaps[log].covers(low, high)
+
+    mine = {log.id: log.gaps for log in stream.logs.values() if log.gaps.size}
+    all_gaps = [mine, *(follower.gaps for follower in stream.followers.values())]
+    return tuple(found for found in ranges if all(lacked(gaps, *found) for gaps in all_gaps))
 
 
 def nowhere_of(stream: Stream, gaps: Gaps, members: Container[NodeId]) -> Gaps:

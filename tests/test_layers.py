@@ -67,9 +67,9 @@ MODULES = {
             answers asks candidates catalog cluster clustering comparing copies copying crossings debts
             explaining fanout fetching filling forgetting founding frontend gathering grants growing hearing
             homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases leaving looking
-            mender mending merging missing news orphans pacing peer_messages placement polls port renewals
-            requests roster shards shortcut smallrows standing strays streams striking takeover taking
-            whereabouts
+            mender mending merging missing news orphans owing pacing peer_messages placement polls port
+            renewals requests roster shards shortcut smallrows standing strays streams striking takeover
+            taking whereabouts
         """,
         # Act: sockets, disks, signals, files.
         "shell": """

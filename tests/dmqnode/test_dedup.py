@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dmqnode.counters import Counters
 from dmqnode.dedup import (
+    MAX_EARLIER,
     NAME_BYTES,
     PRODUCER_BYTES,
     SEND_BYTES,
@@ -17,10 +18,11 @@ from dmqnode.dedup import (
 )
 from dmqnode.ids import LogId, PartitionId, choose_partition
 from dmqnode.keys import PartitionKeys
+from dmqnode.ranges import RangeSet
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 
-LOG = LogId(b"L" * 20)
+LOG, OTHER = (LogId(letter * 20) for letter in (b"L", b"O"))
 KEYS = PartitionKeys.of(PartitionId(b"P" * 10))
 
 
@@ -150,3 +152,39 @@ def test_a_dedup_id_of_long_ago_stands_for_another_message_though_it_is_remember
         placed = known.find_name("name", later)
         assert placed is not None
         assert placed.seq == 2
+
+
+def test_a_dedup_id_that_is_used_again_leaves_what_it_stood_for_as_long_as_that_is_remembered() -> None:
+    dedup, store = Dedup(Counters()), MemoryStore()
+    uses = [100 + n * (WINDOW_MINUTES + 1) for n in range(MAX_EARLIER + 2)]
+
+    def places(known: Dedup) -> list[int | None]:
+        return [None if (p := known.find_name("name", minute)) is None else p.seq for minute in uses]
+
+    for n, minute in enumerate(uses):
+        dedup.remember_name("name", LOG, n, minute)
+    assert places(dedup) == [None, *range(1, len(uses))]
+    assert places(reloaded(dedup, store)) == places(dedup)
+    dedup.forget_places({LOG: RangeSet([(3, 5)])})
+    assert places(dedup)[2:] == [2, None, None, 5]
+    for _ in range(2 * MAX_EARLIER):  # a debt is offered again and again
+        dedup.remember_name("name", OTHER, 77, uses[0], late=True)
+    dedup.remember_name("name", OTHER, 78, uses[0] - WINDOW_MINUTES - 1, late=True)
+    assert places(dedup) == [77, 1, 2, None, None, 5]
+    oldest = dedup.find_name("name", uses[0] - WINDOW_MINUTES - 1)
+    assert oldest is not None, "nothing is held twice"
+    dedup.forget_places({LOG: RangeSet([(5, 6)])})
+    assert places(dedup) == [77, 1, 2, None, None, None], "though the last use is lost"
+    dedup.sweep(uses[-1] + 1)
+    assert len(dedup) == 0
+
+
+def test_where_a_send_went_that_few_have_is_remembered_though_its_outcome_was_told() -> None:
+    certain = [(LOG, 0, 1)]
+    dedup = Dedup(Counters(), lambda runs: runs == certain)
+    dedup.remember(1, b"p", 1, 1, certain)
+    dedup.remember(1, b"p", 2, 2, [(LOG, 1, 1)])
+    dedup.remember(1, b"p", 3, 3, [(LOG, 2, 1)])
+    assert (dedup.find(b"p", 1), dedup.told(b"p", 1)) == (None, True)
+    assert (dedup.find(b"p", 2), dedup.told(b"p", 2)) == ([(LOG, 1, 1)], False)
+    assert dedup.kept_at(b"p", 2) == [(LOG, 1, 1)]

@@ -151,3 +151,18 @@ def test_what_a_home_killed_for_what_it_knew_alone_lives_where_that_place_counts
     closed = Described(rows, {other: (1, False)}, {LOG: 5}, {}, State(ends={other: 2}))
     adopt(partition, closed)
     assert log.dead.ranges == RangeSet([(2, 5)])
+
+
+def test_a_log_that_a_home_had_closed_goes_on_where_that_ended_though_some_of_it_is_spared() -> None:
+    """What died behind the end that is known here was counted, and made the living fewer than none."""
+    other, producer = LogId(b"O" * 20), b"p" * 16
+    partition = Partition(PartitionId(b"p" * 10), Settings(), lambda: LOG, Counters())
+    log = Log(LOG, 1, delayed=False, end=8)
+    partition.add_log(log)
+    partition.dedup.remember(0, producer, 1, 0, [(LOG, 5, 1)])
+    rows = {
+        b"u" + bytes(4) + b"p" + producer: cbor2.dumps([0, {1: [(other, 0, 1)]}, RangeSet().encode(), {}])
+    }
+    adopt(partition, Described(rows, {other: (1, False)}, {LOG: 10}, {}, State(ends={other: 1})))
+    assert log.dead.ranges == RangeSet([(0, 5), (6, 10)])
+    assert (log.end, log.durable, log.live) == (10, 10, 1)

@@ -188,3 +188,15 @@ def test_copies_of_which_the_first_has_nothing_or_one_was_harmed_are_not_certain
     assert certain([ahead, empty])
     assert not certain([empty, empty])
     assert not certain([ahead, Shown(NO_STAMP, behind.described, {})])
+
+
+def test_of_dedup_ids_that_two_copies_wrote_under_one_key_none_is_forgotten() -> None:
+    """A row has the key of its first; the leader that wrote it furthest knew of the first only."""
+    key = b"u" + bytes(4) + b"n" + LOG + bytes(8)
+    ahead = shown(7, {LOG: 2}, {key: cbor2.dumps([["x", LOG, 0], ["z", LOG, 1]])})
+    behind = shown(
+        3, {LOG: 1, OTHER: 2}, {key: cbor2.dumps([["x", LOG, 0], ["y", OTHER, 0], ["z", OTHER, 1]])}
+    )
+    rows, gaps = merge([behind, ahead], ahead)
+    assert sorted(cbor2.loads(rows[key])) == [["x", LOG, 0], ["y", OTHER, 0], ["z", LOG, 1]]
+    assert gaps == {OTHER: RangeSet([(0, 1)])}, "the second of it is a repetition"

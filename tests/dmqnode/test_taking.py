@@ -41,7 +41,7 @@ class Leader:
         streams = SimpleNamespace(
             whole=lambda *_: True,
             spread=lambda *_: self.spread,
-            nowhere=lambda *_: False,
+            nowhere=lambda *_: (),
             look_again=_nothing,
         )
         clustering = SimpleNamespace(

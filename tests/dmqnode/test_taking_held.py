@@ -74,7 +74,10 @@ def test_what_repeats_a_dedup_id_is_kept_until_the_first_is_on_enough_homes() ->
     clustering: Any = Leading(world)
     clustering.cluster = SimpleNamespace(
         streams=SimpleNamespace(
-            spread=lambda *_: spread, nowhere=lambda *_: lost, unshown=lambda *_: {}, whole=lambda *_: True
+            spread=lambda *_: spread,
+            nowhere=lambda _, ranges: ranges if lost else (),
+            unshown=lambda *_: {},
+            whole=lambda *_: True,
         )
     )
     taking = Taking(world.broker, clustering)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from dmqnode.following import Stage
+from dmqnode.following import Ranges, Stage
 from dmqnode.homesets import HomeSet
 from dmqnode.ids import LogId, NodeId
 from dmqnode.ranges import RangeSet
+from dmqnode.whereabouts import nowhere as nowhere_at_all
 from dmqnode.whereabouts import nowhere_of, unshown
 
 LOG = LogId(b"l" * 20)
@@ -36,6 +37,21 @@ def test_a_home_that_says_nothing_yet_may_have_it() -> None:
 def test_who_is_no_member_any_more_is_not_waited_for() -> None:
     gone = home(B, follows=False, lacks=[])
     assert nowhere(home(A, follows=True, lacks=[(2, 6)]), gone, members=(A,)) == [(2, 6)]
+
+
+def test_of_several_places_each_is_nowhere_or_not() -> None:
+    """Each of two was on a home, and none of these had both."""
+    logs = {LOG: SimpleNamespace(id=LOG, gaps=RangeSet([(0, 6)]))}
+    asked: Ranges = ((LOG, 0, 2), (LOG, 2, 4), (LOG, 4, 6))
+
+    def lost(*homes: Any) -> Ranges:
+        return nowhere_at_all(SimpleNamespace(logs=logs, followers={h.node: h for h in homes}), asked)  # type: ignore[arg-type]
+
+    one, other = home(A, follows=True, lacks=[(0, 2), (4, 6)]), home(B, follows=True, lacks=[(1, 6)])
+    assert lost(one, other) == ((LOG, 4, 6),), "of the first B has one"
+    assert lost(one, home(B, follows=False, lacks=[])) == ()
+    logs[LOG].gaps = RangeSet([(0, 4)])
+    assert lost(one, other) == (), "the leader has it"
 
 
 def shown(least: int, *homes: Any) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dmqnode import copies, mending, takeover, taking
+from dmqnode import copies, owing, takeover, taking
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.copies import Copies
@@ -155,7 +155,7 @@ def c4_whoever_keeps_a_debt_says_what_else_is_owed(patch: Patch) -> None:
 
 
 def c5_repeated_debts_are_taken_in(patch: Patch) -> None:
-    patch.setattr(mending, "_known", lambda partition, debt: False)
+    patch.setattr(owing, "_known", lambda partition, debt: False)
     patch.setattr(taking, "repeated", lambda partition, debt: [])
 
 

@@ -159,6 +159,15 @@ class Scene:
         net.lose(net._connections[min(host.me, other.me), max(host.me, other.me)], host.me)
         net.heal()
 
+    def part(self, host: Host, *others: Host) -> None:
+        """Let nothing through between a node and others, and have them know that at once."""
+        self.cut(host, *others)
+        net = self.world.net
+        for other in others:
+            connection = net._connections.get((min(host.me, other.me), max(host.me, other.me)))
+            for end in (host, other) if connection is not None else ():
+                net.lose(connection, end.me)
+
     def kill(self, host: Host) -> None:
         """Kill a node, until `back`; what stalled on its links is lost, and all links are whole again."""
         host.die("kill", back=FAR)
@@ -187,23 +196,28 @@ class Scene:
         self.world.plan = self.world.plan._replace(queues=(*self.world.plan.queues, queue))
         self._about(queue, at)
 
-    def send(self, at: Host | None = None, size: int = 0) -> Sent:
+    def send(self, at: Host | None = None, size: int = 0, *, producer: bytes = b"p", name: str = "") -> Sent:
         """Begin to send a message, of so many bytes at least, behind those before; it is tried once."""
         self._sequence += 1
         sent = self.world.ledger.new(self.queue, "p", None, None)
         sent.body = sent.body.ljust(size)
         self._numbers[sent.number] = self._sequence
-        self.repeat(sent, at)
+        self.repeat(sent, at, producer=producer, name=name)
         return sent
 
-    def repeat(self, sent: Sent, at: Host | None = None) -> None:
-        """Begin to send a message, once more perhaps."""
+    def repeat(self, sent: Sent, at: Host | None = None, *, producer: bytes = b"p", name: str = "") -> None:
+        """Begin to send a message, once more perhaps.
+
+        Arguments:
+            producer: a letter; another one sends it under the same dedup id, or sends it anew.
+            name: its dedup id, if it has one.
+        """
         ledger, number = self.world.ledger, self._numbers[sent.number]
-        blob = encode([sent.body], {}).blob
+        blob = encode([sent.body], {"d": (None, {0: name})} if name else {}).blob
 
         def script() -> Script:
             ledger.attempted([sent])
-            answer = yield Send(self.queue.name, b"p" * 16, number, number, None, False, blob)
+            answer = yield Send(self.queue.name, producer * 16, number, number, None, False, blob)
             if isinstance(answer, Stored):
                 ledger.stored([sent], answer.runs)
             else:

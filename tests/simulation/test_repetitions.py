@@ -1,0 +1,240 @@
+"""Of a send that lies in two logs one lives, and comes once, whoever judged them and knows what (C5)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dmqnode.following import Stage
+from storage.ops import WriteBatch
+from tests.simulation.host import Host
+from tests.simulation.likeness import peek
+from tests.simulation.plan import QueuePlan
+from tests.simulation.scenes import FAR, Scene
+from tests.simulation.sent import Sent
+
+PLAIN = QueuePlan("plain", {"visibility": 3.0})
+NAME = "a dedup id"
+
+
+def opened(seed: int, nodes: int = 3) -> tuple[Scene, Host]:
+    """Return a scene in which somebody leads, and who does."""
+    scene = Scene(seed, nodes=nodes, queue=PLAIN)
+    scene.stored()
+    scene.take()
+    scene.passes(1.0)
+    return scene, scene.leader()
+
+
+def came_once(scene: Scene, sent: Sent) -> None:
+    """Mend all: the message was stored, comes out, and only once."""
+    scene.end()
+    assert sent.acked_at > 0.0
+    assert sent.deliveries == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_a_leader_took_over_from_a_home_that_came_late_is_not_killed_for_another_place(
+    seed: int,
+) -> None:
+    """C wrote X, B wrote Y, B killed X for Y; none of that was followed.  A knew of X once C was back."""
+    scene, c = opened(seed, nodes=5)
+    scene.cut(c, *(h for h in scene.hosts if h is not c))
+    sent = scene.send(c)
+    scene.until(lambda: scene.has(c, sent))
+    scene.kill(c)
+    b = scene.next_leader()
+    a, d, e = (h for h in scene.hosts if h not in (b, c))
+    scene.cut(b, a, d, e)
+    scene.repeat(sent, b)
+    scene.until(lambda: scene.has(b, sent))
+    scene.kill(b)
+    scene.kill(a)
+    scene.kill(e)
+    scene.back(c)
+    scene.back(b)
+    scene.claim(b)
+    scene.cut(b, c, d)
+    scene.passes(0.05)
+    scene.kill(b)
+    scene.kill(c)
+
+    scene.back(a)
+    scene.back(e)
+    scene.claim(a)
+    scene.until(lambda: scene.leads(a))
+    scene.passes(1.0)
+    scene.back(c)
+    scene.repeat(sent, a)
+    scene.until(lambda: sent.outcome == "stored")
+    after = scene.send(a)  # its producer knows the outcome of the one before, and says so
+    scene.until(lambda: after.outcome == "stored")
+    scene.passes(1.0)
+    scene.back(b)
+    scene.passes(5.0)
+    came_once(scene, sent)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_leader_that_nobody_follows_remembers_where_it_put_what_was_answered_by_others(seed: int) -> None:
+    """It was told that the send's outcome is known, and forgot the place on its own disk, which came out."""
+    scene, a = opened(seed)
+    b, c = (h for h in scene.hosts if h is not a)
+    scene.part(a, b, c)
+    sent = scene.send(a)
+    scene.until(lambda: scene.has(a, sent))
+    scene.repeat(sent, b)
+    scene.until(lambda: sent.outcome == "stored")
+    after = scene.send(a)
+    scene.until(lambda: scene.has(a, after))
+    scene.kill(a)
+    scene.receive(acks=True)
+    scene.until(lambda: sent.acked_at > 0.0)
+    scene.back(a)
+    scene.passes(5.0)
+    came_once(scene, sent)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_dedup_id_that_was_used_again_does_not_hide_where_its_first_message_went(seed: int) -> None:
+    scene, b = opened(seed)
+    scene.cut(b, *(h for h in scene.hosts if h is not b))
+    sent = scene.send(b, producer=b"x", name=NAME)
+    scene.until(lambda: scene.has(b, sent))
+    scene.kill(b)
+    a = scene.next_leader()
+    scene.repeat(sent, a, producer=b"y", name=NAME)
+    scene.until(lambda: sent.outcome == "stored")
+    scene.receive(acks=True)
+    scene.until(lambda: sent.acked_at > 0.0)
+    scene.passes(400.0)
+    again = scene.send(scene.next_leader(), producer=b"z", name=NAME)
+    scene.until(lambda: again.outcome == "stored")
+    scene.receive(acks=True)
+    scene.until(lambda: again.acked_at > 0.0)
+    scene.back(b)
+    scene.passes(5.0)
+    came_once(scene, sent)
+
+
+@pytest.mark.parametrize("seed", [4, 11, 19])  # who is asked first is left to chance, and matters here
+def test_a_debt_that_died_for_what_is_lost_since_is_sent_anew(seed: int) -> None:
+    """A debt was taken in, and died for the same message in the log of A, which the others knew of and
+    lacked; then the disk of A lost that.  The debt was taken for done, since it was dead.
+    """
+    scene, a = opened(seed)
+    b, c = (h for h in scene.hosts if h is not a)
+    scene.part(a, b, c)
+    sent = scene.send(b, producer=b"x", name=NAME)  # kept by both as a debt
+    scene.until(lambda: sent.outcome == "stored")
+    a.die("kill", back=FAR)
+    c.die("kill", back=FAR)
+    scene.passes(4.0)
+    scene.world.net.heal()
+    a._return()
+    _claims(scene, b)
+    scene.cut(b, a)
+    scene.passes(0.1)
+    scene.offer(b, b)
+    scene.until(lambda: _knows(b, NAME))  # taken in, and nobody follows
+    scene.passes(0.1)
+    b.die("kill", back=FAR)
+    a.die("kill", back=FAR)
+    scene.passes(4.0)
+    scene.world.net.heal()
+
+    a._return()
+    c._return()
+    _claims(scene, a)
+    scene.until(lambda: scene.leads(a))
+    scene.part(a, c)
+    scene.repeat(sent, a, producer=b"y", name=NAME)
+    scene.until(lambda: scene.has(a, sent))
+    scene.world.net._unblock([(a.me, c.me), (c.me, a.me)])
+
+    def follows_and_lacks_it() -> bool:
+        stream = a.clustering.cluster.streams.of(scene.partition)
+        followers = () if stream is None else stream.followers.values()
+        return any(f.stage is Stage.FOLLOWING and f.gaps for f in followers)
+
+    assert scene.goes(follows_and_lacks_it, 2.0)
+    scene.cut(a, c)
+    scene.kill(a)
+    scene.back(b)
+    scene.next_leader()
+    scene.passes(16.0)
+    assert not sent.deliveries
+
+    assert _lost(a, sent)
+    scene.back(a)
+    scene.passes(20.0)
+    came_once(scene, sent)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_debt_that_a_second_keeper_brings_stands_for_what_was_lost_since_the_first_did(seed: int) -> None:
+    """The first was taken in, and died for the same dedup id elsewhere; all homes lost that."""
+    scene = Scene(seed, nodes=5, queue=PLAIN)
+    scene.stored()
+    scene.take()
+    scene.passes(1.0)
+    b, c, *homes = scene.hosts
+    _away(scene, *homes)
+    sent = scene.send(b, producer=b"x", name=NAME)
+    scene.until(lambda: sent.outcome == "stored")
+    _away(scene, b, c)
+    for host in homes:
+        host._return()
+    scene.passes(4.0)
+    scene.repeat(sent, scene.next_leader(), producer=b"y", name=NAME)
+    scene.passes(2.0)
+    b._return()
+    scene.passes(8.0)
+    homes.append(b)
+    _away(scene, *homes)
+    assert sum(_lost(host, sent) for host in homes)
+    for host in homes:
+        host._return()
+    scene.passes(4.0)
+    scene.receive(acks=True)
+    scene.passes(10.0)
+    assert not sent.deliveries
+    c._return()
+    scene.until(lambda: sent.acked_at > 0.0)
+    came_once(scene, sent)
+
+
+def _away(scene: Scene, *hosts: Host) -> None:
+    for host in hosts:
+        host.die("kill", back=FAR)
+    scene.passes(6.0)
+    scene.world.net.heal()
+
+
+def _lost(host: Host, sent: Sent) -> bool:
+    """Take a message from a disk; tell whether it was there."""
+    gone = WriteBatch()
+    for key in [k for k, r in peek(host.store)._records.items() if sent.body in r and k[:1] == b"p"]:
+        gone.delete(key)
+    host.store.write(gone, sync=True)
+    return bool(len(gone))
+
+
+def _knows(host: Host, name: str) -> bool:
+    """Tell whether a node leads a partition in which it knows a dedup id."""
+    minute = host.now().wall // 60_000
+    hosted = (p for shard in host.clustering.hosted.shards.values() for p in shard.partitions)
+    return any(partition.dedup.find_name(name, minute) is not None for partition in hosted)
+
+
+def _claims(scene: Scene, host: Host) -> None:
+    """Go on until a node has the lease; others that may have it are asked as often as it takes."""
+
+    def begins() -> bool:
+        stream = host.clustering.cluster.streams.of(scene.partition)
+        return stream is not None and not stream.following()
+
+    for _ in range(60):
+        if scene.goes(begins, 0.2):
+            return
+        scene.want(host)
+    raise AssertionError(scene.world.story(last=30))
