@@ -22,7 +22,7 @@ REAL  := tests/integration tests/chaos tests/examples
 MORE   = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 .DEFAULT_GOAL := test
-.PHONY: demo test packages types units torture torture-real soak bench dist clean
+.PHONY: demo test packages types units real torture torture-real soak bench dist clean
 
 # An editable install copies the manual pages and the `dmq` script, so these decide when it must be repeated.
 $(READY): pyproject.toml hatch_build.py .ci/venv $(wildcard man/*)
@@ -37,7 +37,7 @@ test:
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	@$(MAKE) --no-print-directory -j2 types units
-	$(BIN)/pytest -q -n $(or $(JOBS:auto=),$(MORE)) --dist loadfile $(REAL)
+	@$(MAKE) --no-print-directory real
 
 # Both wait for what they load.
 packages:
@@ -50,6 +50,9 @@ types: $(READY)
 
 units: $(READY)
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal $(REAL:%=--ignore=%)
+
+real: $(READY)
+	$(BIN)/pytest -q -n $(or $(JOBS:auto=),$(MORE)) --dist loadfile $(REAL)
 
 torture: $(READY)
 	DMQ_TORTURE_SEEDS=$(SEEDS) $(BIN)/pytest -q -x -n $(JOBS) -m "torture or hypothesis"
