@@ -69,7 +69,6 @@ static Group group;
 static uint64_t entries;
 static std::deque<std::pair<uint64_t, Group>> under_way;
 static std::vector<Connection*> followers;
-static std::vector<Connection*> clients;
 
 // One batch of bodies of one length, cut; what a client that asks for fewer gets.
 static string cut(const string& data, uint32_t from, uint32_t count) {
@@ -220,13 +219,12 @@ static void plain(Connection* c, const string& head) {
   flush(c);
 }
 
-static void on_frame(Connection* c, const char* payload, size_t n) {
+static void on_frame(Connection* c, const char* payload) {
   uint32_t size = rd32(payload);
   Cbor h{reinterpret_cast<const uint8_t*>(payload + 4), reinterpret_cast<const uint8_t*>(payload + 4 + size)};
   h.next();
   uint64_t tag = h.integer(), number = h.integer();
   string head;
-  (void)n;
   switch (tag) {
     case 1:  // Hello
       put_array(head, 9), put_int(head, 2), put_int(head, 0), put_int(head, 1);
@@ -327,7 +325,7 @@ static void read_all(Connection* c) {
     const char* payload = c->in.data() + at + 8;
     if (uint32_t(crc32_z(0, reinterpret_cast<const Bytef*>(payload), n)) != rd32(payload - 4)) die("crc");
     if (c->client && followers.empty()) on_entry(payload, n);
-    else if (c->client) on_frame(c, payload, n);
+    else if (c->client) on_frame(c, payload);
     else {
       uint64_t e;
       memcpy(&e, payload, 8);
@@ -424,7 +422,7 @@ int main(int argc, char** argv) {
     for (int i = 0; i < n; i++) {
       auto c = static_cast<Connection*>(events[i].data.ptr);
       if (c == &door) {
-        clients.push_back(adopt(accept(listener, nullptr, nullptr), true));
+        adopt(accept(listener, nullptr, nullptr), true);
         continue;
       }
       if (events[i].events & EPOLLOUT) flush(c);
