@@ -351,9 +351,9 @@ class Cluster:
         wanted = self._wanted(stream.partition) or record.new
         complete = {f.node for f in stream.followers.values() if stream.complete(f)} | {self.me}
         to = wanted[0]
+        self.streams.refresh(stream, wanted)  # who is not wanted any more follows no longer
         if set(wanted) != set(record.new):
-            self.streams.refresh(stream, wanted)
-            whole = stream.nothing_but_missing(self._hosting.missing(stream.partition))
+            whole = stream.nothing_but_missing(stream.lacking(self._hosting.missing(stream.partition)))
             if whole and all(n in complete for n in wanted):
                 self.leases.propose(self._clock.fast, stream.partition, wanted)
                 return
@@ -387,5 +387,7 @@ class Cluster:
         lease = self.leases.held(self._clock.fast, partition)
         if lease is None or not lease.serving or not lease.record.committed or not lease.known:
             return
+        if not self.streams.whole(partition, {}):
+            return  # who has a copy asks again
         for node in [n for n in lease.record.old if n not in (*lease.record.new, self.me)]:
             self._port.send(node, Dropped(partition, lease.number.n))

@@ -246,18 +246,23 @@ def delete_void(keys: PartitionKeys, void: Stale, port: Port) -> Procedure[None]
 
 
 def delete_all(keys: PartitionKeys, port: Port) -> Procedure[None]:
-    """Delete everything of a partition, a page at a time."""
-    start, stop = keys.prefix, keys.prefix + b"\xff"
-    while True:
-        page = yield Scan(start, stop, DELETE_ROWS)
-        ops = WriteBatch()
-        for key, _ in page.rows:
-            ops.delete(key)
-            start = key + b"\x00"
-        if len(ops):
-            port.write(ops, lambda now: None)
-        if not page.more:
-            return
+    """Delete everything of a partition, a page at a time.
+
+    Index entries go first, that none is left which leads nowhere; what the copy lacks goes last, that no part
+    of it seems to be the whole.
+    """
+    index, small, end = (keys.prefix + letter for letter in (b"t", b"a", b"\xff"))
+    for start, stop in ((index, end), (small + b"\xff", index), (small, small + b"\xff")):
+        more = True
+        while more:
+            page = yield Scan(start, stop, DELETE_ROWS)
+            ops = WriteBatch()
+            for key, _ in page.rows:
+                ops.delete(key)
+                start = key + b"\x00"
+            if len(ops):
+                port.write(ops, lambda now: None)
+            more = page.more
 
 
 def encode_ops(keys: PartitionKeys, ops: WriteBatch, lacks: Gaps, voids: Stale) -> bytes:

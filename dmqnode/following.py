@@ -210,6 +210,18 @@ class Stream:
         logs = ((self.logs.get(log), low, high) for log, low, high in waiting.relied)
         return not any(g is not None and _lacks(g.gaps, g.id, low, high, brought) for g, low, high in logs)
 
+    def lacking(self, gaps: Gaps) -> Gaps:
+        """Return `gaps` without what entries have brought to this node's disk that too few homes have yet.
+
+        They stay gaps until enough have them, and perhaps only a change of homes makes enough.
+        """
+        left = {log: RangeSet(ranges) for log, ranges in gaps.items()}
+        for waiting in self.waiting if left else ():
+            for log, low, high in waiting.brought if waiting.seq <= self.durable else ():
+                if log in left:
+                    left[log].remove(low, high)
+        return {log: ranges for log, ranges in left.items() if ranges.size}
+
     def relied_on(self, gaps: Gaps) -> list[tuple[LogId, int, int]]:
         """Return what of some gaps those rely on who wait; what entries under way bring is none any more."""
         relied = [r for w in self.waiting for r in w.relied if r[0] in gaps]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dmqnode.clock import Now
-from dmqnode.copying import delete_all
+from dmqnode.copying import delete_all, split_own
 from dmqnode.ids import PartitionId
 from dmqnode.keys import PartitionKeys
 from dmqnode.port import Port
+from dmqnode.ranges import RangeSet
+from dmqnode.smallrows import describe, encode_gaps, gaps_key, own_ranges
 from storage.ops import WriteBatch
 
 
@@ -28,8 +30,13 @@ class Leaving:
         def deleted(now: Now, result: None) -> None:
             del self._partitions[partition]
 
-        def written(now: Now) -> None:
-            self._port.read(now, delete_all(keys, self._port), deleted)
+        def found(now: Now, rows: dict[bytes, bytes]) -> None:
+            # Should this node die meanwhile, or be asked: what is left of the copy says that it has nothing.
+            described = describe(split_own(keys, rows).rows)
+            lacks = {log: RangeSet([(0, described.end(log))]) for log in described.known}
+            ops = WriteBatch()
+            ops.put(gaps_key(keys), encode_gaps(lacks))
+            self._port.write(ops, lambda now: self._port.read(now, delete_all(keys, self._port), deleted))
 
         # Behind what was under way: else that would be written after it was looked for.
-        self._port.write(WriteBatch(), written, sync=False)
+        self._port.boundary(own_ranges(keys), found)

@@ -33,7 +33,8 @@ ROSTER_KEY = b"n\x00roster"
 RECORD = b"m"
 """The record's key in the partition, behind its prefix."""
 MAX_MEMBERS = 1000
-MAX_DESTROYED = 64
+MAX_DESTROYED = MAX_MEMBERS
+"""So many are known to be destroyed: as many as may be lost at once, for homes to be formed anew (M4)."""
 FORCED = 1000
 """What a step that no majority made adds to the version: more than steps that it does not know of."""
 MOST_PLACED = 50_000

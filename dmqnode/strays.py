@@ -148,7 +148,7 @@ class Strays:
             offers = self._offered.setdefault(partition, {})
             if holder in offers or len(offers) < MAX_HOMES:
                 offers[holder] = now.run + OFFERED
-        elif cluster.leases.known(partition):
+        elif cluster.leases.known(partition) and cluster.streams.whole(partition, {}):
             number = cluster.streams.number(partition)
             self._clustering.send(holder, Dropped(partition, number.n))
 

@@ -238,3 +238,17 @@ def test_without_a_majority_for_long_a_node_is_isolated() -> None:
 
 def test_no_more_copies_are_waited_for_than_there_are_members() -> None:
     assert [quorum(Roster(1, MEMBERS[:n]), 3, 2) for n in (1, 2, 3, 5)] == [1, 2, 2, 2]
+
+
+def test_all_that_are_lost_at_once_are_known_to_be_destroyed() -> None:
+    """Else homes of which the first are forgotten again would never be formed anew (M4)."""
+    nodes = [NodeId(b"node%04d" % n) for n in range(200)]
+    leader = Leader(1)
+    rosters = leader.rosters
+    rosters.learn(NOW, Roster(2, tuple(Member(node, f"n{n}", f"h:{n}") for n, node in enumerate(nodes))))
+    lost = nodes[120:]
+    leader.absent.update(lost)
+    leader.look(100.0)
+    while (gone := rosters.overdue(Now(1000.0, 0), 600.0, missed)) is not None:
+        assert leader.step("forget", gone, destroyed=True, now=Now(1000.0, 0)) is None
+    assert set(rosters.current.destroyed) == set(lost)

@@ -43,6 +43,7 @@ class Clustered:
         *,
         leads: bool = True,
         known: bool = True,
+        whole: bool = True,
         wanted: tuple[NodeId, ...] = (A, B, D),
     ):
         self.me = A
@@ -59,7 +60,9 @@ class Clustered:
             homes=lambda partition, first: max(record, first),
             grants=Promises({PARTITION: SimpleNamespace(record=record)}),
             leases=SimpleNamespace(known=lambda partition: known),
-            streams=SimpleNamespace(number=lambda partition: LeaseNumber(5, A)),
+            streams=SimpleNamespace(
+                number=lambda partition: LeaseNumber(5, A), whole=lambda partition, owed: whole
+            ),
             copies=SimpleNamespace(
                 find=self.copies.get, copy_of=lambda id_: self.copies.setdefault(id_, object())
             ),
@@ -98,6 +101,7 @@ def test_a_copy_is_kept_that_may_be_needed() -> None:
     assert Clustered(wanted=(A, B, C)).answers(C) == [LedBy], "of one that is to be a home"
     assert Clustered(leads=False).answers(C) == [LedBy], "nobody leads, who could know"
     assert Clustered(known=False).answers(C) == [LedBy], "most new homes may forget that they are these"
+    assert Clustered(whole=False).answers(C) == [LedBy], "too few of the new homes have everything"
     changing = MOVED.change(LeaseNumber(4, A), (A, B, D))
     assert Clustered(changing).answers(C) == [LedBy], "the homes change"
     assert Clustered(ANEW).answers(C, ANEW) == [LedBy], "the homes are what was left of others"

@@ -261,3 +261,17 @@ def test_the_list_of_members_needs_most_of_its_homes_whatever_w_is(
     streams.written(NOW, partition, stream.number, 1, done.append)
     streams.on_shipped(NOW, B, Shipped([(partition, 1, 1)], sync=True))
     assert bool(done) == enough
+
+
+def test_what_an_entry_has_brought_to_this_disk_is_not_lacked_here_though_too_few_have_it() -> None:
+    stream = Stream(PARTITION, LeaseNumber(1, ME), lambda: HomeSet.first((ME, B, C)), {})
+    stream.waiting += [
+        Waiting(1, lambda now: None, brought=((LOG, 0, 4),), relied=()),
+        Waiting(2, lambda now: None, brought=((LOG, 6, 8),), relied=()),
+    ]
+    stream.durable = 1
+    gaps = {LOG: RangeSet([(2, 9)])}
+    assert stream.lacking(gaps) == {LOG: RangeSet([(4, 9)])}, "the second is not on the disk"
+    assert gaps == {LOG: RangeSet([(2, 9)])}
+    stream.durable = 2
+    assert stream.lacking({LOG: RangeSet([(0, 4), (6, 7)])}) == {}

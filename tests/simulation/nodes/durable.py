@@ -60,7 +60,7 @@ def _answered(box: Box, node: Node, collected: Collected, stored: Stored) -> Non
         if log is None or log.dead.ranges.overlap(first, first + count):
             continue
         on = _having(box.world, partition.id, LogId(name), first)
-        if len(on) < _least(node, box.world):
+        if len(on) < min(_least(node, box.world), _homes(node, partition.id)):
             key = PartitionKeys.of(partition.id).batch(LogId(name), first)
             numbers = numbers_in(box.store._records.get(key, b"")[CHECK_SIZE:])
             _undurable(box, node, partition.id, on, numbers)
@@ -91,6 +91,13 @@ def _least(node: Node, world: World) -> int:
     if clustering is None:
         return 1
     return quorum(clustering.rosters.current, world.plan.replicas, world.plan.write_quorum)
+
+
+def _homes(node: Node, partition: PartitionId) -> int:
+    """Return how many homes a partition has; fewer than W' where members came since, until it has moved."""
+    clustering = node.broker.clustering
+    stream = None if clustering is None else clustering.cluster.streams.of(partition)
+    return 1 if stream is None else max(len(homes) for homes in stream.record().sets)
 
 
 def _having(world: World, partition: PartitionId, log: LogId, seq: int) -> list[str]:

@@ -55,6 +55,7 @@ ON_ALL = Plan(faults=("replace", "destroy"), write_quorum=3, seconds=2.0, produc
         pytest.param(2, BURN, id="of five nodes three burn"),
         pytest.param(1, BEREAVED, id="of five homes three are lost at once, and one more member than may be"),
         pytest.param(58, None, id="who claims does not lead, whatever was heard"),
+        pytest.param(63, None, id="a copy moves though what has come since is on all homes only then"),
         pytest.param(1, ON_ALL, id="the list changes though W copies of it cannot be"),
     ],
 )
