@@ -36,10 +36,8 @@ def join_stored(count: int, pieces: list[list[int]], answers: list[Message], spr
         if isinstance(answer, Stored) and answer.spread != spread:
             return Stored(answer.runs, answer.duplicates, spread, answer.ordered)
         return answer
-    failed = next((a for a in answers if isinstance(a, Failed)), None)
-    if failed is not None:
-        some = any(isinstance(a, Stored) for a in answers)
-        return Failed(failed.code, failed.message, True, "unknown") if some else failed
+    if (failed := join_failed(answers)) is not None:
+        return failed
     placed: dict[int, tuple[LogId, int]] = {}
     duplicates, ordered = 0, False
     for chosen, answer in zip(pieces, answers):
@@ -49,6 +47,17 @@ def join_stored(count: int, pieces: list[list[int]], answers: list[Message], spr
         seqs = ((log, first + n) for log, first, many in answer.runs for n in range(many))
         placed.update(zip(chosen, seqs))
     return Stored(join_runs([placed[i] for i in range(count)]), duplicates, spread, ordered)
+
+
+def join_failed(answers: list[Message]) -> Failed | None:
+    """Return the first failure among the answers to parts of one request, None if there is none.
+
+    It is certainly not done only if none of the parts is, or may be (Q2).
+    """
+    failed = next((a for a in answers if isinstance(a, Failed)), None)
+    if failed is None or all(isinstance(a, Failed) and a.stored == "no" for a in answers):
+        return failed
+    return Failed(failed.code, failed.message, True, "unknown")
 
 
 def join_infos(definition: Definition, found: list[dict[str, Any]], *, explain: bool) -> dict[str, Any]:

@@ -247,23 +247,24 @@ class Asking:
     def disconnected(self, now: float, why: str, route: Route | None = None) -> None:
         """The connection is gone; what was under way is made again where that is safe."""
         route = route or self.home
-        self.routes.now = now
-        leaving = route.leaving
+        self.routes.now, leaving = now, route.leaving
         why = route.link.lost(now, why)
-        again: list[Call] = []
+        again, over = list[Call](), list[Call]()
         for call in self.routes.lost(route, leaving=leaving):
             if call.number:
                 call.number = 0
                 call.doubt = True
                 call.attempts += 1
                 if not call.owners and call.kind is not Nack:
-                    self._settle(call)
+                    over.append(call)
                     continue
                 if call.kind in NOT_REPEATED:
                     self._fail(call, outcomes.unknown(call, f"the connection was lost ({why})"))
                     continue
             again.append(call)
         self.routes.place_lost(again)
+        for call in over:  # only now: what waits behind them would be put on the route that is lost
+            self._settle(call)
         self._lose_patience(now)
 
     # --- bytes ---------------------------------------------------------------------------------------
@@ -340,9 +341,11 @@ class Asking:
 
     def _refused(self, now: float, call: Call, failed: Failed) -> None:
         error = refusal(failed.code, failed.message, retryable=failed.retryable)
-        if failed.stored == "unknown":
+        open_ended = failed.stored == "unknown"
+        if open_ended and not outcomes.recognised(call, failed):
             self._fail(call, Unknown(failed.message))
-        elif failed.retryable and failed.code in outcomes.RETRIED and call.owners:
+        elif (open_ended or (failed.retryable and failed.code in outcomes.RETRIED)) and call.owners:
+            call.doubt = call.doubt or open_ended
             self.routes.left(call)
             call.refusal = error
             call.attempts += 1
@@ -369,6 +372,12 @@ class Asking:
         self._settle(group)
 
     # --- time ----------------------------------------------------------------------------------------
+
+    def postpone(self, since: float, now: float) -> None:
+        """Nobody could take in any answer since then: that time does not count."""
+        for call in [*self._deadlines]:
+            call.postpone(now - max(since, call.made))
+            self._deadlines.set(call, call.next_late())
 
     def next_deadline(self) -> float:
         """Return when `tick` must be called, math.inf for never."""

@@ -21,7 +21,7 @@ class Background:
     def __init__(self) -> None:
         self._opening: AbstractAsyncContextManager[trio.Nursery] = trio.open_nursery()
         self._nursery: trio.Nursery | None = None
-        self._scopes: list[trio.CancelScope] = []
+        self._scopes: set[trio.CancelScope] = set()
 
     async def open(self) -> None:
         """Begin; `close` must follow in the same task."""
@@ -31,7 +31,7 @@ class Background:
         """Run a task until `close`."""
         assert self._nursery is not None
         scope = trio.CancelScope(shield=True)
-        self._scopes.append(scope)
+        self._scopes.add(scope)
         self._nursery.start_soon(self._run, run, scope)
 
     async def _run(self, run: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
@@ -41,9 +41,11 @@ class Background:
             except BaseException:
                 self._end()
                 raise
+            finally:
+                self._scopes.discard(scope)
 
     def _end(self) -> None:
-        for scope in self._scopes:
+        for scope in list(self._scopes):
             scope.cancel()
 
     async def close(self) -> None:

@@ -151,6 +151,10 @@ class Call:
         """Return when the next one's time is over, math.inf if nobody waits."""
         return self.deadline if self.owners else math.inf
 
+    def postpone(self, seconds: float) -> None:
+        """Give it so much more time."""
+        self.deadline += seconds
+
     def early(self, now: float) -> bool:
         """Tell whether a receive that is answered with nothing is so before its time."""
         assert isinstance(self.request, Receive)
@@ -242,6 +246,10 @@ class Group(Call):
     def next_late(self) -> float:
         pairs = zip(self.members, self.deadlines)
         return min((due for owner, due in pairs if owner is not None), default=math.inf)
+
+    def postpone(self, seconds: float) -> None:
+        super().postpone(seconds)
+        self.deadlines = [due + seconds for due in self.deadlines]
 
     def seal(self) -> None:
         self.sealed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import heapq
 from collections import deque
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ EXTENDED_AFTER, TRIED_AFTER = 1 / 2, 1 / 8
 """Parts of a visibility after which it is extended, and after which once more if that failed."""
 SHORTEST_PAUSE = 0.05
 """Seconds between two extensions, at least."""
+EXTENDED_AT_ONCE = 32
+"""Deliveries whose visibility is being extended at the same time, at most: where nobody leads a partition
+the answer takes long, and the others' visibility does not wait for it."""
 GIVING_BACK = 5.0
 """Seconds that leaving takes at most to give back what was taken ahead."""
 
@@ -78,6 +82,7 @@ class Consumer:
         """Heap of deliveries by when they are to be extended."""
         self._order = count()
         self._earlier = trio.Event()
+        self._places = trio.Semaphore(EXTENDED_AT_ONCE)
 
     async def __aenter__(self) -> Consumer:
         await self._background.open()
@@ -158,8 +163,15 @@ class Consumer:
                     await self._earlier.wait()
                 continue
             held = heapq.heappop(self._held)[2]
+            await self._places.acquire()
+            self._background.start(partial(self._extend_again, held))
+
+    async def _extend_again(self, held: _Held) -> None:
+        try:
             if part := await self._extend_one(held):
                 self._hold(held, part)
+        finally:
+            self._places.release()
 
     async def _extend_one(self, held: _Held) -> float:
         """Extend what is still held of a delivery.
@@ -188,6 +200,7 @@ class Consumer:
         for message in messages:
             message.settled = True
         self._ahead = deque(m for m in self._ahead if not m.settled)
+        self._taken.set()
 
 
 class _Held:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dmqnode.answers import join_infos, join_stored, with_held
+from dmqnode.answers import join_failed, join_infos, join_stored, with_held
 from dmqnode.batch import parse
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError, Refused, StaleReceipt, Unavailable
@@ -196,6 +196,8 @@ class Fanout:
         if definition is None:
             definition = self.definition(request.queue)
         pieces = split(definition, request, batch)
+        if len(pieces) > 1 and not moved:
+            definition.check_send(batch.longest(), request.delay)  # before some of it is stored
         messages: dict[int, Message] = {}
         for index, chosen in pieces.items():
             blob = batch.select(chosen).blob if chosen else request.batch
@@ -283,12 +285,14 @@ class Fanout:
         messages: dict[int, Message] = {i: PurgeQueue(shard_name(definition, i)) for i in range(count)}
 
         def purged(now: Now, answers: list[Message]) -> None:
-            wrong = next((a for a in answers if not isinstance(a, Done)), None)
-            total = killed + sum(a.count for a in answers if isinstance(a, Done))
-            if wrong is None and len(queues) > 1:
+            total = killed + sum(answer.count for answer in answers if isinstance(answer, Done))
+            wrong = join_failed([*answers, *([Done(killed)] if killed else [])])
+            if wrong is not None:
+                self.reply(session, number, wrong)
+            elif len(queues) > 1:
                 self._purge_all(now, session, number, queues[1:], total)
             else:
-                self.reply(session, number, Done(total) if wrong is None else wrong)
+                self.reply(session, number, Done(total))
 
         self.ask_all(now, session, number, definition, messages, purged)
 

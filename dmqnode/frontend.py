@@ -30,7 +30,9 @@ from dmqnode.messages import (
     Failed,
     Message,
     Nack,
+    PurgeQueue,
     Receive,
+    Redrive,
     Send,
 )
 from dmqnode.news import TOLD, News
@@ -175,7 +177,7 @@ class FrontEnd:
         return chosen
 
     def _park(self, now: Now, ask: Ask) -> None:
-        ask.referred = False
+        ask.where, ask.referred = None, False
         if now.run >= ask.deadline:
             self._give_up(now, ask)
             return
@@ -262,6 +264,10 @@ class FrontEnd:
 
     def again(self, now: Now, ask: Ask) -> None:
         """A request was under way when its leader was lost: repeat it as one that may have been done."""
+        if isinstance(ask.message, PurgeQueue | Redrive):  # what came since must not go the same way
+            why = "the leader was lost before it answered: perhaps it was done; look before you repeat it"
+            self._end(now, ask, Failed("unknown", why, True, "unknown"))
+            return
         ask.risky = ask.risky or type(ask.message) in REPEATED
         match ask.message:
             case Ack():

@@ -125,7 +125,10 @@ class _Step:
         if definition is None:
             self._fail(StaleReceipt("the queue was deleted meanwhile"))
             return
-        homes = max(definition.homes, _decode(rows.rows[0][1]) if rows.rows else (), key=len)
+        homes = definition.homes
+        if rows.rows:
+            # Of partitions in use it says nothing: it may be what one leader wrote that nobody followed.
+            homes += _decode(rows.rows[0][1])[len(homes) :]
         new = range(len(homes), count)
         homes += tuple(self._clustering.wanted(partition_id(self._id, index)) for index in new)
         ops = WriteBatch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dmqnode.calls import CHANGE_NOTHING, Call, SendGroup
 from dmqnode.errors import DMQError, LimitExceeded, Refused, Unknown, UsageError
-from dmqnode.messages import CreateQueue
+from dmqnode.messages import CreateQueue, Failed
 
 RETRIED = frozenset({"overloaded", "stopping", "unavailable", "no-partition"})
 """Codes of refusals that pass by themselves.  A full disk does not: that is told at once."""
@@ -54,6 +54,11 @@ def perhaps_done(call: Call, refused: Refused) -> bool:
         return False
     created = isinstance(call.request, CreateQueue) and refused.code == "queue-exists"
     return isinstance(call, SendGroup) or created or refused.retryable
+
+
+def recognised(call: Call, failed: Failed) -> bool:
+    """Whether a call that may have been done is made again: that is recognised, and may bring certainty."""
+    return isinstance(call, SendGroup) and (failed.code in RETRIED or failed.code == Unknown.code)
 
 
 def too_long(call: Call, limit: int) -> LimitExceeded:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.errors import DMQError
-from dmqnode.frontend import failed
+from dmqnode.frontend import RETRY, failed
 from dmqnode.ids import partition_id
 from dmqnode.messages import Cancelled, Delivered, Done, Failed, Message, Receive
 from dmqnode.queues import Definition
@@ -145,10 +145,14 @@ class Polls:
     def _watch(self, now: Now, poll: _Poll, definition: Definition) -> None:
         """Wait until some partition has something, then ask that one."""
         count = definition.settings.partitions
-        left = poll.left(now)
         state = {"over": False, "left": count}
 
         def woken(now: Now, index: int, answer: Message) -> None:
+            passing = isinstance(answer, Failed) and answer.retryable
+            if passing and not state["over"] and poll.deadline > now.run:
+                # Its leader has changed, or there is none for now: it is still to be watched.
+                self._clustering.later(now, RETRY, lambda now: watch(now, index))
+                return
             state["left"] -= 1
             if state["over"]:
                 return
@@ -165,8 +169,11 @@ class Polls:
             else:
                 self._delivered(now, poll, Delivered(poll.request.queue, 0.0, []))
 
-        for index in range(count):
-            message = _for_shard(poll.request, definition, index, wait=left, watch=True)
+        def watch(now: Now, index: int) -> None:
+            if state["over"] or poll.over or poll.again:
+                woken(now, index, Cancelled())
+                return
+            message = _for_shard(poll.request, definition, index, wait=poll.left(now), watch=True)
             self._fanout.ask(
                 now,
                 poll.session,
@@ -174,8 +181,11 @@ class Polls:
                 definition,
                 index,
                 message,
-                lambda now, answer, index=index: woken(now, index, answer),  # type: ignore[misc]
+                lambda now, answer: woken(now, index, answer),
             )
+
+        for index in range(count):
+            watch(now, index)
 
 
 def _for_shard(

@@ -29,6 +29,8 @@ DIRECT_TIMEOUT = 1.0
 READ_SIZE = 1 << 20
 PARTING = 0.5
 """Seconds that closing takes at most to give back what nobody took."""
+SHORT = 0.1
+"""Seconds between two turns that are not worth being made up for."""
 _FOR_EVER = 3600.0
 
 T = TypeVar("T")
@@ -71,6 +73,8 @@ class Pump:
         self._wires: list[_Wire] = []
         self._poll = select.poll()
         self._closed = False
+        self._turned = time.monotonic()
+        """When the latest turn ended."""
 
     def close(self) -> None:
         """Give back what was received and not handed over (PARTING seconds at most), and hang up."""
@@ -212,6 +216,16 @@ class Pump:
     # --- one turn of the crank -----------------------------------------------------------------------
 
     def _step(self, limit: float) -> None:
+        """Take a turn, before which calls lose no time in which no method ran and nothing could be read."""
+        now = time.monotonic()
+        if now - self._turned > SHORT:
+            self._core.postpone(self._turned, now)
+        try:
+            self._turn(limit)
+        finally:
+            self._turned = time.monotonic()
+
+    def _turn(self, limit: float) -> None:
         """Do what can be done now; if that is nothing, wait for a socket or the next deadline.
 
         Arguments:
@@ -250,8 +264,10 @@ class Pump:
 
     def _exchange(self, wire: _Wire, now: float) -> None:
         if not wire.route.under_way:
-            # Nobody has read for a while: learn of the node's hanging up before something is risked.
-            self._read(wire, now)
+            # Nobody has read for a while: learn of the node's hanging up, behind what it said before, while
+            # nothing is at risk.
+            while not wire.route.ended and self._read(wire, now):
+                pass
         if not wire.route.ended:
             self._write(wire, now)
 
@@ -315,16 +331,17 @@ class Pump:
         except OSError as error:
             wire.route.link.broken(reason(error))
 
-    def _read(self, wire: _Wire, now: float) -> None:
-        """Take in what has come."""
+    def _read(self, wire: _Wire, now: float) -> bool:
+        """Take in what has come; tell whether there was anything, were it the end."""
         try:
             data = wire.socket.recv(READ_SIZE)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             wire.route.link.broken(reason(error))
-            return
+            return True
         self._core.receive_data(now, data, wire.route)
+        return True
 
     def _wait_and_read(self, now: float, until: float) -> None:
         until = min(until, *(w.begun + DIRECT_TIMEOUT if w.connecting else math.inf for w in self._wires))

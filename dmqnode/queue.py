@@ -9,12 +9,12 @@ from dmqnode.batch import Batch
 from dmqnode.clock import Now
 from dmqnode.counters import Counters
 from dmqnode.dedup import Dedup, Runs, join_runs
-from dmqnode.errors import DMQError, InvalidRequest, LimitExceeded, Refused
+from dmqnode.errors import DMQError, LimitExceeded, Refused
 from dmqnode.ids import LogId, partition_id
 from dmqnode.loading import load
 from dmqnode.messages import Delivered, Part, Receive, Send
 from dmqnode.partition import Partition
-from dmqnode.queues import MAX_DELAY, Definition
+from dmqnode.queues import Definition
 from dmqnode.readahead import ReadAhead
 from dmqnode.reads import Reads
 from dmqnode.spreading import split
@@ -191,19 +191,7 @@ class Queue:
 
         Errors: InvalidRequest, LimitExceeded, Refused; then nothing was taken.
         """
-        settings = self.definition.settings
-        if not moved and batch.longest() > settings.max_message_size:
-            raise LimitExceeded(
-                f"a body of {batch.longest()} bytes is longer than queue {self.name!r} takes, "
-                f"{settings.max_message_size}; raise its --max-message-size or send less",
-                code="too-large",
-            )
-        delay = request.delay
-        if delay is not None:
-            if settings.ordering == "fifo":
-                raise InvalidRequest("a fifo queue has one delay for all its messages; set it on the queue")
-            if not 0 <= delay <= MAX_DELAY:
-                raise InvalidRequest(f"a delay of {delay:,.0f} s is outside 0 s and 366 days")
+        self.definition.check_send(0 if moved else batch.longest(), request.delay)
         pieces = split(self.definition, request, batch)
         for index in pieces if not moved else ():
             self._check_dedup(self.partitions[index].dedup, request, batch)
@@ -215,7 +203,7 @@ class Queue:
             runs, known = self.partitions[index].append(
                 now,
                 part,
-                delay=delay,
+                delay=request.delay,
                 producer=request.producer,
                 sequence=request.sequence,
                 floor=request.floor,

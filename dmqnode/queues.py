@@ -12,7 +12,7 @@ from typing import Any
 
 import cbor2
 
-from dmqnode.errors import InvalidRequest
+from dmqnode.errors import InvalidRequest, LimitExceeded
 from dmqnode.hybridclock import NEVER, Stamp, read_stamp
 from dmqnode.ids import NodeId, QueueId
 
@@ -76,6 +76,28 @@ class Definition:
     def keyed_partitions(self) -> int:
         """How many partitions messages with a group or a dedup id go to: those that it was created with."""
         return self.first_partitions or self.settings.partitions
+
+    def check_send(self, longest: int, delay: float | None) -> None:
+        """See whether the queue takes a send.
+
+        Arguments:
+            longest: bytes of its longest body.
+            delay: seconds; None: as the queue has it.
+
+        Errors: LimitExceeded, InvalidRequest.
+        """
+        settings = self.settings
+        if longest > settings.max_message_size:
+            raise LimitExceeded(
+                f"a body of {longest} bytes is longer than queue {self.name!r} takes, "
+                f"{settings.max_message_size}; raise its --max-message-size or send less",
+                code="too-large",
+            )
+        if delay is not None:
+            if settings.ordering == "fifo":
+                raise InvalidRequest("a fifo queue has one delay for all its messages; set it on the queue")
+            if not 0 <= delay <= MAX_DELAY:
+                raise InvalidRequest(f"a delay of {delay:,.0f} s is outside 0 s and 366 days")
 
     def grown(self, settings: Settings, homes: tuple[tuple[NodeId, ...], ...] = ()) -> Definition:
         """Return it with more partitions.

@@ -107,9 +107,9 @@ class Requests:
 
         def again(now: Now, safe: bool = True) -> None:
             try:
-                if session.id in self._broker.sessions and not self.request(
-                    now, session, number, message, asked=True
-                ):
+                if session.id not in self._broker.sessions:
+                    raise Unavailable("the client is gone")
+                if not self.request(now, session, number, message, asked=True):
                     self._broker.route(now, session, number, message)
             except DMQError as error:
                 self._broker.refuse(session.id, number, error)

@@ -160,6 +160,20 @@ class Several:
                 node.clustering.gone(self.now(), id_of(name))
                 node.crank()
 
+    def cut(self, name: str) -> None:
+        """Break all links of one node, which all notice at once; what is on its way is lost."""
+        self._drop(name)
+        for other in self.nodes.values():
+            if other.name != name:
+                other.clustering.gone(self.now(), id_of(name))
+                other.crank()
+                self.nodes[name].clustering.gone(self.now(), id_of(other.name))
+        self.nodes[name].crank()
+        self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        self._under_way = [item for item in self._under_way if name not in item[2:4]]
+
     def carry(self, sender: Some, to: NodeId, message: Message) -> None:
         item = (self.time + DELAY, next(self._tie), sender.name, name_of(to), message)
         heapq.heappush(self._under_way, item)

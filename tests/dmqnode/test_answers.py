@@ -37,6 +37,15 @@ def test_a_fifo_queue_is_called_one_whoever_answers() -> None:
     assert joined.ordered
 
 
+@pytest.mark.parametrize("code", ["unavailable", "too-large", "disk-full"])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_one_does_not_know_is_not_hidden_behind_what_another_refused(code: str, *, first: bool) -> None:
+    answers: list[Message] = [Failed(code, "no", True), Failed("unknown", "perhaps", True, "unknown")]
+    joined = join_stored(2, [[0], [1]], answers if first else answers[::-1], 0)
+    assert isinstance(joined, Failed)
+    assert joined.stored == "unknown"
+
+
 def test_what_some_stored_and_some_refused_is_unknown() -> None:
     refused = Failed("overloaded", "too much", True)
     both = join_stored(2, [[0], [1]], [Stored([(A, 0, 1)], 0), refused], 0)

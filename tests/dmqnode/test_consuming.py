@@ -28,6 +28,10 @@ class Queue:
         self.first = 0
         self.stale: set[int] = set()
         self.code = "stale-receipt"
+        self.silent: set[int] = set()
+        """Seqs whose extension it does not answer."""
+        self.most = 1000
+        """Messages of one delivery."""
         self.receives: list[Receive] = []
         self.settled: list[tuple[float, Message]] = []
         self.failure: Failed | None = None
@@ -56,10 +60,12 @@ class Queue:
                     waiting.append((number, request))
             else:
                 self.settled.append((trio.current_time(), request))
-                node.answer(number, Settled(self.refused(request)))
+                if not (isinstance(request, Extend) and self.silent & {held[3] for held in request.held}):
+                    node.answer(number, Settled(self.refused(request)))
         node.requests = waiting
 
     def give(self, most: int) -> Message:
+        most = min(most, self.most)
         some, self.left = self.left[:most], self.left[most:]
         first, self.first = self.first, self.first + len(some)
         return delivered(*some, first=first, visibility=self.visibility)
@@ -159,6 +165,36 @@ async def test_what_others_have_is_not_handed_over(autojump_clock: trio.testing.
             second = await anext(stream)
             assert [first.body, second.body] == [b"0", b"2"]
     assert not queue.seqs(Nack)
+
+
+@pytest.mark.parametrize("count", [6, 7, 10])
+async def test_when_all_that_was_taken_ahead_is_lost_more_is_taken(
+    count: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with consuming(count, visibility=10.0) as (client, queue):
+        async with client.consume("q", prefetch=10) as stream:
+            held = await anext(stream)
+            queue.stale = set(range(count))  # it was purged
+            await trio.sleep(6)
+            queue.left, queue.first = [b"new"], 1000
+            queue.respond(queue.net.node)
+            await queue.net.flush()
+            with trio.fail_after(60):
+                assert (await anext(stream)).body == b"new"
+        assert held.settled
+
+
+async def test_extensions_do_not_wait_for_one_that_nobody_answers(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with consuming(12, visibility=10.0) as (client, queue):
+        queue.most, queue.silent = 1, set(range(8))
+        async with client.consume("q", prefetch=20) as stream:
+            held = [await anext(stream) for _ in range(12)]
+            await trio.sleep(9)
+    extended = {seq: at for at, seqs in queue.seqs(Extend) for seq in seqs}
+    assert extended.keys() == set(range(12))
+    assert len(held) == 12
 
 
 @pytest.mark.parametrize("code", ["unavailable", "unknown"])

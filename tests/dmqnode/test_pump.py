@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from dmqnode import questions
 from dmqnode.blocking import SyncClient
 from dmqnode.errors import PartlyFailed, Unavailable, Unknown, UsageError
 from dmqnode.introduction import new_asking
-from dmqnode.messages import Done, GetQueue, Nack, QueueInfo, Receive, Settled
+from dmqnode.messages import Done, GetQueue, Message, Nack, PurgeQueue, QueueInfo, Receive, Settled
 from dmqnode.outgoing import Outgoing
 from dmqnode.pump import Pump
 from tests.dmqnode.answering import FakeNode, delivered
@@ -150,6 +151,57 @@ def test_a_node_that_hangs_up_between_two_calls_is_noticed_before_the_next(serve
     assert made.wait(call) == QueueInfo({"again": True})
     thread.join()
     made.close()
+
+
+def test_what_a_node_said_before_it_hung_up_does_not_hide_that_it_did(served: Served) -> None:
+    made = pump(served.address, timeout=5.0)
+
+    def answer(message: Message) -> None:
+        served.read()
+        served.node.answer(served.node.take()[0], message)
+        served.write()
+
+    def asked(request: Message, message: Message) -> object:
+        thread = threading.Thread(target=answer, args=(message,))
+        thread.start()
+        answered = made.wait(made.start(request))
+        thread.join()
+        return answered
+
+    asked(GetQueue("q"), QueueInfo({}))
+    assert served.stream is not None
+    served.node.connection.ping()
+    served.write()
+    served.stream.close()
+    served.stream, served.node = None, FakeNode()
+    assert asked(PurgeQueue("q"), Done(1)) == Done(1), "which is not repeated if it may have been done"
+    made.close()
+
+
+def test_time_in_which_the_caller_does_something_else_does_not_count(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skipped = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + skipped[0], sleep=time.sleep)
+    monkeypatch.setattr("dmqnode.pump.time", clock)
+    made = pump(served.address, timeout=5.0)
+    batches = made.batches(("q", None, False), [b"x" * 50_000] * 8, {}, stops=False)
+
+    def answer() -> None:
+        while len(served.node.bodies) < 8:
+            served.read()
+            served.node.store()
+            served.write()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    outcomes = [next(batches)]
+    for sent in batches:
+        outcomes.append(sent)
+        skipped[0] += 60.0
+    thread.join()
+    made.close()
+    assert (sum(count for count, _, _ in outcomes), {error for _, _, error in outcomes}) == (8, {None})
 
 
 def test_what_is_under_way_when_a_client_is_closed_is_told(served: Served) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import signal
+import socket
 import struct
 import time
 from collections.abc import Callable
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dmqnode.messages import Members, NodeStatus, Receive, Report
+from dmqnode.blocking import connect_sync
+from dmqnode.doors import MAX_QUESTIONS
+from dmqnode.messages import GetQueue, Members, NodeStatus, Receive, Report
 from tests.plain_client import PlainClient, bodies
 from tests.processes import NodeProcess
 
@@ -138,3 +142,21 @@ def test_a_node_that_is_out_of_files_goes_on_when_it_has_some_again(start_node: 
         assert client.drain() == [b"x"]
     assert "Traceback" not in node.log
     assert node.stop() == 0
+
+
+def test_who_asks_for_what_is_not_there_and_goes_takes_no_place_from_others(three: list[NodeProcess]) -> None:
+    address = three[0].address
+    with connect_sync(address) as client:
+        client.create_queue("there")
+    three[2].process.send_signal(signal.SIGSTOP)  # so that the others are asked for it until they have gone
+    try:
+        for n in range(MAX_QUESTIONS):
+            with PlainClient(address) as one:
+                one.start(GetQueue(f"nosuch-{n}"))
+                one.socket.shutdown(socket.SHUT_WR)
+                while one.socket.recv(1 << 16):
+                    pass
+    finally:
+        three[2].process.send_signal(signal.SIGCONT)
+    with connect_sync(address, timeout=10.0) as client:
+        assert client.queue("there")["name"] == "there"
