@@ -122,11 +122,11 @@ class Chores(Errands):
                         await self._purge(client)
                     case "grow":
                         partitions = min(partitions + self._rng.choice((1, 3)), 8)
-                        await self._insist(lambda: client.set_queue(GROWN, partitions=partitions))  # noqa: B023
+                        await self._insist(client, lambda c: c.set_queue(GROWN, partitions=partitions))  # noqa: B023
                     case "pause":
-                        await self._insist(lambda: client.pause_queue(SWEPT))
+                        await self._insist(client, lambda c: c.pause_queue(SWEPT))
                         await trio.sleep(self._rng.uniform(0.5, 2.0))
-                        await self._insist(lambda: client.resume_queue(SWEPT))
+                        await self._insist(client, lambda c: c.resume_queue(SWEPT))
         self.producing -= 1
 
     async def _purge(self, client: Client) -> None:
@@ -139,19 +139,28 @@ class Chores(Errands):
             self._world.note("purge", error)
             fates.swept(sweep, certain=False)
 
-    async def _insist(self, command: Callable[[], Awaitable[object]]) -> None:
+    async def _done(self, command: Awaitable[object]) -> bool:
+        try:
+            await command
+        except DMQError as error:
+            self._world.note("operate", error)
+            return False
+        return True
+
+    async def _insist(self, client: Client, command: Callable[[Client], Awaitable[object]]) -> None:
         """Have a command done, however often that takes.  Errors: Broken, if it is in vain in calm times."""
         since = None
         while True:
-            try:
-                await command()
-                break
-            except DMQError as error:
-                self._world.note("operate", error)
+            if await self._done(command(client)):
+                return
             if self._world.calm:
                 since = trio.current_time() if since is None else since
                 if trio.current_time() > since + 3 * TIMEOUT:
                     self._world.accounts.broken("P7", "unusable", "a queue cannot be set")
+                # All whose addresses it has may have burned.
+                async with self.client("operator") as other:
+                    if await self._done(command(other)):
+                        return
             await trio.sleep(0.5)
 
 
