@@ -65,7 +65,8 @@ def connect_sync(
     Arguments:
         addresses: HOST:PORT each, tried in turn; 127.0.0.1:7367 where there is none.
         token: shown to the nodes, where they ask for one.
-        timeout: seconds that a call may take, besides the time that it waits for messages.
+        timeout: seconds that a call may take, besides the time that it waits for messages, and the time in
+            which no method of the client runs.
         client_name: how operators see this client; the host's name and the process id by default.
         direct: go to the leaders of queues by oneself, where their addresses are numbers and can be reached.
 
