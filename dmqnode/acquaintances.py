@@ -1,8 +1,12 @@
 """Which peers are who they say: members, of this cluster, in a run that nobody else is in (rule I2).
 
-A node remembers the boot number and the nonce of the last run that it met of each member.  A lower boot
-number, or another nonce with the same, is a restored backup or a copied data directory: what it would write
+A node remembers the boot number and the nonce of the last run that it met of each member.  Another nonce
+with a boot number that is not higher is a restored backup or a copied data directory: what it would write
 under its id was written before, by the run that it does not know of.
+
+A run takes a higher number every minute, and tells the others once that is on its disk.  So what was copied
+from its disk while it ran is known, too, if it has gone on for a minute: a start takes the number behind that
+on its disk.
 """
 
 from __future__ import annotations
@@ -92,15 +96,14 @@ class Acquaintances:
                 "new node only",
                 True,
             )
-        run = (hello.boot, hello.nonce)
-        if live is not None and live != run:
+        if live is not None and live[1] != hello.nonce:
             return Failed(
                 TWICE,
                 f"another process of node {hello.name} ({node.hex()}) is alive; stop one of them",
                 True,
             )
         known = self.met.get(node)
-        if known is not None and known != run and hello.boot <= known[0]:
+        if known is not None and known[1] != hello.nonce and hello.boot <= known[0]:
             return Failed(
                 AMNESIA,
                 f"node {hello.name} ({node.hex()}) was met in run {known[0]}, and now says that this is run "
@@ -111,10 +114,19 @@ class Acquaintances:
 
     def meet(self, hello: PeerHello) -> bool:
         """Remember the run of a peer that is welcome; tell whether that is news, to be kept on disk."""
-        node, run = NodeId(hello.node), (hello.boot, hello.nonce)
-        if self.met.get(node) == run:
+        node = NodeId(hello.node)
+        boot, nonce = self.met.get(node, (0, 0))
+        if nonce == hello.nonce and boot >= hello.boot:
             return False
-        self.met[node] = run
+        self.met[node] = (hello.boot, hello.nonce)
         for gone in [n for n in self.met if self._roster().find(n) is None]:
             del self.met[gone]
+        return True
+
+    def counted(self, node: NodeId, boot: int) -> bool:
+        """The run of a linked peer has a higher number now; tell whether that is news, to be kept on disk."""
+        known = self.met.get(node)
+        if known is None or boot <= known[0]:
+            return False
+        self.met[node] = (boot, known[1])
         return True

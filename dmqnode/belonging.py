@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cbor2
@@ -11,17 +12,21 @@ import trio
 from dmqnode import wire
 from dmqnode.acquaintances import Acquaintances
 from dmqnode.amnesia import BeginAnew
+from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.entering import Entrance
 from dmqnode.errors import DMQError
 from dmqnode.gossiping import Gossiping
 from dmqnode.grants import Grants
+from dmqnode.greetings import RunIs
 from dmqnode.ids import NodeId
+from dmqnode.keys import IDENTITY
 from dmqnode.logs import say, say_rarely
 from dmqnode.membership import ACQUAINTANCES, Membership, encode_acquaintances
 from dmqnode.messages import Failed, Hello, Message, Report, Step
 from dmqnode.peerlink import Self
 from dmqnode.peers import Peers, Stream
+from dmqnode.records import Identity, encode_identity
 from dmqnode.roster import Member
 from dmqnode.version import VERSION
 from storage.ops import WriteBatch
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
 HAND_OVER = 2.0
 """Seconds that a stopping node gives the others to take over what it leads."""
 LOOK = 0.02
+COUNT_EVERY = 60.0
+"""Seconds between two numbers of one run (I2), among up to ten members; with more so much longer that a node
+need not write more often than every six seconds that another has one."""
 STEP_AGAIN = 1.0
 """Seconds between two attempts to tell the cluster where this node is now."""
 
@@ -88,7 +96,8 @@ class Belonging:
             broker.clustering = clustering
         else:
             broker.entrance = Entrance(broker, roster, rng, silent=silent)
-        acquaintances = Acquaintances(
+        self._boot = identity.boot
+        self._acquaintances = Acquaintances(
             identity.node, lambda: self._clustering.rosters.current, membership.acquaintances
         )
         greeted = Self(
@@ -102,7 +111,7 @@ class Belonging:
             me.address,
             VERSION,
         )
-        self.peers = Peers(self, greeted, acquaintances, node.machine)
+        self.peers = Peers(self, greeted, self._acquaintances, node.machine)
         self._gossip = Gossiping(greeted, me, self.peers, rng, node.config.join, node.machine.open_datagrams)
         self._gossips = False
         self._own = Own()
@@ -135,6 +144,7 @@ class Belonging:
             if not self._gossips:
                 self._gossips = True
                 services.start_soon(self._gossip.run, around.address)
+                services.start_soon(self._count)
             if self._me.node in roster.destroyed:
                 self.expel("the cluster has forgotten it", anew=True)
             elif roster.find(self._me.node) is None:
@@ -225,7 +235,10 @@ class Belonging:
         def hear() -> None:
             now = self._node.now()
             for message in messages:
-                if not self._gossip.hear(node, message):
+                if isinstance(message, RunIs):
+                    if self._acquaintances.counted(node, message.boot):
+                        self.remember(self._acquaintances.met)
+                elif not self._gossip.hear(node, message):
                     self._clustering.hear(now, node, message)
 
         self._do(hear)
@@ -241,6 +254,25 @@ class Belonging:
         ops.put(ACQUAINTANCES, encode_acquaintances(met))
         self._broker.write_meta(ops, lambda now: None)
         self._node.perform()
+
+    async def _count(self) -> None:
+        """Give this run higher numbers, by which an earlier copy of its disk is known as such (I2)."""
+        while True:
+            members = len(self._clustering.rosters.current.members)
+            await trio.sleep(COUNT_EVERY * max(1.0, members / 10))
+            self._boot += 1
+            self._write_number(self._broker.identity._replace(boot=self._boot))
+            self._node.perform()
+
+    def _write_number(self, identity: Identity) -> None:
+        ops = WriteBatch()
+        ops.put(IDENTITY, encode_identity(identity, self._broker.surroundings.cluster))
+        self._broker.write_meta(ops, partial(self._counted, identity.boot))
+
+    def _counted(self, boot: int, now: Now) -> None:
+        """The number is on disk: before, nobody is told of it, for after a crash this node begins behind it."""
+        for node in self.peers.numbered(boot):
+            self._clustering.send(node, RunIs(boot))
 
     def expel(self, why: str, *, anew: bool) -> None:
         """The others do not take this node: it must not go on.

@@ -153,3 +153,9 @@ class PeerRefusal(Message, tag=123):
     proof: bytes
     version: int = 0
     """Of its list of members, if that is why."""
+
+
+class RunIs(Message, tag=127):
+    """The sender's run has another number from now on, which is on its disk (rule I2)."""
+
+    boot: int

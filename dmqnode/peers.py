@@ -68,6 +68,11 @@ class Peers:
         """Return which release each linked member runs."""
         return {node: peer.release for node, peer in self._known.items() if peer.up}
 
+    def numbered(self, boot: int) -> list[NodeId]:
+        """Greet with another number of this run from now on; return who is linked, to be told."""
+        self._me = self._me._replace(boot=boot)
+        return [node for node, peer in self._known.items() if peer.up]
+
     def at(self, address: str) -> NodeId | None:
         """Return the linked member that is reached at an address, None if there is none."""
         for node, peer in self._known.items():

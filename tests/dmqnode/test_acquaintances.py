@@ -41,7 +41,29 @@ def test_a_stranger_is_not() -> None:
 def test_a_restored_backup_is_not() -> None:
     met = known()
     met.meet(hello(5))
-    assert code(met, hello(4)) == AMNESIA
+    assert code(met, hello(4, 3)) == AMNESIA
+
+
+def test_a_backup_taken_while_it_ran_is_not_once_the_run_has_another_number() -> None:
+    met = known()
+    met.meet(hello(5, 1))  # the backup is taken: it would begin as run 6
+    assert code(met, hello(6, 2)) == "", "as after a crash"
+    assert met.counted(OTHER, 6)
+    assert not met.counted(OTHER, 6), "nothing new to write"
+    assert met.met == {OTHER: (6, 1)}
+    assert code(met, hello(6, 2)) == AMNESIA
+    assert code(met, hello(7, 2)) == "", "as after a crash that was later"
+
+
+def test_a_greeting_under_way_when_the_run_gets_another_number_is_welcome() -> None:
+    met = known()
+    met.meet(hello(5, 1))
+    met.counted(OTHER, 6)
+    assert code(met, hello(5, 1)) == ""
+    assert code(met, hello(5, 1), live=(6, 1)) == ""
+    assert not met.meet(hello(5, 1)), "it is no earlier for that"
+    assert met.met == {OTHER: (6, 1)}
+    assert not known().counted(STRANGER, 9)
 
 
 def test_a_copied_directory_is_not() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dmqnode import questions
+from dmqnode.belonging import COUNT_EVERY
 from dmqnode.errors import DMQError
 from dmqnode.ids import NodeId, partition_id
 from dmqnode.keys import IDENTITY
@@ -278,12 +279,18 @@ class Changes(DiskTrouble):
             return
         box = self._box()
         self._disturbed("restore", 30.0)
-        await box.stop()
-        backup = box.snapshot()
-        await trio.sleep(0.5)
-        box.start()
-        await self._whole()
-        await trio.sleep(self._rng.choice((0.5, 5.0)))
+        if self._rng.random() < 0.5:
+            await box.stop()
+            backup = box.snapshot()
+            await trio.sleep(0.5)
+            box.start()
+            await self._whole()
+            await trio.sleep(self._rng.choice((0.5, 5.0)))
+        else:  # as the disks of a virtual machine, which goes on
+            await self._whole()
+            backup = box.snapshot()
+            await trio.sleep(COUNT_EVERY * self._rng.choice((1.1, 2.5)))
+            self._disturbed("restore", 30.0)
         await box.stop()
         node = read_membership(box.snapshot()).identity.node
         box.store = backup

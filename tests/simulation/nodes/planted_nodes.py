@@ -33,6 +33,10 @@ def an_old_backup_is_welcome(patch: Patch) -> None:
     _welcome(patch, AMNESIA)
 
 
+def a_run_keeps_its_number(patch: Patch) -> None:
+    patch.setattr(Belonging, "_counted", lambda self, boot, now: None)
+
+
 def two_with_one_id_are_welcome(patch: Patch) -> None:
     _welcome(patch, TWICE)
 
