@@ -270,7 +270,7 @@ class Belonging:
         self._broker.write_meta(ops, partial(self._counted, identity.boot))
 
     def _counted(self, boot: int, now: Now) -> None:
-        """The number is on disk: before, nobody is told of it, for after a crash this node begins behind it."""
+        """The number is on disk: nobody is told of it before, for a start takes the one behind the disk's."""
         for node in self.peers.numbered(boot):
             self._clustering.send(node, RunIs(boot))
 

@@ -21,6 +21,7 @@ from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError
 from dmqnode.forgetting import Bygone
 from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE, LogId, NodeId, PartitionId, QueueId
+from dmqnode.keys import DEBTS, DEBTS_END
 from dmqnode.messages import Blob, Failed, Message, Send, Stored
 from dmqnode.peer_messages import Debt, Keep, Kept, Offer, Taken
 from dmqnode.placement import rank
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from dmqnode.broker import Broker
     from dmqnode.clustering import Clustering
 
-DEBTS = b"h"
-"""The keys of debts: h, partition, log, first seq."""
-DEBTS_END = b"i"
 SPOILED = cbor2.dumps(None)
 """Stands where a debt was that is damaged."""
 MAX_DEBTS = 100_000

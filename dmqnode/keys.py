@@ -30,6 +30,12 @@ from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE, QUEUE_ID_SIZE, LogId, Pa
 IDENTITY = b"n\x00identity"
 QUEUES = b"q"
 QUEUES_END = b"r"
+COPIES = b"p"
+"""The keys of copies of partitions: p, partition, and what is described above."""
+COPIES_END = b"q"
+DEBTS = b"h"
+"""The keys of debts: h, partition, log, first seq."""
+DEBTS_END = b"i"
 _U64 = struct.Struct(">Q")
 _U32 = struct.Struct(">I")
 _FENCE = b"\xff" * 8
@@ -57,7 +63,7 @@ def harm_key(key: bytes) -> bytes | None:
     """Return where it is noted that the record under `key` was set aside, None if it need not be."""
     at = 1 + PARTITION_ID_SIZE
     letter = key[at : at + 1]
-    if key[:1] == b"p" and (letter in _DESCRIBING or key[at:] == _STALE):
+    if key[:1] == COPIES and (letter in _DESCRIBING or key[at:] == _STALE):
         return key[:at] + HARM + letter
     return None
 
@@ -69,7 +75,7 @@ def queue_key(queue: QueueId) -> bytes:
 
 def queue_range(queue: QueueId) -> tuple[bytes, bytes]:
     """Everything of all partitions of a queue: the first key, and one behind the last."""
-    prefix = b"p" + queue
+    prefix = COPIES + queue
     end = (int.from_bytes(prefix, "big") + 1).to_bytes(len(prefix), "big")
     return prefix, end
 
@@ -83,7 +89,7 @@ class PartitionKeys:
     @classmethod
     def of(cls, partition: PartitionId) -> PartitionKeys:
         """Return the keys of `partition`."""
-        return cls(b"p" + partition)
+        return cls(COPIES + partition)
 
     def batch(self, log: LogId, first: int) -> bytes:
         return self.prefix + b"b" + log + _U64.pack(first)

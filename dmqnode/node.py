@@ -13,8 +13,9 @@ import trio
 from dmqnode.belonging import Belonging, Own
 from dmqnode.broker import Broker
 from dmqnode.config import NodeConfig
-from dmqnode.disk import look, perform_read
+from dmqnode.disk import look, perform_read, survey
 from dmqnode.doors import Door, Doors
+from dmqnode.effects import Compact
 from dmqnode.errors import DMQError, NotAuthorized
 from dmqnode.logs import say, say_rarely
 from dmqnode.machine import MACHINE, Machine
@@ -25,6 +26,7 @@ from dmqnode.reads import Read
 from dmqnode.resources import Spare, give_memory_back
 from dmqnode.roster import Member
 from dmqnode.session import ConnectionSession
+from dmqnode.space import Space
 from dmqnode.tokens import Tokens
 from dmqnode.unmended import Unmended
 from storage.committer import Committer
@@ -37,6 +39,8 @@ READERS = 4
 """Worker threads that read."""
 TRIM_PERIODS = 5
 """Periods between two attempts to give memory back."""
+SURVEYED = 32
+"""Partitions whose room on the disk is looked at in a second."""
 
 
 class Node:
@@ -96,6 +100,7 @@ class Node:
         self._loaded = trio.Event()
         self._periods = 0
         self._spare = Spare()
+        self._space = Space()
         self._dead = False
         self.ended = trio.Event()
 
@@ -312,9 +317,8 @@ class Node:
         try:
             while self.broker.compactions:
                 compact = self.broker.compactions.pop(0)
-                await self.machine.in_thread(
-                    self._store.compact, compact.start, compact.stop, limiter=self._reading
-                )
+                size = await self.machine.in_thread(_compact, self._store, compact, limiter=self._reading)
+                self._space.compacted(compact, size)
         finally:
             self._compacting = False
 
@@ -355,6 +359,17 @@ class Node:
             self._spare.kept(around.memory)
         usage = await self.machine.in_thread(_disk_usage, self._store, self._unmended, limiter=self._reading)
         around.free_disk, around.store_bytes, around.set_aside, around.unmended = usage
+        short = around.free_disk < self.config.disk_reserve
+        if not self._compacting and self._space.worth(around.store_bytes, short=short):
+            position, count = self._space.position, SURVEYED
+            found = await self.machine.in_thread(survey, self._store, position, count, limiter=self._reading)
+            self.broker.compactions += self._space.looked(*found, short=short)
+            self.perform()
+
+
+def _compact(store: Store, compact: Compact) -> int:
+    store.compact(compact.start, compact.stop)
+    return store.size(compact.start, compact.stop)
 
 
 def _disk_usage(store: Store, unmended: Unmended) -> tuple[int, int, int, int]:

@@ -95,7 +95,6 @@ class Partition:
         self.gone = False  # whether it was closed, or its queue deleted: nothing more is written
         self.purging = False  # whether purged batches are being deleted
         self.purged: tuple[LogId, int] | None = None  # how far
-        self.deleted_bytes = 0  # since the partition's range was last compacted
 
     def add_log(self, log: Log) -> None:
         """Another home shows a log that this node did not know."""
@@ -229,7 +228,6 @@ class Partition:
         if key is not None:
             self._deletes.append(key)
         self.state.bytes = max(0, self.state.bytes - size)
-        self.deleted_bytes += size
 
     def abandon(self) -> list[Reply]:
         """The queue is deleted: return the answers that now will not come true."""

@@ -17,9 +17,9 @@ import trio
 from dmqnode import addressbook
 from dmqnode.amnesia import BeginAnew, left_behind, lost_memory
 from dmqnode.config import NodeConfig, host_port
-from dmqnode.debts import DEBTS, DEBTS_END
 from dmqnode.errors import DMQError, UsageError, system_error
 from dmqnode.joining import listed_address, settle
+from dmqnode.keys import DEBTS, DEBTS_END
 from dmqnode.logs import say, start_logging
 from dmqnode.membership import Membership
 from dmqnode.node import Node

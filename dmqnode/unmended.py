@@ -14,9 +14,9 @@ Of a damaged log of LevelDB nobody knows what was in it: that is no record, and 
 
 from __future__ import annotations
 
-from dmqnode.debts import DEBTS, SPOILED
+from dmqnode.debts import SPOILED
 from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE, LogId, PartitionId
-from dmqnode.keys import ASIDE, ASIDE_END, HARM, PartitionKeys, harm_key
+from dmqnode.keys import ASIDE, ASIDE_END, DEBTS, HARM, PartitionKeys, harm_key
 from dmqnode.ranges import RangeSet
 from dmqnode.records import decode_log, decode_state
 from dmqnode.smallrows import stamp_key

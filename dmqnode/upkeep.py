@@ -1,12 +1,10 @@
-"""What is done now and then, in small steps: forgetting, expiring, closing, giving space back."""
+"""What is done now and then, in small steps: forgetting, expiring, closing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
-from dmqnode.effects import Compact
-from dmqnode.partition import Partition
 from dmqnode.queue import Queue
 from storage.ops import WriteBatch
 
@@ -24,10 +22,6 @@ MAX_OPEN = 2000
 """Queues beyond which idle ones are closed at once, least recently used first."""
 AWAITED = 8
 """Which part of the memory limit the sends may take that are remembered for who is away."""
-COMPACT_BYTES = 64 << 20
-"""Deleted bytes from which on a partition's range is compacted."""
-COMPACT_WHEN_SHORT = 1 << 20
-"""The same while the disk is short of space: sends wait for it."""
 
 
 class Upkeep:
@@ -55,7 +49,6 @@ class Upkeep:
         for n, queue in enumerate(opened):
             if (n + self._round) % SWEEP_EVERY == 0:
                 self._sweep(now, queue)
-        self._make_room(opened)
         self._shrink(opened)
         self._close(now, opened)
         self._visit_closed(now)
@@ -69,24 +62,7 @@ class Upkeep:
             clustering = broker.clustering
             awaited = clustering is not None and clustering.hosted.absent.expects_more(now, partition.id)
             partition.dedup.sweep(now.wall // 60_000, awaited=awaited, share=self._share)
-            if partition.deleted_bytes > max(COMPACT_BYTES, partition.state.bytes):
-                self._compact(partition)
             broker.touched(now, partition)
-
-    def _compact(self, partition: Partition) -> None:
-        partition.deleted_bytes = 0
-        prefix = partition.keys.prefix
-        self._broker.compactions.append(Compact(prefix, prefix + b"\xff"))
-
-    def _make_room(self, opened: list[Queue]) -> None:
-        """While the disk is short of space: compact where most was deleted, one partition at a time."""
-        around, config = self._broker.surroundings, self._broker.config
-        if around.free_disk >= config.disk_reserve or self._broker.compactions:
-            return
-        partitions = (p for queue in opened for p in queue.partitions)
-        most = max(partitions, key=lambda p: p.deleted_bytes, default=None)
-        if most is not None and most.deleted_bytes >= COMPACT_WHEN_SHORT:
-            self._compact(most)
 
     def _expire(self, now: Now, queue: Queue) -> None:
         """Drop what is too old, for nobody may ever ask for it: a page at a time, on disk before the next."""

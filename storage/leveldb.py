@@ -156,6 +156,11 @@ class LevelStore:
                 self._span(low, high)
                 self._db.compact_range(start=low, stop=high)
 
+    def size(self, start: bytes, stop: bytes) -> int:
+        with self._using("look at"):
+            found: int = self._db.approximate_size(start, stop)
+            return found
+
     def set_aside(self, damaged: Damaged) -> None:
         row = aside.place(damaged)
         batch = WriteBatch()

@@ -74,6 +74,11 @@ class MemoryStore:
         with self._lock:
             self._check()
 
+    def size(self, start: bytes, stop: bytes) -> int:
+        with self._lock:
+            self._check_read()
+            return sum(len(record) for key, record in self._pairs(start, stop, False) if key < stop)
+
     def set_aside(self, damaged: Damaged) -> None:
         row = aside.place(damaged)
         with self._lock:

@@ -89,6 +89,12 @@ class Store(Protocol):
     def compact(self, start: bytes, stop: bytes) -> None:
         """Give back the room of what was deleted in a range; may take long. Errors: StoreFailed."""
 
+    def size(self, start: bytes, stop: bytes) -> int:
+        """Return about how many bytes the files have of a range, of what was deleted, too.
+
+        What was written last may not be in a file yet.  Errors: StoreFailed.
+        """
+
     def set_aside(self, damaged: Damaged) -> None:
         """Move a damaged record out of the way, durably, keeping its bytes for inspection (`storage.aside`).
 

@@ -60,8 +60,8 @@ MODULES = {
         "core": """
             appends broker browse buffers clock config counters dedup deliveries duetimes effects elsewhere
             exhausted groups holds keys loading log moves partition queue queues ranges readahead reads ready
-            reclaiming records entering expiry numbering pending registry reports sends settling spreading
-            surroundings upkeep
+            reclaiming records space entering expiry numbering pending registry reports sends settling
+            spreading surroundings upkeep
 
             acquaintances repeats following greetings overview walls peerlink
             answers asks candidates catalog cluster clustering comparing copies copying crossings debts

@@ -8,12 +8,12 @@ import pytest
 
 from dmqnode import forgetting
 from dmqnode.batch import encode, parse
-from dmqnode.debts import DEBTS, encode_debt
+from dmqnode.debts import encode_debt
 from dmqnode.forgetting import STALE, UNKNOWN, Forgetting
 from dmqnode.grants import GRANTS, GRANTS_END
 from dmqnode.greetings import Forgettable, Forgotten, MayForget
 from dmqnode.ids import LogId, NodeId, QueueId, partition_id
-from dmqnode.keys import QUEUES, QUEUES_END, queue_key
+from dmqnode.keys import DEBTS, QUEUES, QUEUES_END, queue_key
 from dmqnode.messages import Blob, DeleteQueue, Done, ListQueues, Message, Send, Stored
 from dmqnode.peer_messages import CatalogRecords, Debt
 from dmqnode.records import encode_batch

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from dmqnode.batch import encode, parse
-from dmqnode.debts import DEBTS, encode_debt
+from dmqnode.debts import encode_debt
 from dmqnode.following import Ranges
 from dmqnode.ids import LogId, NodeId, partition_id
+from dmqnode.keys import DEBTS
 from dmqnode.messages import Blob
 from dmqnode.peer_messages import Debt, Offer, Taken
 from dmqnode.ranges import RangeSet

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from dmqnode.debts import DEBTS, SPOILED
+from dmqnode.debts import SPOILED
 from dmqnode.disk import perform_read, read_ranges
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId
-from dmqnode.keys import PartitionKeys, harm_key, queue_key
+from dmqnode.keys import DEBTS, PartitionKeys, harm_key, queue_key
 from dmqnode.ranges import RangeSet
 from dmqnode.reads import Scan
 from dmqnode.records import State, encode_log, encode_state

@@ -6,7 +6,6 @@ import pytest
 
 from dmqnode import upkeep
 from dmqnode.dedup import PRODUCER_BYTES
-from dmqnode.messages import Failed, Stored
 from tests.dmqnode.several import Several
 from tests.dmqnode.world import World
 
@@ -78,34 +77,6 @@ def test_a_log_whose_end_is_not_certain_is_not_gone_on_with(world: World) -> Non
     (second,) = world.send(b"b")
     assert first[0] != second[0] or second[1] > first[1]
     assert world.bodies() == [b"a", b"b"]
-
-
-def test_a_full_disk_is_compacted_soon(world: World) -> None:
-    for _ in range(4):
-        world.send(*[b"x" * 10_000] * 50)
-    world.ack(world.receive(1000))
-    world.ack(world.receive(1000))
-    world.broker.surroundings.free_disk = 1
-    answer = world.ask(world.send_request([b"x"]))
-    assert isinstance(answer, Failed)
-    assert answer.code == "disk-full"
-    world.pass_time(upkeep.PERIOD + 0.1)
-    (compact,) = world.broker.compactions
-    assert compact.start == world.partition().keys.prefix
-    world.pass_time(5.0)
-    assert len(world.broker.compactions) == 1, "one at a time"
-    world.broker.compactions.clear()
-    world.pass_time(5.0)
-    assert not world.broker.compactions, "nothing more was deleted"
-    world.broker.surroundings.free_disk = 1 << 40
-    assert isinstance(world.ask(world.send_request([b"x"])), Stored)
-
-
-def test_with_room_on_the_disk_little_is_not_compacted(world: World) -> None:
-    world.send(*[b"x" * 10_000] * 200)
-    world.ack(world.receive(1000))
-    world.pass_time(2 * upkeep.SWEEP_EVERY)
-    assert not world.broker.compactions
 
 
 def test_what_is_remembered_for_who_is_away_stays_within_its_part_of_the_memory_limit(

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from dmqnode.copying import VOID, decode_ops
-from dmqnode.debts import DEBTS
 from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE
+from dmqnode.keys import DEBTS
 from dmqnode.messages import Message, Record
 from dmqnode.peer_messages import Align, Answer, Fetch, Fill, Filled, Forward, Keep, Offer, Ship, Summary
 from dmqnode.ranges import RangeSet

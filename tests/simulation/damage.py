@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import cbor2
 
-from dmqnode.debts import DEBTS
 from dmqnode.errors import ProtocolError
 from dmqnode.ids import LogId, PartitionId
-from dmqnode.keys import PartitionKeys
+from dmqnode.keys import DEBTS, PartitionKeys
 from dmqnode.records import Unreadable, decode_batch
 from storage.faults import Faults
 from storage.memory import MemoryStore

@@ -6,9 +6,8 @@ from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from dmqnode.batch import parse
-from dmqnode.debts import DEBTS
 from dmqnode.ids import PARTITION_ID_SIZE, LogId, PartitionId, QueueId
-from dmqnode.keys import PartitionKeys
+from dmqnode.keys import DEBTS, PartitionKeys
 from dmqnode.messages import Stored
 from dmqnode.roster import quorum
 from storage.memory import MemoryStore

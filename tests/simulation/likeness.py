@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmqnode.debts import DEBTS, DEBTS_END
 from dmqnode.homesets import HomeSet
 from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId
-from dmqnode.keys import PartitionKeys
+from dmqnode.keys import DEBTS, DEBTS_END, PartitionKeys
 from dmqnode.smallrows import describe
 from storage.memory import MemoryStore
 

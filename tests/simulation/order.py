@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmqnode.debts import DEBTS
 from dmqnode.ids import LOG_ID_SIZE, PARTITION_ID_SIZE, LogId, PartitionId
+from dmqnode.keys import DEBTS
 from dmqnode.messages import Part
 from dmqnode.ranges import RangeSet
 from storage.ops import WriteBatch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmqnode.debts import DEBTS
 from dmqnode.ids import NodeId
+from dmqnode.keys import DEBTS
 from storage.records import unseal
 from tests.simulation.clients import Client
 from tests.simulation.operations import weigh

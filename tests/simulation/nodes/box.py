@@ -17,10 +17,10 @@ from dmqnode.amnesia import BeginAnew, lost_memory
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.config import NodeConfig
-from dmqnode.debts import DEBTS, DEBTS_END
 from dmqnode.errors import DMQError
 from dmqnode.ids import NodeId
 from dmqnode.joining import settle
+from dmqnode.keys import DEBTS, DEBTS_END
 from dmqnode.machine import Machine
 from dmqnode.node import Node
 from dmqnode.process import _single

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dmqnode.debts import DEBTS
 from dmqnode.grants import GRANTS
+from dmqnode.keys import DEBTS
 from tests.simulation.nodes.trouble import Trouble
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dmqnode.batch import parse
-from dmqnode.debts import DEBTS
 from dmqnode.ids import LogId, PartitionId, QueueId
-from dmqnode.keys import PartitionKeys
+from dmqnode.keys import DEBTS, PartitionKeys
 from dmqnode.messages import Stored
 from dmqnode.partition import Collected
 from dmqnode.roster import quorum
