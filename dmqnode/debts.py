@@ -147,6 +147,8 @@ class Debts:
         definition = self._broker.registry.definition_of(QueueId(partition[:8]))
         if definition is None or definition.settings.ordering == "fifo" or self.count >= MAX_DEBTS:
             return False
+        if self._broker.sends.short_of_disk:
+            return False
         if self._clustering.walls.silent:
             return False  # what it writes down as the time would be wrong
         if not self._stays(self._clustering.me):
@@ -211,6 +213,8 @@ class Debts:
     def receive(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in a peer's message; tell whether it was one of these.  Errors: ProtocolError."""
         match message:
+            case Keep() if self._broker.sends.short_of_disk:
+                pass  # who asks has it, and says that it does not know whether enough do
             case Keep():
                 for debt in message.debt:
                     count = read_batch_head(debt.record)[1]

@@ -235,6 +235,8 @@ class Dedup:
             late: it was sent before, in `minute`; what came since under its name stays the one that is known.
         """
         placed, known = Placed(log, seq, minute), self._names.get(name)
+        if known == placed:
+            return  # a debt that is offered again
         if known is not None and known.minute - minute > WINDOW_MINUTES:
             if not self._name_earlier(name, placed):
                 return
@@ -346,9 +348,11 @@ class Dedup:
         for text, placed in self._new_names:
             by_minute.setdefault(placed.minute, []).append((text, placed))
         for minute, names in by_minute.items():
-            first = names[0][1]
+            first, taken = names[0][1], self._keys.setdefault(minute, set())
             name = _NAMES + first.log + first.seq.to_bytes(8, "big")
-            self._keys.setdefault(minute, set()).add(name)
+            while name in taken:  # by an earlier group, in which other names are, too
+                name += b"\x00"
+            taken.add(name)
             self.low = min(self.low, minute)
             ops.put(keys.sent(minute, name), cbor2.dumps([[text, p.log, p.seq] for text, p in names]))
         self._new_names = []

@@ -150,6 +150,11 @@ def _restore_notes(partition: Partition, now: Now, notes: dict[int, Note]) -> No
             partition.holds.restore(now, note, slot, segments)
             if note.given_up:
                 partition.exhaust(segments, note.holder, note.to)
+    for stored in batches.values():
+        if stored.due:
+            partition.came_due.add(
+                stored
+            )  # should its note be damaged, the index still says that it is there
     partition.holds.adopt_slots(used, max((n.counter for n in notes.values()), default=0))
 
 

@@ -359,7 +359,7 @@ class Node:
             self._spare.kept(around.memory)
         usage = await self.machine.in_thread(_disk_usage, self._store, self._unmended, limiter=self._reading)
         around.free_disk, around.store_bytes, around.set_aside, around.unmended = usage
-        short = around.free_disk < self.config.disk_reserve
+        short = self.broker.sends.short_of_disk
         if not self._compacting and self._space.worth(around.store_bytes, short=short):
             position, count = self._space.position, SURVEYED
             found = await self.machine.in_thread(survey, self._store, position, count, limiter=self._reading)

@@ -35,8 +35,8 @@ from storage.ops import WriteBatch
 
 MAX_IN_FLIGHT = 120_000
 """Messages of one partition that may be with consumers, or nacked and waiting, or being moved, at once."""
-MAX_DUE = 100_000
-"""Segments whose delay ended that one partition keeps in memory; the others wait on disk."""
+MAX_DUE = 4096
+"""Segments whose delay ended that one partition keeps in memory, or twice as many; others wait on disk."""
 PART_SIZE = 80
 """Bytes that a part takes in a frame, besides its batch."""
 
@@ -85,7 +85,7 @@ class Partition:
         self._deletes: list[bytes] = []
         self._then: list[Reply] = []
         self._state_changed = False
-        self._came_due = CameDue()
+        self.came_due = CameDue()
         self.writing: deque[float] = deque()  # per write group under way: when its first is due
         self.replicated = False
         """Whether other homes may hold what this copy lacks: then nothing is given up for lost here."""
@@ -299,7 +299,7 @@ class Partition:
             return
         pieces = log.open_pieces(batch.first, batch.first + batch.messages)
         stored = batch.stored(log)
-        self._came_due.add(stored)
+        self.came_due.add(stored)
         for low, high in pieces:
             self.undue = max(0, self.undue - (high - low))
             log.taken.add(low, high)
@@ -352,7 +352,7 @@ class Partition:
 
     def _due_low(self, soonest: float) -> int:
         """Return the time before which no living batch is due: where a start begins to read."""
-        low = min(self.due.low(), self._came_due.low(), soonest, self.arriving, *self.writing)
+        low = min(self.due.low(), self.came_due.low(), soonest, self.arriving, *self.writing)
         if any(log.delayed and log.gaps.size for log in self.logs.values()):
             low = min(low, self.state.due_low)  # nobody here knows when what is lacking is due
         return self.state.due_low if low == math.inf else int(low)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dmqnode.clock import Now
-from dmqnode.duetimes import DueBatch
+from dmqnode.duetimes import DueBatch, DueTimes
 from dmqnode.log import Log, Segment, StoredBatch
 from dmqnode.partition import Partition
 from dmqnode.reads import Get, Procedure, Reads, Rows, Scan
@@ -170,13 +170,14 @@ class ReadAhead:
                 if stored.log.arrivals == arrivals:
                     self._lost(stored)
                 continue
+            fresh: list[Segment] = []
             if stored.due and (fifo or "g" in read.batch.metadata):
                 # Only now is it known which groups the messages whose delay ended belong to.
-                pieces = [(s.low, s.high) for s in partition.ready.take_again(stored)]
-                stored.batch = read.batch
-                partition.show(stored, pieces)
-            else:
-                partition.ready.load(stored, read.batch)
+                fresh = partition.ready.take_again(stored, fresh=True)
+            partition.ready.load(stored, read.batch)
+            if fresh:
+                stored.batch = read.batch  # `load` did so only if others of the batch wait, and counted it
+                partition.show(stored, [(segment.low, segment.high) for segment in fresh])
 
     def _lost(self, stored: StoredBatch) -> None:
         """A batch that is waited for is not there."""
@@ -199,9 +200,9 @@ class ReadAhead:
 
     # --- delayed messages ------------------------------------------------------------------------
 
-    def _read_due(self) -> Procedure[tuple[list[DueBatch], bool]]:
-        keys = self._partition.keys
-        horizon = self._partition.due.horizon
+    def _read_due(self) -> Procedure[tuple[DueTimes, list[DueBatch], bool]]:
+        keys, times = self._partition.keys, self._partition.due
+        horizon = times.horizon
         assert horizon is not None, "only what lies beyond a horizon is read"
         low, stop = keys.due(*horizon), keys.due_range(0)[1]
         while True:
@@ -212,7 +213,7 @@ class ReadAhead:
                 batches += yield from self._mend_due(key)
             if batches or not rows.more:
                 batches.sort()
-                return batches, rows.more
+                return times, batches, rows.more
 
     def _mend_due(self, key: bytes) -> Procedure[list[DueBatch]]:
         """Make up for a damaged index entry: its key says where the batch is, and that says the rest."""
@@ -254,10 +255,11 @@ class ReadAhead:
         for a, b in pieces if partition.replicated else ():
             log.gaps.add(a, b)  # another home has it
 
-    def _due_read(self, now: Now, result: tuple[list[DueBatch], bool]) -> None:
+    def _due_read(self, now: Now, result: tuple[DueTimes, list[DueBatch], bool]) -> None:
         self._due_reading = False
-        batches, more = result
-        self._partition.due.loaded(batches, more=more, stored=self._is_stored)
+        times, batches, more = result
+        if times is self._partition.due:  # else all that was there when it was read is purged
+            times.loaded(batches, more=more, stored=self._is_stored)
         self._woken()
 
     def _is_stored(self, batch: DueBatch) -> bool:

@@ -162,11 +162,17 @@ class Ready:
             heads.append(grouped)
         return list({s.stored: None for s in heads if s.stored.batch is None})
 
-    def take_again(self, stored: StoredBatch) -> list[Segment]:
-        """Take out what waits of one batch in the heap: to be shown by group, or because it is lost."""
-        taken = sorted((e[2] for e in self._again if e[2].stored is stored), key=lambda s: s.low)
+    def take_again(self, stored: StoredBatch, *, fresh: bool = False) -> list[Segment]:
+        """Take out what waits of one batch in the heap: to be shown by group, or because it is lost.
+
+        Arguments:
+            fresh: only what was not delivered yet.
+        """
+        found = (e[2] for e in self._again if e[2].stored is stored)
+        taken = sorted((s for s in found if s.slot is None or not fresh), key=lambda s: s.low)
         if taken:
-            self._again = [e for e in self._again if e[2].stored is not stored]
+            gone = set(map(id, taken))
+            self._again = [e for e in self._again if id(e[2]) not in gone]
             heapq.heapify(self._again)
         for segment in taken:
             self._leave(segment)

@@ -75,9 +75,14 @@ class Sends:
         for partition in partitions:
             broker.touched(now, partition)
 
+    @property
+    def short_of_disk(self) -> bool:
+        """Whether what is left of the disk is kept for acks."""
+        return self._broker.surroundings.free_disk < self._broker.config.disk_reserve
+
     def _admit(self, size: int) -> None:
         around, config = self._broker.surroundings, self._broker.config
-        if around.free_disk < config.disk_reserve:
+        if self.short_of_disk:
             raise LimitExceeded(disk_is_full(around, config), code="disk-full", retryable=True)
         if around.memory > config.memory_limit or self.unstored + size > MAX_UNSTORED:
             raise LimitExceeded(

@@ -14,6 +14,7 @@ from dmqnode.dedup import (
     SEND_BYTES,
     WINDOW_MINUTES,
     Dedup,
+    Placed,
     join_runs,
 )
 from dmqnode.ids import LogId, PartitionId, choose_partition
@@ -188,3 +189,27 @@ def test_where_a_send_went_that_few_have_is_remembered_though_its_outcome_was_to
     assert (dedup.find(b"p", 1), dedup.told(b"p", 1)) == (None, True)
     assert (dedup.find(b"p", 2), dedup.told(b"p", 2)) == ([(LOG, 1, 1)], False)
     assert dedup.kept_at(b"p", 2) == [(LOG, 1, 1)]
+
+
+def test_names_of_two_groups_that_begin_with_one_place_stay_both() -> None:
+    """A debt that both its keepers offer is the first name of two groups, with others' names behind it."""
+    dedup, store = Dedup(Counters()), MemoryStore()
+    for seq, other in enumerate(("mine", "and mine")):
+        dedup.remember_name("owed", LOG, 7, 100)
+        dedup.remember_name(other, OTHER, seq, 100)
+        reloaded(dedup, store)
+        dedup._names.pop("owed")  # as if another message of the name had come in between
+    again = reloaded(dedup, store)
+    assert [again.find_name(name, 100) for name in ("owed", "mine", "and mine")] == [
+        Placed(LOG, 7, 100),
+        Placed(OTHER, 0, 100),
+        Placed(OTHER, 1, 100),
+    ]
+
+
+def test_a_name_that_is_remembered_already_is_not_written_again() -> None:
+    dedup, store = Dedup(Counters()), MemoryStore()
+    dedup.remember_name("owed", LOG, 7, 100)
+    reloaded(dedup, store)
+    dedup.remember_name("owed", LOG, 7, 100)
+    assert not dedup.unsaved
