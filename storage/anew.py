@@ -10,14 +10,14 @@ import plyvel
 
 from storage.keys import u16
 from storage.leveldb import FORMAT, LevelStore
-from storage.opening import FILES, FORMAT_KEY, OPTIONS, failure
+from storage.opening import FILES, FORMAT_KEY, FRESH, OPTIONS, failure
 from storage.records import seal
 
 
 def begin_anew(directory: Path, start: bytes, stop: bytes) -> Path:
     """Rename the store in `directory`, and leave one with nothing but the records of [start, stop).
 
-    Returns its new name.  A crash in the middle leaves the old store as it was, or an empty new one; damaged
+    Returns its new name.  A crash in the middle leaves the old store as it was, or the new one; damaged
     records stay behind.
 
     Errors: StorageError.
@@ -32,7 +32,7 @@ def begin_anew(directory: Path, start: bytes, stop: bytes) -> Path:
 
 
 def _begin(directory: Path, store: LevelStore, start: bytes, stop: bytes) -> Path:
-    fresh = directory / f"{FILES}.fresh"
+    fresh = directory / FRESH
     if fresh.exists():
         shutil.rmtree(fresh)  # of an attempt that did not end; all of it is in the store, too
     db = plyvel.DB(os.fspath(fresh), create_if_missing=True, **OPTIONS)

@@ -23,6 +23,8 @@ from storage.store import Damaged
 from storage.walk import reason
 
 FILES = "store"
+FRESH = "store.fresh"
+"""What takes the place of a store that is begun anew, until it does."""
 FORMAT_KEY = b"\x00format"
 OPTIONS: dict[str, Any] = {
     # Two of these may be in memory at once, and so much is read and written again at the start after a crash.
@@ -63,6 +65,8 @@ def open_database(directory: Path, known: int) -> Opened:
     files = directory / FILES
     try:
         salvage.finish(files)
+        if not files.exists() and (directory / FRESH).is_dir():
+            (directory / FRESH).rename(files)  # the old one was renamed before a crash, so this one is whole
         try:
             return _open_what_is_there(directory, files, known)
         except Damage as damage:

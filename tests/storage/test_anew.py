@@ -37,6 +37,32 @@ def test_only_a_range_goes_on_and_the_rest_is_kept(tmp_path: Path) -> None:
     store.close()
 
 
+def test_after_a_crash_between_the_two_renames_the_records_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LevelStore.open(tmp_path)
+    batch = WriteBatch()
+    batch.put(b"g", b"before")
+    batch.put(b"h", b"debt")
+    store.write(batch, sync=True)
+    store.close()
+    rename = Path.rename
+
+    def crash(self: Path, target: Path) -> Path:
+        if self.name == "store.fresh":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", crash)
+        with pytest.raises(KeyboardInterrupt):
+            begin_anew(tmp_path, b"h", b"i")
+    assert not (tmp_path / "store").exists()
+    store = LevelStore.open(tmp_path)
+    assert (store.get(b"g"), store.get(b"h")) == (None, b"debt")
+    store.close()
+
+
 def test_a_full_disk_is_told_in_a_sentence_and_the_store_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
