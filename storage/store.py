@@ -5,9 +5,9 @@ All methods block; tasks call them in worker threads. A store may be used from s
 - Keys are ordered as bytes. Keys that begin with 00 or ff belong to the store itself.
 - Every value is stored behind a CRC-32C of key and value, verified on every read. What does not match is
   never returned as a value and never removed for good: `set_aside` moves it out of the way.
-- A batch is written whole or not at all. A synced write makes everything written before it durable too, but
-  for unsynced batches in front of the last 16 MiB or so (LevelDB does not sync a log that it ends); an unsynced
-  one survives the end of the process, but not of the machine.
+- A batch is written whole or not at all. An unsynced one survives the end of the process, but not of the
+  machine. A synced write makes those before it durable too, but for those in front of the last 16 MiB or so:
+  LevelDB does not sync a log that it ends.
 - The first error of the disk is the last answer: from then on every call but `close` raises `StoreFailed`.
 """
 
