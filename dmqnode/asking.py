@@ -258,7 +258,7 @@ class Asking:
                 if not call.owners and call.kind is not Nack:
                     over.append(call)
                     continue
-                if call.kind in NOT_REPEATED:
+                if call.kind in NOT_REPEATED or outcomes.too_late(call, now):
                     self._fail(call, outcomes.unknown(call, f"the connection was lost ({why})"))
                     continue
             again.append(call)
@@ -342,7 +342,7 @@ class Asking:
     def _refused(self, now: float, call: Call, failed: Failed) -> None:
         error = refusal(failed.code, failed.message, retryable=failed.retryable)
         open_ended = failed.stored == "unknown"
-        if open_ended and not outcomes.recognised(call, failed):
+        if open_ended and not outcomes.recognised(call, failed, now):
             self._fail(call, Unknown(failed.message))
         elif (open_ended or (failed.retryable and failed.code in outcomes.RETRIED)) and call.owners:
             call.doubt = call.doubt or open_ended
@@ -374,8 +374,8 @@ class Asking:
     # --- time ----------------------------------------------------------------------------------------
 
     def postpone(self, since: float, now: float) -> None:
-        """Nobody could take in any answer since then: that time does not count."""
-        for call in [*self._deadlines]:
+        """Nobody could take in any answer since then: that time does not count, but of sends in doubt."""
+        for call in [c for c in self._deadlines if not (c.doubt and isinstance(c, SendGroup))]:
             call.postpone(now - max(since, call.made))
             self._deadlines.set(call, call.next_late())
 

@@ -11,6 +11,7 @@ and a repetition of the same send by its producer (C5).  What is kept is dropped
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,7 +48,7 @@ TICK = 0.2
 
 
 class _Keeping:
-    __slots__ = ("deadline", "kept", "stored", "then", "wanted")
+    __slots__ = ("ask", "deadline", "kept", "others", "stored", "then", "wanted")
 
     def __init__(self, wanted: int, deadline: float, stored: Stored, then: Callable[[Now, Message], None]):
         self.wanted = wanted
@@ -55,6 +56,9 @@ class _Keeping:
         self.stored = stored
         self.then = then
         self.kept: dict[NodeId, None] = {}
+        self.others: deque[NodeId] = deque()
+        """Who may be asked instead of one that does not keep it."""
+        self.ask: Callable[[NodeId], None] = lambda node: None
 
 
 class Debts:
@@ -170,8 +174,10 @@ class Debts:
         keeping = _Keeping(wanted, now.run + KEEP_TIMEOUT, Stored([(log, first, batch.count)], 0), then)
         nonce = self._keeping_as(keeping)
         self._owe(partition, log, first, batch.count)
+        keeping.ask = lambda node: self._clustering.send(node, Keep(nonce, partition, [debt]))
+        keeping.others.extend(others[wanted - 1 :])
         for node in others[: wanted - 1]:
-            self._clustering.send(node, Keep(nonce, partition, [debt]))
+            keeping.ask(node)
         self._write(partition, [debt], lambda now: self._kept(now, self._clustering.me, nonce))
         return True
 
@@ -199,9 +205,13 @@ class Debts:
             ops.put(_key(partition, debt.log, debt.first), encode_debt(debt))
         self._broker.write_meta(ops, then)
 
-    def _kept(self, now: Now, node: NodeId, nonce: int) -> None:
+    def _kept(self, now: Now, node: NodeId, nonce: int, *, refused: bool = False) -> None:
         keeping = self._keeping.get(nonce)
         if keeping is None:
+            return
+        if refused:
+            if keeping.others:
+                keeping.ask(keeping.others.popleft())
             return
         keeping.kept[node] = None
         if len(keeping.kept) >= keeping.wanted and self._clustering.me in keeping.kept:
@@ -214,7 +224,7 @@ class Debts:
         """Take in a peer's message; tell whether it was one of these.  Errors: ProtocolError."""
         match message:
             case Keep() if self._broker.sends.short_of_disk:
-                pass  # who asks has it, and says that it does not know whether enough do
+                self._clustering.send(sender, Kept(message.nonce, True))
             case Keep():
                 for debt in message.debt:
                     count = read_batch_head(debt.record)[1]
@@ -224,7 +234,7 @@ class Debts:
                     message.partition, message.debt, lambda now: self._clustering.send(sender, Kept(nonce))
                 )
             case Kept():
-                self._kept(now, sender, message.nonce)
+                self._kept(now, sender, message.nonce, refused=message.refused)
             case Offer():
                 self._clustering.hosted.taking.take(now, sender, message)
             case Taken():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dmqnode.ids import PARTITION_ID_SIZE, PartitionId
-from dmqnode.keys import COPIES, COPIES_END, DEBTS, DEBTS_END, PartitionKeys, harm_key
+from dmqnode.keys import PartitionKeys, harm_key
 from dmqnode.pending import Pending
 from dmqnode.reads import Get, Read, Rows, Scan
 from dmqnode.records import decode_state
-from dmqnode.space import Stretch
+from dmqnode.space import Measured, Span
 from storage.errors import Corrupt, DiskFull
 from storage.ops import WriteBatch
 from storage.store import Damaged, Row, Store
@@ -48,43 +47,21 @@ def read_ranges(store: Store, ranges: tuple[tuple[bytes, bytes], ...]) -> dict[b
     return rows
 
 
-def survey(store: Store, position: bytes, count: int) -> tuple[list[Stretch], bytes]:
-    """Measure the ranges of up to `count` copies of partitions, and what is between them.
-
-    Arguments:
-        position: where to go on; empty: at the first, behind the debts.
-
-    Returns them, and where to go on; empty: that were all.  Errors: StorageError when the disk fails.
-    """
-    found: list[Stretch] = []
-    if not position:
-        position = COPIES
-        if not _first(store, DEBTS, DEBTS_END):
-            found.append(Stretch(DEBTS, DEBTS_END, store.size(DEBTS, DEBTS_END), 0))
-    for _ in range(count):
-        key = _first(store, position, COPIES_END)
-        start = PartitionKeys.of(PartitionId(key[1 : 1 + PARTITION_ID_SIZE])).prefix if key else COPIES_END
-        if position < start:
-            found.append(Stretch(position, start, store.size(position, start), 0))
-        if not key:
-            return found, b""
-        position = start + b"\xff"
-        found.append(Stretch(start, position, store.size(start, position), _live(store, start)))
-    return found, position
+def measure(store: Store, spans: list[Span]) -> list[Measured]:
+    """Measure ranges of keys.  Errors: StorageError when the disk fails."""
+    found: list[Measured] = []
+    for start, stop, copy in spans:
+        size = store.size(start, stop)
+        found.append(Measured(start, stop, size, _live(store, start, size) if copy and size else 0))
+    return found
 
 
-def _first(store: Store, start: bytes, stop: bytes) -> bytes:
-    """Return the first key of a range, damaged or not; empty if there is none."""
-    page = store.scan(start, stop, limit=1)
-    return min([row.key for row in page.rows] + [record.key for record in page.damaged], default=b"")
-
-
-def _live(store: Store, prefix: bytes) -> int:
-    """Return how many bytes the batches of a copy are long, as its state says."""
+def _live(store: Store, prefix: bytes, size: int) -> int:
+    """Return how many bytes the batches of a copy are long, as its state says; all, if that is damaged."""
     try:
         record = store.get(PartitionKeys(prefix).state())
     except Corrupt:
-        return 0
+        return size  # whoever compacts must read everything, and a store that cannot is lost
     return 0 if record is None else decode_state(record).bytes
 
 

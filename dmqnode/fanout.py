@@ -13,7 +13,7 @@ from dmqnode.batch import parse
 from dmqnode.clock import Now
 from dmqnode.errors import ProtocolError, Refused, StaleReceipt, Unavailable
 from dmqnode.explaining import explain
-from dmqnode.frontend import failed
+from dmqnode.frontend import PATIENCE, failed
 from dmqnode.ids import PartitionId, QueueId, partition_id
 from dmqnode.merging import MERGED
 from dmqnode.messages import (
@@ -98,11 +98,13 @@ class Fanout:
         index: int,
         message: Message,
         then: Callable[[Now, Message], None],
+        patience: float = PATIENCE,
     ) -> None:
-        """Have `message` done by the leader of one partition."""
+        """Have `message` done by the leader of one partition, if one is found in `patience` seconds."""
         partition = partition_id(definition.id, index)
         first = self._clustering.first_homes(definition, index)
-        self._clustering.front.ask(now, session, number, partition, first, message, then)
+        front = self._clustering.front
+        front.ask(now, session, number, partition, first, message, then, patience=patience)
 
     def ask_all(
         self,

@@ -13,7 +13,7 @@ import trio
 from dmqnode.belonging import Belonging, Own
 from dmqnode.broker import Broker
 from dmqnode.config import NodeConfig
-from dmqnode.disk import look, perform_read, survey
+from dmqnode.disk import look, measure, perform_read
 from dmqnode.doors import Door, Doors
 from dmqnode.effects import Compact
 from dmqnode.errors import DMQError, NotAuthorized
@@ -39,8 +39,6 @@ READERS = 4
 """Worker threads that read."""
 TRIM_PERIODS = 5
 """Periods between two attempts to give memory back."""
-SURVEYED = 32
-"""Partitions whose room on the disk is looked at in a second."""
 
 
 class Node:
@@ -359,12 +357,23 @@ class Node:
             self._spare.kept(around.memory)
         usage = await self.machine.in_thread(_disk_usage, self._store, self._unmended, limiter=self._reading)
         around.free_disk, around.store_bytes, around.set_aside, around.unmended = usage
-        short = self.broker.sends.short_of_disk
-        if not self._compacting and self._space.worth(around.store_bytes, short=short):
-            position, count = self._space.position, SURVEYED
-            found = await self.machine.in_thread(survey, self._store, position, count, limiter=self._reading)
-            self.broker.compactions += self._space.looked(*found, short=short)
-            self.perform()
+        if self.broker.registry.loaded and not self._compacting:
+            await self._make_room()
+
+    async def _make_room(self) -> None:
+        """Look in some places for what is gone and still takes room on the disk."""
+        space, short = self._space, self.broker.sends.short_of_disk
+        if not space.worth(self.broker.surroundings.store_bytes, short=short):
+            return
+        if space.over:
+            clustering = self.broker.clustering
+            owes = clustering is not None and clustering.debts.count > 0
+            queues = self.broker.registry.every()
+            space.begin((id_ for queue in queues for id_ in queue.definition.partition_ids), owes=owes)
+        spans = space.take(short=short)
+        found = await self.machine.in_thread(measure, self._store, spans, limiter=self._reading)
+        self.broker.compactions += space.measured(found, short=short)
+        self.perform()
 
 
 def _compact(store: Store, compact: Compact) -> int:

@@ -10,6 +10,8 @@ RETRIED = frozenset({"overloaded", "stopping", "unavailable", "no-partition"})
 """Codes of refusals that pass by themselves.  A full disk does not: that is told at once."""
 SPLIT = frozenset({"too-large", "invalid", "limit"})
 """Codes of refusals that may be about one message of a group only."""
+RECOGNISED = 240.0
+"""Seconds for which a send is made again: nodes recognise it for five minutes."""
 CLOSED = "this client is closed; connect again"
 SHORTEST_RETRY = 0.02
 LONGEST_RETRY = 1.0
@@ -56,9 +58,16 @@ def perhaps_done(call: Call, refused: Refused) -> bool:
     return isinstance(call, SendGroup) or created or refused.retryable
 
 
-def recognised(call: Call, failed: Failed) -> bool:
+def too_late(call: Call, now: float) -> bool:
+    """Whether a send that may be stored is not made again any more: no node may recognise it."""
+    return isinstance(call, SendGroup) and now - call.made > RECOGNISED
+
+
+def recognised(call: Call, failed: Failed, now: float) -> bool:
     """Whether a call that may have been done is made again: that is recognised, and may bring certainty."""
-    return isinstance(call, SendGroup) and (failed.code in RETRIED or failed.code == Unknown.code)
+    if not isinstance(call, SendGroup) or too_late(call, now):
+        return False
+    return failed.code in RETRIED or failed.code == Unknown.code
 
 
 def too_long(call: Call, limit: int) -> LimitExceeded:

@@ -264,7 +264,7 @@ class Partition:
     # --- figures ---------------------------------------------------------------------------------
 
     def counts(self) -> tuple[int, int, int]:
-        """Return how many messages are ready, delayed and in flight."""
+        """Return how many messages are ready, delayed (or due, and on disk by MAX_DUE) and in flight."""
         live = sum(log.live for log in self.logs.values())
         in_flight = self.holds.in_flight + self.exhausted.messages
         delayed = self.holds.delayed + self.undue

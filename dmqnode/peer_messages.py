@@ -328,9 +328,10 @@ class Keep(Message, tag=100):
 
 
 class Kept(Message, tag=101):
-    """Answers Keep, once the copy is on disk."""
+    """Answers Keep, once the copy is on disk; or it is refused, for the disk is full."""
 
     nonce: int
+    refused: bool = False
 
 
 class Offer(Message, tag=102):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
 from dmqnode.errors import DMQError
-from dmqnode.frontend import RETRY, failed
+from dmqnode.frontend import PATIENCE, RETRY, failed
 from dmqnode.ids import partition_id
 from dmqnode.messages import Cancelled, Delivered, Done, Failed, Message, Receive
 from dmqnode.queues import Definition
@@ -173,7 +173,8 @@ class Polls:
             if state["over"] or poll.over or poll.again:
                 woken(now, index, Cancelled())
                 return
-            message = _for_shard(poll.request, definition, index, wait=poll.left(now), watch=True)
+            left = poll.left(now)
+            message = _for_shard(poll.request, definition, index, wait=left, watch=True)
             self._fanout.ask(
                 now,
                 poll.session,
@@ -182,6 +183,7 @@ class Polls:
                 index,
                 message,
                 lambda now, answer: woken(now, index, answer),
+                min(PATIENCE, left),
             )
 
         for index in range(count):

@@ -14,7 +14,7 @@ import cbor2
 
 from dmqnode.errors import InvalidRequest, LimitExceeded
 from dmqnode.hybridclock import NEVER, Stamp, read_stamp
-from dmqnode.ids import NodeId, QueueId
+from dmqnode.ids import NodeId, PartitionId, QueueId, partition_id
 
 MAX_VISIBILITY = 12 * 3600.0
 MAX_DELAY = 366 * 86_400.0
@@ -76,6 +76,11 @@ class Definition:
     def keyed_partitions(self) -> int:
         """How many partitions messages with a group or a dedup id go to: those that it was created with."""
         return self.first_partitions or self.settings.partitions
+
+    @property
+    def partition_ids(self) -> list[PartitionId]:
+        """All its partitions."""
+        return [partition_id(self.id, index) for index in range(self.settings.partitions)]
 
     def check_send(self, longest: int, delay: float | None) -> None:
         """See whether the queue takes a send.

@@ -1,25 +1,38 @@
 """Where records that are gone still take room: found in the store's files, whoever deleted them, and when.
 
 A store gives the room of deleted records back when it merges the files that they are in, and keys that only
-ascend hardly make it do that.  So the ranges of the partitions are looked at in turn, of led and followed
-copies alike, and what lies between two, which nobody needs any more: where the files have much more of a
-range than its records are long, it is compacted.
+ascend hardly make it do that.  So the ranges of all partitions are measured in turn, whether there is a copy
+or was one, and what lies between them: where the files have much more of a range than its records are long,
+it is compacted.  Nothing is searched for in them: whoever seeks passes all that was deleted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from dmqnode.effects import Compact
+from dmqnode.ids import PartitionId
+from dmqnode.keys import COPIES, COPIES_END, DEBTS, DEBTS_END, PartitionKeys
 
 COMPACT_BYTES = 64 << 20
 """Bytes that a range has in vain, at least, and at least as many as live there, to be compacted."""
 COMPACT_WHEN_SHORT = 1 << 20
 """The same while the disk is short of space: sends wait for it."""
+AT_ONCE = (32, 4096)
+"""Ranges that are measured at once; while the disk is short, the worst of so many is compacted first."""
 
 
-class Stretch(NamedTuple):
-    """A range of keys: how many bytes the files have of it, and how many its records are long."""
+class Span(NamedTuple):
+    """A range of keys; `copy`: of one partition."""
+
+    start: bytes
+    stop: bytes
+    copy: bool
+
+
+class Measured(NamedTuple):
+    """A range: how many bytes the files have of it, and how many its records are long."""
 
     start: bytes
     stop: bytes
@@ -28,44 +41,69 @@ class Stretch(NamedTuple):
 
 
 class Space:
-    """Decides which ranges are compacted."""
+    """Decides which ranges are measured, and which are compacted."""
 
     def __init__(self) -> None:
-        self.position = b""
-        """Where to look next; empty: at the first range."""
+        self._spans: list[Span] = []
+        """What is still to be measured in this round, the next last."""
         self._left: dict[bytes, int] = {}
         """What the files had of ranges, by their start, when they were last compacted, where that is much."""
-        self._left_next: dict[bytes, int] = {}
-        """The same, of those that were met since the first range."""
 
     def worth(self, store_bytes: int, *, short: bool) -> bool:
         """Tell whether to look at all: a small store has nothing to give back."""
         return store_bytes >= (COMPACT_WHEN_SHORT if short else COMPACT_BYTES)
 
-    def looked(self, found: list[Stretch], position: bytes, *, short: bool) -> list[Compact]:
-        """Take in some ranges, in their order; return which to compact.
+    @property
+    def over(self) -> bool:
+        """Whether all ranges were measured, so that the next round is to `begin`."""
+        return not self._spans
+
+    def begin(self, partitions: Iterable[PartitionId], *, owes: bool) -> None:
+        """Begin a round.
 
         Arguments:
-            position: where to go on; empty: these were the last.
-            short: whether the disk is short of space.
+            partitions: all that there are.
+            owes: whether debts are kept; how long they are is not known.
         """
-        self.position = position
-        wanted: list[Compact] = []
+        spans = [] if owes else [Span(DEBTS, DEBTS_END, copy=False)]
+        last = COPIES
+        for prefix in sorted(PartitionKeys.of(partition).prefix for partition in partitions):
+            spans += [Span(last, prefix, copy=False), Span(prefix, prefix + b"\xff", copy=True)]
+            last = prefix + b"\xff"
+        spans.append(Span(last, COPIES_END, copy=False))
+        known = {span.start for span in spans}
+        self._left = {start: size for start, size in self._left.items() if start in known}
+        self._spans = spans[::-1]
+
+    def take(self, *, short: bool) -> list[Span]:
+        """Return the ranges that are to be measured next."""
+        count = AT_ONCE[short]
+        spans, self._spans = self._spans[: -count - 1 : -1], self._spans[:-count]
+        return spans
+
+    def measured(self, found: Iterable[Measured], *, short: bool) -> list[Compact]:
+        """Take in some ranges; return which to compact, the worst first.
+
+        Arguments:
+            short: whether the disk is short of space: then one is compacted before the next are measured.
+        """
+        wanted: list[tuple[int, Compact, int]] = []
         for start, stop, size, live in found:
             # What a compaction has left lives, whatever is known of it: it would leave it again.
-            left = self._left.get(start, 0)
-            lives = max(live, left)
+            lives = max(live, self._left.get(start, 0))
             if size - lives > (COMPACT_WHEN_SHORT if short else max(COMPACT_BYTES, lives)):
-                self._left[start] = left = size
-                wanted.append(Compact(start, stop))
-            if left > live + COMPACT_WHEN_SHORT:
-                self._left_next[start] = left
-        if not position:
-            self._left, self._left_next = self._left_next, {}
-        return wanted
+                wanted.append((lives - size, Compact(start, stop), size))
+            elif size <= live + COMPACT_WHEN_SHORT:
+                self._left.pop(start, None)
+        wanted.sort()
+        if short:
+            del wanted[1:]
+            self._spans = self._spans if not wanted else []
+        for _, compact, size in wanted:
+            self._left[compact.start] = size
+        return [compact for _, compact, _ in wanted]
 
     def compacted(self, compact: Compact, size: int) -> None:
         """A range was compacted, after which the files have `size` bytes of it."""
-        for known in (self._left, self._left_next):
-            if compact.start in known:
-                known[compact.start] = size
+        if compact.start in self._left:
+            self._left[compact.start] = size

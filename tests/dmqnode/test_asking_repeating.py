@@ -27,6 +27,7 @@ from dmqnode.messages import (
     SetQueue,
     Stored,
 )
+from dmqnode.outcomes import RECOGNISED
 from tests.dmqnode.answering import LOG, PARTITION, TIMEOUT, Cluster, bodies, connected
 
 HELD = [(PARTITION, 7, LOG, 0, 1)]
@@ -287,6 +288,37 @@ def test_if_it_stays_like_that_it_is_unknown_in_the_end_whatever_is_refused_mean
     world.node.refuse("unavailable", retryable=True)
     world.carry()
     world.wait(TIMEOUT)
+    assert isinstance(world.outcome(b"a")[1], Unknown)
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["the connection is lost", "the node does not know"])
+def test_a_send_is_not_made_again_once_that_might_not_be_recognised(*, lost: bool) -> None:
+    """The caller of a blocking client did something else for so long."""
+    world = connected()
+    world.send(b"a")
+    world.carry()
+    began, world.now = world.now, world.now + RECOGNISED + 1.0
+    world.core.postpone(began, world.now)
+    world.core.tick(world.now)
+    world.carry()
+    assert not world.outcomes, "its answer may be there"
+    if lost:
+        world.lose()
+    else:
+        world.node.refuse("unknown", stored="unknown")
+        world.carry()
+    assert isinstance(world.outcome(b"a")[1], Unknown)
+
+
+def test_a_send_in_doubt_gets_no_more_time() -> None:
+    world = connected()
+    world.send(b"a")
+    world.carry()
+    world.lose()
+    began, world.now = world.now, world.now + RECOGNISED + 1.0
+    world.core.postpone(began, world.now)
+    world.core.tick(world.now)
+    world.outcomes += world.core.take_outcomes()
     assert isinstance(world.outcome(b"a")[1], Unknown)
 
 

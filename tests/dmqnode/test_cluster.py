@@ -42,3 +42,23 @@ def test_nobody_stands_in_whose_disk_is_full(short: str) -> None:
     assert isinstance(answer, Failed)
     assert answer.stored == ("no" if short == "front end" else "unknown")
     assert not full.clustering.debts.count
+
+
+def test_another_is_asked_to_keep_what_one_has_no_room_for() -> None:
+    cluster = Several("n1", "n2", "n3", "n4", "n5")
+    cluster.create()
+    cluster.stored("n1", b"a")
+    cluster.run(3.0)
+    queue = cluster.nodes["n1"].broker.registry.queues["q"]
+    partition = partition_id(queue.definition.id, 0)
+    first, second, third = cluster.leader(partition).clustering.wanted(partition)
+    for node in list(cluster.nodes.values()):
+        if node.me in (first, second):
+            cluster.kill(node.name)
+        elif node.me == third:
+            node.broker.surroundings.free_disk = 1 << 20
+    front = next(n for n in cluster.nodes.values() if n.up and n.me != third)
+    cluster.stored(front.name, b"b")
+    owing = {n.me: n.clustering.debts.count for n in cluster.nodes.values() if n.up}
+    assert owing.pop(third) == 0
+    assert set(owing.values()) == {1}

@@ -133,3 +133,21 @@ def test_who_waits_hears_of_a_partition_that_has_another_leader_by_then(after: f
     cluster.run(1.0)
     answer = n1.replies.pop(number)
     assert [m.body for m in got(answer)] == [b"x"]
+
+
+@pytest.mark.parametrize("wait", [6.0, 12.0, 16.0])
+def test_who_waits_is_answered_in_time_though_nobody_leads_a_partition(wait: float) -> None:
+    cluster = Several("n1", "n2", "n3", "n4", "n5", "n6")
+    cluster.create(partitions=2)
+    cluster.receive("n1", wait=0.0)
+    cluster.run(3.0)
+    queue = cluster.nodes["n1"].broker.registry.find("q").definition
+    wanted = cluster.nodes["n1"].clustering.wanted(partition_id(queue.id, 0))
+    for node in list(cluster.nodes.values()):
+        if node.me in wanted[-2:]:
+            cluster.kill(node.name)
+    front = next(node for node in cluster.nodes.values() if node.up)
+    number = front.request(Receive("q", 10, 1 << 20, wait, None))
+    begun = cluster.time
+    cluster.until(lambda: number in front.replies, wait + 20.0)
+    assert cluster.time - begun < wait + 1.5

@@ -34,9 +34,18 @@ class World:
         self.polls = Polls(self, clustering)  # type: ignore[arg-type]
 
     def ask(
-        self, now: Now, session: int, number: int, definition: Any, index: int, message: Receive, then: Any
+        self,
+        now: Now,
+        session: int,
+        number: int,
+        definition: Any,
+        index: int,
+        message: Receive,
+        then: Any,
+        patience: float = 5.0,
     ) -> None:
         self.asked.append((index, message, then))
+        self.patience = patience
 
     def _ask_one(
         self, now: Now, session: int, number: int, id_: Any, first: Any, message: Receive, then: Any, **_: Any
