@@ -22,16 +22,7 @@ from typing import Any
 
 from dmqnode import outcomes
 from dmqnode.batch import Batch
-from dmqnode.calls import (
-    ANSWER_TO,
-    NOT_REPEATED,
-    AckGroup,
-    Call,
-    Group,
-    LaneKey,
-    Outcome,
-    SendGroup,
-)
+from dmqnode.calls import ANSWER_TO, NOT_REPEATED, AckGroup, Call, Group, LaneKey, Outcome, SendGroup
 from dmqnode.checks import check_request, check_send
 from dmqnode.deadlines import Deadlines
 from dmqnode.errors import DMQError, ProtocolError, Unknown, UsageError, refusal
@@ -253,18 +244,16 @@ class Asking:
         for call in self.routes.lost(route, leaving=leaving):
             if call.number:
                 call.number = 0
-                call.doubt = True
                 call.attempts += 1
-                if not call.owners and call.kind is not Nack:
+                self._doubt(call)
+                unwanted = not call.owners and call.kind is not Nack
+                if unwanted or call.kind in NOT_REPEATED or outcomes.too_late(call, now):
                     over.append(call)
-                    continue
-                if call.kind in NOT_REPEATED or outcomes.too_late(call, now):
-                    self._fail(call, outcomes.unknown(call, f"the connection was lost ({why})"))
                     continue
             again.append(call)
         self.routes.place_lost(again)
         for call in over:  # only now: what waits behind them would be put on the route that is lost
-            self._settle(call)
+            self._fail(call, outcomes.unknown(call, f"the connection was lost ({why})"))
         self._lose_patience(now)
 
     # --- bytes ---------------------------------------------------------------------------------------
@@ -275,6 +264,7 @@ class Asking:
 
     def _message(self, now: float, call: Call) -> Message:
         if isinstance(call, SendGroup):
+            call.written = min(call.written, now)
             return call.send(self._producer, next(iter(self._unsettled)))
         return call.message(now)
 
@@ -345,7 +335,8 @@ class Asking:
         if open_ended and not outcomes.recognised(call, failed, now):
             self._fail(call, Unknown(failed.message))
         elif (open_ended or (failed.retryable and failed.code in outcomes.RETRIED)) and call.owners:
-            call.doubt = call.doubt or open_ended
+            if open_ended:
+                self._doubt(call)
             self.routes.left(call)
             call.refusal = error
             call.attempts += 1
@@ -356,6 +347,13 @@ class Asking:
             self._split(now, call)
         else:
             self._fail(call, error)
+
+    def _doubt(self, call: Call) -> None:
+        """It may be done: a send is made again only while that is recognised."""
+        call.doubt = True
+        if isinstance(call, SendGroup):
+            call.limit(call.written + outcomes.RECOGNISED)
+            self._deadlines.set(call, call.next_late())
 
     def _split(self, now: float, group: SendGroup) -> None:
         """One of a group was refused and none stored: find out which, by halves."""

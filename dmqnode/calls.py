@@ -251,6 +251,10 @@ class Group(Call):
         super().postpone(seconds)
         self.deadlines = [due + seconds for due in self.deadlines]
 
+    def limit(self, until: float) -> None:
+        """Give nobody more time than until then."""
+        self.deadlines = [min(due, until) for due in self.deadlines]
+
     def seal(self) -> None:
         self.sealed = True
 
@@ -261,7 +265,7 @@ class SendGroup(Group):
     `batch` makes it one whole batch that somebody waits for, whose outcome is the answer itself.
     """
 
-    __slots__ = ("blob", "bodies", "columns", "keyed", "plain", "sequence", "spread", "spreads")
+    __slots__ = ("blob", "bodies", "columns", "keyed", "plain", "sequence", "spread", "spreads", "written")
 
     def __init__(self, now: float, deadline: float, lane: LaneKey, sequence: int, spreads: Spreads) -> None:
         super().__init__(now, deadline, lane)
@@ -269,6 +273,8 @@ class SendGroup(Group):
         self.spreads = spreads
         self.spread: int | None = None
         """Over how many partitions it was first spread: a repetition must find the same one."""
+        self.written = math.inf
+        """When it was first written to a connection."""
         self.blob = b""
         self.bodies: list[bytes] = []
         self.columns: list[Columns] = []

@@ -11,7 +11,7 @@ RETRIED = frozenset({"overloaded", "stopping", "unavailable", "no-partition"})
 SPLIT = frozenset({"too-large", "invalid", "limit"})
 """Codes of refusals that may be about one message of a group only."""
 RECOGNISED = 240.0
-"""Seconds for which a send is made again: nodes recognise it for five minutes."""
+"""Seconds after it was first written for which a send is made again: nodes recognise it for five minutes."""
 CLOSED = "this client is closed; connect again"
 SHORTEST_RETRY = 0.02
 LONGEST_RETRY = 1.0
@@ -60,7 +60,7 @@ def perhaps_done(call: Call, refused: Refused) -> bool:
 
 def too_late(call: Call, now: float) -> bool:
     """Whether a send that may be stored is not made again any more: no node may recognise it."""
-    return isinstance(call, SendGroup) and now - call.made > RECOGNISED
+    return isinstance(call, SendGroup) and now - call.written > RECOGNISED
 
 
 def recognised(call: Call, failed: Failed, now: float) -> bool:

@@ -47,7 +47,9 @@ class Space:
         self._spans: list[Span] = []
         """What is still to be measured in this round, the next last."""
         self._left: dict[bytes, int] = {}
-        """What the files had of ranges, by their start, when they were last compacted, where that is much."""
+        """What a compaction left of a range, by its start, beyond what lived: it would leave it again."""
+        self._under_way: dict[bytes, int] = {}
+        """What lives in the ranges that are being compacted."""
 
     def worth(self, store_bytes: int, *, short: bool) -> bool:
         """Tell whether to look at all: a small store has nothing to give back."""
@@ -72,7 +74,7 @@ class Space:
             last = prefix + b"\xff"
         spans.append(Span(last, COPIES_END, copy=False))
         known = {span.start for span in spans}
-        self._left = {start: size for start, size in self._left.items() if start in known}
+        self._left = {start: size for start, size in self._left.items() if size and start in known}
         self._spans = spans[::-1]
 
     def take(self, *, short: bool) -> list[Span]:
@@ -89,21 +91,17 @@ class Space:
         """
         wanted: list[tuple[int, Compact, int]] = []
         for start, stop, size, live in found:
-            # What a compaction has left lives, whatever is known of it: it would leave it again.
-            lives = max(live, self._left.get(start, 0))
+            lives = live + self._left.get(start, 0)
             if size - lives > (COMPACT_WHEN_SHORT if short else max(COMPACT_BYTES, lives)):
-                wanted.append((lives - size, Compact(start, stop), size))
-            elif size <= live + COMPACT_WHEN_SHORT:
-                self._left.pop(start, None)
+                wanted.append((lives - size, Compact(start, stop), live))
         wanted.sort()
         if short:
             del wanted[1:]
-            self._spans = self._spans if not wanted else []
-        for _, compact, size in wanted:
-            self._left[compact.start] = size
+        self._under_way = {compact.start: live for _, compact, live in wanted}
         return [compact for _, compact, _ in wanted]
 
     def compacted(self, compact: Compact, size: int) -> None:
         """A range was compacted, after which the files have `size` bytes of it."""
-        if compact.start in self._left:
-            self._left[compact.start] = size
+        live = self._under_way.pop(compact.start, None)
+        if live is not None:
+            self._left[compact.start] = max(0, size - live)

@@ -54,18 +54,31 @@ def test_while_the_disk_is_short_a_little_is_too_much_and_the_worst_goes_first()
     assert Space().worth(COMPACT_BYTES - 1, short=True)
 
 
+def compacted(space: Space, size: int) -> None:
+    space.compacted(Compact(b"p1", b"p1\xff"), size)
+
+
 @pytest.mark.parametrize("short", [False, True])
 def test_what_a_compaction_leaves_is_not_compacted_again_before_it_has_grown(*, short: bool) -> None:
     space, size = Space(), 2 * COMPACT_BYTES
     more = COMPACT_WHEN_SHORT if short else size
     assert looked(space, measured(size, 0), short=short) == [b"p1"], "its state says that nothing lives"
-    space.compacted(Compact(b"p1", b"p1\xff"), size)
+    compacted(space, size)
     for _ in range(3):
         assert looked(space, measured(size, 0), short=short) == []
     assert looked(space, measured(size + more, 0), short=short) == []
     assert looked(space, measured(size + more + 1, 0), short=short) == [b"p1"]
-    space.compacted(Compact(b"p1", b"p1\xff"), 0)
+    compacted(space, 0)
     assert looked(space, measured(size, 0), short=short) == [b"p1"], "all had been given back"
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_what_lived_when_it_was_compacted_is_given_back_once_it_is_gone(*, short: bool) -> None:
+    space, gib = Space(), 1 << 30
+    assert looked(space, measured(27 * gib, 10 * gib)) == [b"p1"]
+    compacted(space, 12 * gib)
+    assert looked(space, measured(12 * gib, 10 * gib), short=short) == []
+    assert looked(space, measured(12 * gib, 0), short=short) == [b"p1"]
 
 
 def of(n: int) -> PartitionId:
@@ -76,7 +89,10 @@ def test_ranges_that_are_gone_are_not_remembered() -> None:
     space: Any = Space()
     for n in range(100):
         space.begin([of(n)], owes=False)
-        looked(space, measured(2 * COMPACT_BYTES, 0, PartitionKeys.of(of(n)).prefix))
+        (compact,) = space.measured(
+            [measured(2 * COMPACT_BYTES, 0, PartitionKeys.of(of(n)).prefix)], short=False
+        )
+        space.compacted(compact, COMPACT_BYTES)
     assert len(space._left) == 1
 
 
@@ -99,6 +115,20 @@ def test_all_partitions_and_what_is_between_them_are_measured_in_turn() -> None:
     assert all(one.stop == other.start for one, other in pairwise(found[1:]))
     assert [each.live for each in found if each.live] == [1000 + n for n in range(1, 40)]
     assert found[1].size > 500, "of a queue that nobody knows"
+
+
+def test_on_a_short_disk_one_busy_range_does_not_hide_the_others() -> None:
+    ids, worst, space = [of(n) for n in range(3000)], PartitionKeys.of(of(2999)).prefix, Space()
+    busy, found = PartitionKeys.of(of(0)).prefix, set()
+    for _ in range(4):
+        if space.over:
+            space.begin(ids, owes=False)
+        sizes = {busy: 2 * MIB, worst: 5000 * MIB}
+        some = [Measured(start, stop, sizes.get(start, 0), 0) for start, stop, _ in space.take(short=True)]
+        for compact in space.measured(some, short=True):
+            found.add(compact.start)
+            space.compacted(compact, 0)
+    assert found == {busy, worst}
 
 
 def test_the_room_of_debts_is_measured_once_there_are_none() -> None:
