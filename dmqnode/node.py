@@ -126,6 +126,7 @@ class Node:
                 services.start_soon(self.belonging.settle_in)
                 task_status.started()
                 await self._stop.wait()
+                self._store.end_compactions()  # which may take minutes, and whose end is waited for
                 await self._finish()
                 self.belonging.end()
                 serving.cancel_scope.cancel()

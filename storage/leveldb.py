@@ -156,6 +156,9 @@ class LevelStore:
                 self._span(low, high)
                 self._db.compact_range(start=low, stop=high)
 
+    def end_compactions(self) -> None:
+        self._closing = True
+
     def size(self, start: bytes, stop: bytes) -> int:
         with self._using("look at"):
             found: int = self._db.approximate_size(start, stop)

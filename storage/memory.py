@@ -74,6 +74,9 @@ class MemoryStore:
         with self._lock:
             self._check()
 
+    def end_compactions(self) -> None:
+        pass
+
     def size(self, start: bytes, stop: bytes) -> int:
         with self._lock:
             self._check_read()

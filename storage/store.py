@@ -90,6 +90,9 @@ class Store(Protocol):
     def compact(self, start: bytes, stop: bytes) -> None:
         """Give back the room of what was deleted in a range; may take long. Errors: StoreFailed."""
 
+    def end_compactions(self) -> None:
+        """The store is to be closed soon: what `compact` does ends after the piece that it is at."""
+
     def size(self, start: bytes, stop: bytes) -> int:
         """Return about how many bytes the files have of a range, of what was deleted, too.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from dmqnode.effects import Compact
 from dmqnode.messages import Failed, GetQueue, Receive, Stored
 from storage.errors import StorageError
 from storage.faults import Faults
@@ -143,6 +145,34 @@ async def test_stopping_answers_what_is_under_way_and_refuses_what_is_new(mock_c
         assert bodies(waiter.answers[waiting]) == []
     async with running(store.reopen()) as here:
         assert bodies(await here.connect().receive()) == [b"a", b"b"]
+
+
+class Compacting(GatedStore):
+    """A disk that compacts until it is told to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.told = threading.Event(), threading.Event()
+
+    def compact(self, start: bytes, stop: bytes) -> None:
+        self.begun.set()
+        assert self.told.wait(30)
+
+    def end_compactions(self) -> None:
+        self.told.set()
+
+
+async def test_a_stop_does_not_wait_for_a_compaction(mock_clock: MockClock) -> None:
+    store = Compacting()
+    async with running(store) as here:
+        client = here.connect()
+        await client.create()
+        here.node.broker.compactions.append(Compact(b"p", b"q"))
+        here.node.perform()
+        await until(store.begun.is_set)
+        assert not store.told.is_set()
+        here.node.stop()
+        await until(here.node.ended.is_set)
 
 
 async def test_a_stop_writes_the_notes_durably(mock_clock: MockClock) -> None:

@@ -174,7 +174,7 @@ def test_closing_ends_a_long_compaction_soon(tmp_path: Path, monkeypatch: pytest
     def span(low: bytes, _: bytes) -> None:
         done.append(low)
         if len(done) == 3:
-            store._closing = True
+            store.end_compactions()
 
     monkeypatch.setattr(store, "_span", span)
     store.compact(b"A", b"Z")
