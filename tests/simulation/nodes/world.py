@@ -313,9 +313,10 @@ class World:
             await trio.sleep(0.5 if passed < SETTLED else 5.0)
 
     def _lossy(self, overview: dict[str, Any]) -> bool:
-        """Tell whether all that is wrong may be that what only a rotten disk had was counted as lost."""
+        """Tell whether all that is wrong may be that what only disks had that rot, or are gone, counts as lost."""
         awry = any(overview[name] for name in ("leaderless", "under_replicated", "hints", "moving"))
-        return not awry and any(box.rotten for box in self.wanted)
+        gone = self.accounts.counts["destroyed"] or any(box.rotten for box in self.wanted)
+        return not awry and bool(gone)
 
     async def _unhealthy(self) -> list[str]:
         wrong = []
