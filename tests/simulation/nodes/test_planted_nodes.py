@@ -66,7 +66,7 @@ PLANTED = [
         "P2 P5 P6 P7",
         quick=True,
     ),
-    Planted("M4", planted.one_of_those_left_need_not_be_asked, STRAGGLES, "P5 P9", first=45),
+    Planted("M4", planted.one_of_those_left_need_not_be_asked, STRAGGLES, "P5 P9", first=46),
     Planted("M5", planted.one_of_two_cannot_decide, plan("destroy", nodes=2, replicas=2), "P7", quick=True),
     Planted("P10", planted.what_lay_waiting_is_done, plan("long_pause", dead_after=350.0), "P5 P10"),
     Planted("P10", planted.names_are_not_recognised, CHORES, "P10", quick=True),
