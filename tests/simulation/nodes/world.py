@@ -313,7 +313,7 @@ class World:
             await trio.sleep(0.5 if passed < SETTLED else 5.0)
 
     def _lossy(self, overview: dict[str, Any]) -> bool:
-        """Tell whether all that is wrong may be that what only disks had that rot or are gone counts as lost."""
+        """Tell whether what is wrong may be that what only disks had that rot or are gone counts as lost."""
         awry = any(overview[name] for name in ("leaderless", "under_replicated", "hints", "moving"))
         gone = self.accounts.counts["destroyed"] or any(box.rotten for box in self.wanted)
         return not awry and bool(gone)
