@@ -106,6 +106,10 @@ KEPT: dict[str, Limit] = {
     **_each(PARTITION, "Holds._free", 64),
     **_each(HEAP, "Deadlines._heap", 64 + 16),
     **_each(NODE, "Deadlines._current Deadlines._keys Agenda._heap", 16),
+    # --- a round that is under way, be all else at rest
+    **_each(MEMBER, "_Round.sure _Round.members"),
+    **_each(QUEUE, "_Round.ids"),
+    **_each(PARTITION, "Space._spans Space._left Space._under_way", 3),
     # --- until it is looked at again
     **_each(COPY, "Pacing._under_way"),
     **_each(PARTITION, "Leases._not_before Fetching._asked"),
