@@ -112,8 +112,8 @@ def _open(directory: Path, files: Path, known: int) -> Opened:
     new = not _holds_anything(files)
     if new:
         files.mkdir(exist_ok=True)
-    found = prepare(files, OPTIONS)
     try:
+        found = prepare(files, OPTIONS)  # which opens it, too, if a log is damaged
         db = plyvel.DB(os.fspath(files), create_if_missing=new, **OPTIONS)
     except plyvel.Error as error:
         raise _what(error) from error

@@ -10,6 +10,7 @@ from dmqnode.grants import GRANTS, GRANTS_END, Grants
 from dmqnode.ids import PARTITION_ID_SIZE, NodeId, PartitionId
 from dmqnode.keys import IDENTITY, QUEUES, QUEUES_END, PartitionKeys
 from dmqnode.records import decode_identity
+from storage.errors import StorageError
 from storage.leveldb import LevelStore
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
@@ -19,7 +20,7 @@ ALL = b"\xff"
 
 
 def differences(nodes: dict[str, Path], *, damaged: bool = False) -> list[str]:
-    """Return where copies differ.
+    """Return where copies differ, or whose store does not open.
 
     Arguments:
         nodes: per name the data directory of a node that has ended.
@@ -28,7 +29,10 @@ def differences(nodes: dict[str, Path], *, damaged: bool = False) -> list[str]:
     """
     hosts = {}
     for name, data in nodes.items():
-        node, host = _read(name, data)
+        try:
+            node, host = _read(name, data)
+        except StorageError as error:
+            return [f"{name}: {error}"]
         if damaged:
             host.store.write(_leading_nowhere(host.store), sync=True)
         hosts[node] = host

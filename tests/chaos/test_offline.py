@@ -61,3 +61,8 @@ def test_an_entry_by_time_that_leads_nowhere_is_passed_over_where_batches_were_d
 def test_a_batch_is_missed_also_where_batches_were_damaged_on_all(tmp_path: Path) -> None:
     (told,) = differences(ended(tmp_path, (BATCH, DUE), (BATCH, DUE), (DUE,)), damaged=True)
     assert "n1 and n3 differ" in told
+
+
+def test_a_store_that_does_not_open_is_told(tmp_path: Path) -> None:
+    (told,) = differences({"n1": tmp_path / "nowhere"})
+    assert told.startswith("n1: the store in ")

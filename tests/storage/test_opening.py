@@ -42,6 +42,24 @@ def cut(pattern: str) -> Callable[[Path], None]:
     return shorten
 
 
+def flipped(pattern: str, at: int) -> Callable[[Path], None]:
+    def flip(files: Path) -> None:
+        for path in files.glob(pattern):
+            raw = bytearray(path.read_bytes())
+            raw[at] ^= 4
+            path.write_bytes(raw)
+
+    return flip
+
+
+def both(*ruins: Callable[[Path], None]) -> Callable[[Path], None]:
+    def one_after_the_other(files: Path) -> None:
+        for ruin in ruins:
+            ruin(files)
+
+    return one_after_the_other
+
+
 RUINS: dict[str, Callable[[Path], None]] = {
     "no CURRENT": without("CURRENT"),
     "no MANIFEST": without("MANIFEST-*"),
@@ -53,6 +71,8 @@ RUINS: dict[str, Callable[[Path], None]] = {
     "empty MANIFEST": lambda files: manifest(files).write_bytes(b"") and None,
     "MANIFEST of zeros": lambda files: manifest(files).write_bytes(bytes(300)) and None,
     "garbled MANIFEST": lambda files: manifest(files).write_bytes(os.urandom(300)) and None,
+    "no MANIFEST, and a damaged log": both(flipped("*.log", 10), without("MANIFEST-*")),
+    "no tables, and a damaged log": both(flipped("*.log", 10), without("*.ldb")),
 }
 
 
