@@ -1,7 +1,9 @@
 """Looking at LevelDB's files before it does: it skips what it cannot read and deletes what it does not know.
 
 - A log that is damaged in the middle: the writes in the damaged part are lost. LevelDB would either refuse to
-  open, or go on without a word; here it goes on, the log is kept, and the loss is said.
+  open, or go on without a word, and then without verifying the checksums of tables either, so that a
+  compaction ends the process or spreads the damage. Here the log is written anew with what can be read of
+  it; as it was it is kept, and the loss is said.
 - A table that was cut short: LevelDB would open, and fail at the first read of it, so nothing is opened.
 - The MANIFEST, which lists the tables: damaged, nothing is opened. Cut short, as by a power cut, LevelDB
   opens what it said before, deletes the rest or writes over it, so everything is copied first.
@@ -16,11 +18,8 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import plyvel
-
-from storage.logfile import BLOCK, State, inspect
+from storage.logfile import BLOCK, State, inspect, readable, written
 from storage.manifest import tables
 from storage.store import Damaged
 
@@ -42,10 +41,10 @@ class Prepared:
     damaged: list[Damaged] = field(default_factory=list)
 
 
-def prepare(files: Path, options: dict[str, Any]) -> Prepared:
-    """Make the database in `files` fit to be opened with `options`.
+def prepare(files: Path) -> Prepared:
+    """Make the database in `files` fit to be opened.
 
-    Errors: Damage if it must not be opened; plyvel.Error, OSError.
+    Errors: Damage if it must not be opened; OSError.
     """
     prepared = Prepared()
     _check_manifest(files, prepared)
@@ -60,10 +59,23 @@ def prepare(files: Path, options: dict[str, Any]) -> Prepared:
             prepared.damaged.append(
                 Damaged(b"\x00" + log.name.encode(), raw[found.at : found.at + BLOCK], why)
             )
-    if prepared.damaged:
-        # Takes in what is readable; the logs are gone afterwards.
-        plyvel.DB(os.fspath(files), **{**options, "paranoid_checks": False}).close()
+            _replace(log, written(readable(raw)))
     return prepared
+
+
+def _replace(log: Path, raw: bytes) -> None:
+    # LevelDB would pass over the damage, too, but only where it verifies no checksum of a table either.
+    new = log.with_suffix(".new")  # which it does not know, and leaves alone
+    with new.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(log)
+    directory = os.open(log.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def rename_aside(files: Path, reason: str) -> Path:

@@ -28,7 +28,7 @@ from storage.errors import Corrupt, DiskFull, StoreFailed
 from storage.gate import Gate
 from storage.inspection import rename_aside
 from storage.lock import DirectoryLock
-from storage.opening import failure, open_database
+from storage.opening import FILES, failure, open_database
 from storage.ops import WriteBatch
 from storage.pieces import pieces
 from storage.records import BAD_CHECKSUM, collect, seal, unseal
@@ -111,7 +111,12 @@ class LevelStore:
         except OSError as error:
             raise failure(directory, "open", error) from error
         try:
-            return cls(directory, lock)
+            try:
+                return cls(directory, lock)
+            except StoreFailed:
+                if salvage.reason(directory / FILES) is None:
+                    raise
+                return cls(directory, lock)  # a compaction met something damaged: now all is copied first
         except BaseException:
             lock.release()
             raise

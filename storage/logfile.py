@@ -1,4 +1,4 @@
-"""Reading LevelDB's log format, only to see whether a file of it is whole.
+"""Reading LevelDB's log format, to see whether a file of it is whole, and to write what is left of one anew.
 
 LevelDB itself skips what it cannot read there and goes on without a word. Its logs hold the writes that are
 not yet in tables; its MANIFEST, of the same format, says which tables there are.
@@ -11,7 +11,7 @@ not yet in tables; its MANIFEST, of the same format, says which tables there are
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ LAST_PIECES = (1, 4)
 """Types of records that end a write: the whole of it, and the last of its pieces."""
 FIRST_PIECES = (1, 2)
 _HEADER = struct.Struct("<IHB")
+_KINDS = {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}
+"""The type of a record, by whether it is the first and the last piece of its write."""
 
 
 class State(Enum):
@@ -77,6 +79,49 @@ def contents(raw: bytes) -> Iterator[bytes]:
         if kind in LAST_PIECES:
             yield whole
         at += _HEADER.size + length
+
+
+def readable(raw: bytes) -> Iterator[bytes]:
+    """Give all writes in the log `raw` that can be read, those behind damage, too.
+
+    Where a record is damaged the rest of its block is passed over, for its length may be wrong.
+    """
+    pieces: list[bytes] | None = None
+    for start in range(0, len(raw), BLOCK):
+        at, stop = start, min(start + BLOCK, len(raw))
+        while stop - at >= _HEADER.size:
+            check, length, kind = _HEADER.unpack_from(raw, at)
+            end = at + _HEADER.size + length
+            if end > stop or kind not in _KINDS.values() or _mask(crc32c(raw[at + 6 : end])) != check:
+                pieces = None
+                break
+            piece = raw[at + _HEADER.size : end]
+            if kind in FIRST_PIECES:
+                pieces = [piece]
+            elif pieces is not None:
+                pieces.append(piece)
+            if kind in LAST_PIECES and pieces is not None:
+                yield b"".join(pieces)
+                pieces = None
+            at = end
+
+
+def written(writes: Iterable[bytes]) -> bytes:
+    """Return a log that holds `writes`."""
+    out = bytearray()
+    for content in writes:
+        at, first = 0, True
+        while first or at < len(content):
+            room = BLOCK - len(out) % BLOCK
+            if room < _HEADER.size:
+                out += bytes(room)
+                continue
+            piece = content[at : at + room - _HEADER.size]
+            at += len(piece)
+            kind = _KINDS[first, at == len(content)]
+            out += _HEADER.pack(_mask(crc32c(bytes((kind,)) + piece)), len(piece), kind) + piece
+            first = False
+    return bytes(out)
 
 
 def _is_longer_than_written(raw: bytes, at: int, check: int) -> bool:

@@ -87,7 +87,7 @@ def _open_what_is_there(directory: Path, files: Path, known: int) -> Opened:
     if why is None:
         return opened
     opened.db.close()
-    renamed = salvage.copy(files, OPTIONS)
+    renamed = salvage.copy(files, OPTIONS, {FORMAT_KEY: _number(known)})
     copied = _open(directory, files, known)
     copied.damaged, copied.incomplete = opened.damaged, True
     copied.notices = [
@@ -112,8 +112,8 @@ def _open(directory: Path, files: Path, known: int) -> Opened:
     new = not _holds_anything(files)
     if new:
         files.mkdir(exist_ok=True)
+    found = prepare(files)
     try:
-        found = prepare(files, OPTIONS)  # which opens it, too, if a log is damaged
         db = plyvel.DB(os.fspath(files), create_if_missing=new, **OPTIONS)
     except plyvel.Error as error:
         raise _what(error) from error
@@ -157,7 +157,19 @@ def _check_format(opened: Opened, directory: Path, known: int) -> None:
         return
     elif record:
         opened.damaged.append(Damaged(FORMAT_KEY, record, BAD_CHECKSUM))
-    db.put(FORMAT_KEY, seal(FORMAT_KEY, u16(known)), sync=True)
+    try:
+        _write_number(db, known)
+    except plyvel.CorruptionError as error:
+        # A compaction, begun as it opened, has met something damaged: it takes no write any more.
+        salvage.mark(opened.files, reason(error))
+
+
+def _write_number(db: plyvel.DB, known: int) -> None:
+    db.put(FORMAT_KEY, _number(known), sync=True)
+
+
+def _number(known: int) -> bytes:
+    return seal(FORMAT_KEY, u16(known))
 
 
 def _has_rows(db: plyvel.DB) -> bool:

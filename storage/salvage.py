@@ -40,10 +40,17 @@ def reason(files: Path) -> str | None:
         return None
 
 
-def copy(files: Path, options: dict[str, Any]) -> Path:
+def copy(files: Path, options: dict[str, Any], without: dict[bytes, bytes]) -> Path:
     """Copy the database in `files`, put the copy in its place, and return where it went itself.
 
-    What could not be read is noted in the copy (`storage.aside`). Errors: plyvel.Error, OSError.
+    What could not be read is noted in the copy (`storage.aside`).
+
+    Arguments:
+        files: not open.
+        options: LevelDB's.
+        without: sealed records that the copy has where the database has none, or none that can be read.
+
+    Errors: plyvel.Error, OSError.
     """
     target = _target(files)
     shutil.rmtree(target, ignore_errors=True)
@@ -51,6 +58,8 @@ def copy(files: Path, options: dict[str, Any]) -> Path:
     try:
         copied = plyvel.DB(os.fspath(target), create_if_missing=True, **options)
         try:
+            for key, record in without.items():
+                copied.put(key, record)
             _copy(source, copied)
         finally:
             copied.close()

@@ -37,7 +37,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_a_whole_store_is_passed(directory: Path) -> None:
-    prepared = prepare(directory / FILES, opening.OPTIONS)
+    prepared = prepare(directory / FILES)
     assert (prepared.notices, prepared.damaged) == ([], [])
 
 
@@ -106,14 +106,14 @@ def test_a_damaged_list_of_files_is_not_opened(directory: Path) -> None:
     raw[10] ^= 1
     manifest.write_bytes(raw)
     with pytest.raises(Damage, match=r"MANIFEST-\d+ is damaged at byte 0"):
-        prepare(directory / FILES, opening.OPTIONS)
+        prepare(directory / FILES)
 
 
 @pytest.mark.parametrize("said", [b"", b"MANIFEST-", b"../../etc/passwd\n", b"\x00\xff\n"])
 def test_a_garbled_current_is_not_followed(directory: Path, said: bytes) -> None:
     (directory / FILES / "CURRENT").write_bytes(said)
     with pytest.raises(Damage, match="CURRENT says"):
-        prepare(directory / FILES, opening.OPTIONS)
+        prepare(directory / FILES)
 
 
 def test_names_are_never_used_twice(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.logfile import BLOCK, State, inspect
+from storage import logfile
+from storage.logfile import BLOCK, State, contents, inspect, readable
 
 
 def written(directory: Path, sizes: list[int]) -> bytes:
@@ -65,3 +66,30 @@ def test_what_was_cut_short_is_torn_or_whole(log: bytes, data: st.DataObject) ->
 def test_zeros_at_the_end_are_a_torn_write(log: bytes) -> None:
     assert inspect(log + bytes(500)).state is State.TORN
     assert inspect(log + bytes(500) + b"x").state is State.DAMAGED
+
+
+def test_a_log_is_written_as_leveldb_does(log: bytes) -> None:
+    writes = list(contents(log))
+    assert list(readable(log)) == writes
+    assert logfile.written(writes) == log
+
+
+@pytest.mark.parametrize("size", range(32_720, 32_770, 3))
+def test_a_log_is_padded_as_leveldb_does(tmp_path: Path, size: int) -> None:
+    raw = written(tmp_path, [size, 10])
+    assert logfile.written(readable(raw)) == raw
+
+
+@given(st.data())
+def test_what_lies_before_damage_and_in_later_blocks_is_readable(log: bytes, data: st.DataObject) -> None:
+    raw = bytearray(log)
+    bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+    raw[bit // 8] ^= 1 << bit % 8
+    writes, left = list(contents(log)), list(readable(bytes(raw)))
+    assert [write for write in writes if write in left] == left
+    lost = [write for write in writes if write not in left]
+    if lost:  # one after the other: those that have a piece in the rest of one block
+        at = writes.index(lost[0])
+        assert lost == writes[at : at + len(lost)]
+        assert len(logfile.written(lost[1:-1])) <= BLOCK
+    assert inspect(logfile.written(left)).state is State.WHOLE

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import plyvel
 import pytest
 
 from storage import salvage
 from storage.leveldb import LevelStore
 from storage.opening import OPTIONS
-from tests.storage.damage import pages
+from storage.ops import WriteBatch
+from tests.storage.damage import fill, pages
+from tests.storage.test_inspection import log_of
 from tests.storage.writing import put
 
 ROWS = {b"k%d" % number: bytes(number) for number in range(300)}
@@ -54,11 +57,36 @@ def test_a_copy_that_was_interrupted_is_begun_anew(marked: Path) -> None:
 def test_a_copy_that_was_whole_is_taken(marked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(salvage, "finish", lambda _: None)
-        salvage.copy(marked / "store", OPTIONS)
+        salvage.copy(marked / "store", OPTIONS, {})
     assert not (marked / "store").exists()
     assert_copied(marked)
 
 
 def test_nothing_is_marked_by_itself(tmp_path: Path) -> None:
     LevelStore.open(tmp_path).close()
+    assert salvage.reason(tmp_path / "store") is None
+
+
+def test_what_takes_no_write_from_the_start_is_copied_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, writes=100)
+    log = log_of(tmp_path)
+    raw = bytearray(log.read_bytes())
+    raw[40_000] ^= 4
+    log.write_bytes(raw)
+    write = LevelStore._write
+    refusals = [plyvel.CorruptionError(b"Corruption: block checksum mismatch")]
+
+    def written(self: LevelStore, batch: WriteBatch, sync: bool) -> None:
+        if refusals:
+            raise refusals.pop()
+        write(self, batch, sync)
+
+    monkeypatch.setattr(LevelStore, "_write", written)
+    store = LevelStore.open(tmp_path)
+    assert not refusals
+    assert "block checksum mismatch" in store.notices[0]
+    assert len(pages(store)[0]) > 50
+    store.close()
     assert salvage.reason(tmp_path / "store") is None
