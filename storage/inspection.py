@@ -53,23 +53,29 @@ def prepare(files: Path) -> Prepared:
         found = inspect(raw)
         if found.state is State.DAMAGED:
             kept = _free_name(files, f"damaged-{log.name}")
-            shutil.copy2(log, kept)
+            _replace(log, written(readable(raw)), kept)
             why = f"the log {log.name} is damaged at byte {found.at} of {len(raw)}"
             prepared.notices.append(f"{why}: writes in it are lost; it was kept as {kept}; {INCOMPLETE}")
             prepared.damaged.append(
                 Damaged(b"\x00" + log.name.encode(), raw[found.at : found.at + BLOCK], why)
             )
-            _replace(log, written(readable(raw)))
     return prepared
 
 
-def _replace(log: Path, raw: bytes) -> None:
+def _replace(log: Path, raw: bytes, kept: Path) -> None:
+    """Copy `log` to `kept` and put `raw` in its place, or do neither."""
     # LevelDB would pass over the damage, too, but only where it verifies no checksum of a table either.
     new = log.with_suffix(".new")  # which it does not know, and leaves alone
-    with new.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with new.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copy2(log, kept)
+    except OSError:
+        for made in (new, kept):  # or each start on a full disk would leave one more
+            made.unlink(missing_ok=True)
+        raise
     new.rename(log)
     directory = os.open(log.parent, os.O_RDONLY)
     try:

@@ -110,11 +110,13 @@ class LevelStore:
             lock = DirectoryLock(directory)
         except OSError as error:
             raise failure(directory, "open", error) from error
+        files = directory / FILES
         try:
+            marked = salvage.reason(files)
             try:
                 return cls(directory, lock)
             except StoreFailed:
-                if salvage.reason(directory / FILES) is None:
+                if marked is not None or salvage.reason(files) is None:
                     raise
                 return cls(directory, lock)  # a compaction met something damaged: now all is copied first
         except BaseException:

@@ -66,19 +66,7 @@ def inspect(raw: bytes) -> Found:
 
 def contents(raw: bytes) -> Iterator[bytes]:
     """Give the writes in the log `raw` one after the other, up to where it is whole."""
-    at, upto = 0, inspect(raw)
-    whole = b""
-    while at < (len(raw) if upto.state is State.WHOLE else upto.at):
-        room = BLOCK - at % BLOCK
-        if room < _HEADER.size:
-            at += room
-            continue
-        _, length, kind = _HEADER.unpack_from(raw, at)
-        piece = raw[at + _HEADER.size : at + _HEADER.size + length]
-        whole = piece if kind in FIRST_PIECES else whole + piece
-        if kind in LAST_PIECES:
-            yield whole
-        at += _HEADER.size + length
+    return readable(raw[: inspect(raw).at])
 
 
 def readable(raw: bytes) -> Iterator[bytes]:

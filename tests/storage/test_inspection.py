@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 
 from storage import opening
+from storage.errors import StoreFailed
 from storage.inspection import Damage, prepare, rename_aside
 from storage.leveldb import LevelStore
 from storage.logfile import State, inspect
@@ -75,6 +79,29 @@ def test_a_flipped_bit_in_a_log_is_never_silent(tmp_path: Path, seeds: range) ->
         assert dict(pages(store)[0]) == wanted or store.notices
         assert store.statistics().set_aside == len(store.notices)
         store.close()
+
+
+def test_on_a_full_disk_a_damaged_log_stays_as_it_is(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_of(directory)
+    flip_a_bit(log, random.Random(1))
+    raw = log.read_bytes()
+
+    def refuse(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copy2", refuse)
+        with pytest.raises(StoreFailed) as refused:
+            LevelStore.open(directory)
+    assert refused.value.disk_full
+    assert log.read_bytes() == raw
+    assert not [*directory.glob("store.*"), *(directory / FILES).glob("*.new")]
+    store = LevelStore.open(directory)
+    assert store.notices
+    store.close()
 
 
 def test_a_torn_log_is_no_damage(directory: Path) -> None:

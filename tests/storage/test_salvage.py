@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import plyvel
 import pytest
 
 from storage import salvage
+from storage.errors import StoreFailed
 from storage.leveldb import LevelStore
 from storage.opening import OPTIONS
 from storage.ops import WriteBatch
@@ -90,3 +94,20 @@ def test_what_takes_no_write_from_the_start_is_copied_at_once(
     assert len(pages(store)[0]) > 50
     store.close()
     assert salvage.reason(tmp_path / "store") is None
+
+
+def test_a_copy_for_which_there_is_no_room_is_tried_once(
+    marked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def refuse(files: Path, options: dict[str, Any], without: dict[bytes, bytes]) -> Path:
+        tried.append(files)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(salvage, "copy", refuse)
+        with pytest.raises(StoreFailed):
+            LevelStore.open(marked)
+    assert len(tried) == 1
+    assert_copied(marked)
