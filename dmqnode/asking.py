@@ -31,6 +31,7 @@ from dmqnode.messages import Cancelled, Delivered, Failed, Held, Message, Nack, 
 from dmqnode.outgoing import Columns
 from dmqnode.route import Route
 from dmqnode.routes import Routes
+from dmqnode.sequences import Sequences
 from dmqnode.turns import Turns
 
 FIRST_PATIENCE = 1.0
@@ -63,8 +64,7 @@ class Asking:
         self._deadlines: Deadlines[Call] = Deadlines()
         self._again: Deadlines[Call] = Deadlines()
         """Refused calls, by when they are made again."""
-        self._sequence = 0
-        self._unsettled: dict[int, None] = {}
+        self._sequences = Sequences()
         self._spreads: dict[str, int] = {}
         self._turns = Turns(lambda call, first: self.routes.place(call, first=first))
         self._lanes: Lanes[SendGroup] = Lanes(self._turns.take)
@@ -121,9 +121,7 @@ class Asking:
         return group
 
     def _new_send(self, now: float, lane: LaneKey) -> SendGroup:
-        self._sequence += 1
-        self._unsettled[self._sequence] = None
-        group = SendGroup(now, now + self.timeout, lane, self._sequence, self._spreads)
+        group = SendGroup(now, now + self.timeout, lane, self._sequences.give(lane[0]), self._spreads)
         self._register(now, group)
         return group
 
@@ -175,7 +173,7 @@ class Asking:
         self.routes.left(call)
         if isinstance(call, AckGroup):
             self._acks.settled(call)
-        elif isinstance(call, SendGroup) and self._unsettled.pop(call.sequence, 0) is None:
+        elif isinstance(call, SendGroup) and self._sequences.settle(call.lane[0], call.sequence):
             self._bytes -= call.bytes
             self._turns.settled(call)
             self._lanes.settled(call)
@@ -265,7 +263,7 @@ class Asking:
     def _message(self, now: float, call: Call) -> Message:
         if isinstance(call, SendGroup):
             call.written = min(call.written, now)
-            return call.send(self._producer, next(iter(self._unsettled)))
+            return call.send(self._producer, self._sequences.floor(call.lane[0]))
         return call.message(now)
 
     def _too_long(self, call: Call, limit: int) -> None:

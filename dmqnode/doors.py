@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import os
+import socket
 from typing import TYPE_CHECKING
 
 import trio
@@ -29,8 +31,8 @@ STALL = 2.0
 """Seconds after which a client that takes nothing is given up when others need its share of memory."""
 STALE = 30.0
 """Seconds for which a process may stand still before what came meanwhile is too old to be done."""
-BACKLOG = 0.25
-"""Seconds afterwards in which whoever had connected meanwhile is let in, and out again."""
+MAX_BACKLOG = 1 << 16
+"""Connections that the system makes at most before they are let in."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 Door = trio.abc.Listener[trio.abc.HalfCloseableStream]
@@ -57,7 +59,6 @@ class Doors:
         self._questions: set[tuple[int, int]] = set()
         self._room = trio.Event()
         self._beat = self._alive = math.inf
-        self._backlog_until = -math.inf
 
     async def run(self) -> None:
         """Serve whoever connects.  Cancelling ends all connections at once."""
@@ -83,7 +84,8 @@ class Doors:
         if self._alive - alive <= STALE:
             return False
         say("this process stood still; what came meanwhile is not done", seconds=round(self._alive - alive))
-        self._backlog_until = now.run + BACKLOG
+        for listener in self._listeners:
+            hang_up_on_backlog(listener)
         for session in list(self.sessions):
             session.give_up()
         return True
@@ -107,13 +109,13 @@ class Doors:
                 say_rarely("cannot accept a connection", level=logging.ERROR, why=error.strerror)
                 await trio.sleep(0.1)
                 continue
-            nursery.start_soon(self._serve, stream)
+            if self.stood_still:  # `beat` is still to come; what it finds in the backlog it closes
+                await trio.aclose_forcefully(stream)
+            else:
+                nursery.start_soon(self._serve, stream)
 
     async def _serve(self, stream: trio.abc.HalfCloseableStream) -> None:
         around = self._node.broker.surroundings
-        if self.stood_still or trio.current_time() < self._backlog_until:
-            await trio.aclose_forcefully(stream)
-            return
         if len(self.sessions) >= self._node.config.max_connections + self._reserve:
             await self._refuse(stream)
             return
@@ -214,6 +216,22 @@ class Doors:
             buffers.set(session, 0)
             say_rarely("a connection was given up: it held too much memory")
             session.give_up()
+
+
+def hang_up_on_backlog(listener: Door) -> None:
+    """Close the connections that the system has made, and that nobody has let in yet."""
+    if not isinstance(listener, trio.SocketListener):
+        return
+    with socket.socket(fileno=os.dup(listener.socket.fileno())) as door:
+        door.setblocking(False)
+        for _ in range(MAX_BACKLOG):
+            try:
+                connected, _ = door.accept()
+            except ConnectionError:
+                continue  # that one has gone by itself
+            except OSError:
+                return
+            connected.close()
 
 
 def _too_many(limit: int) -> str:

@@ -320,7 +320,7 @@ class Peers:
                             data = await receive(stream, READ_SIZE)
                     if data == b"":
                         incoming.close("the peer closed the connection")
-                    elif self._belonging.stood_still:
+                    elif self._belonging.stood_still or scope.cancel_called:
                         incoming.close("this process stood still")
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 incoming.close("the connection broke")

@@ -141,7 +141,8 @@ class ConnectionSession:
         connection = self._connection
         while True:
             data = await receive(self._stream, READ_SIZE)
-            if not data or self._doors.stood_still:
+            # Whoever ends all connections then may have come first, when this had been woken already.
+            if not data or self._doors.stood_still or self._scope.cancel_called:
                 return False
             if self._head is not None:
                 data = self._head + data

@@ -52,7 +52,7 @@ MODULES = {
         # What an application gets with `import dmqnode`.  Imports nothing of ours but itself.
         "client core": """
             addresses asking batch calls checks connection deadlines durations errors ids lanes leaders link
-            messages outcomes outgoing questions received route routes turns version wire
+            messages outcomes outgoing questions received route routes sequences turns version wire
         """,
         "client shell": "__init__ background blocking client consuming introduction line pump",
         # Decide, and are told the time.  Import cores, client cores, and of the storage its values only.

@@ -69,11 +69,14 @@ class MemoryDoor(trio.abc.Listener[trio.StapledStream[Any, Any]]):
 
     def __init__(self) -> None:
         self._into, self._out = trio.open_memory_channel[trio.StapledStream[Any, Any]](1000)
+        self.theirs: trio.StapledStream[Any, Any] | None = None
+        """The node's side of the last connection."""
 
     def connect(self, *, lockstep: bool = False) -> trio.StapledStream[Any, Any]:
         """Connect; with `lockstep` nothing is buffered: what one side writes waits until the other reads."""
         ours, theirs = lockstep_stream_pair() if lockstep else memory_stream_pair()
         self._into.send_nowait(theirs)
+        self.theirs = theirs
         return ours
 
     async def accept(self) -> trio.StapledStream[Any, Any]:

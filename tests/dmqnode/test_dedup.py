@@ -20,6 +20,7 @@ from dmqnode.dedup import (
 from dmqnode.ids import LogId, PartitionId, choose_partition
 from dmqnode.keys import PartitionKeys
 from dmqnode.ranges import RangeSet
+from dmqnode.sequences import Sequences
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 
@@ -213,3 +214,14 @@ def test_a_name_that_is_remembered_already_is_not_written_again() -> None:
     reloaded(dedup, store)
     dedup.remember_name("owed", LOG, 7, 100)
     assert not dedup.unsaved
+
+
+def test_of_a_producer_of_several_queues_every_send_is_remembered_that_was_told() -> None:
+    dedup, numbers = Dedup(Counters()), Sequences()
+    for at in range(2000):
+        number = numbers.give("q")
+        dedup.remember(0, b"p", number, numbers.floor("q"), [(LOG, at, 1)])
+        other = numbers.give("other")
+        numbers.settle("q", number)
+        numbers.settle("other", other)
+    assert all(dedup.told(b"p", number) for number in range(1, 2000))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import socket
 
 import pytest
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from dmqnode.messages import Browse, Browsed, GetQueue, Receive
+from dmqnode.batch import encode
+from dmqnode.doors import STALE, hang_up_on_backlog
+from dmqnode.messages import Browse, Browsed, GetQueue, QueueInfo, Receive, Send
 from storage.memory import MemoryStore
 from tests.dmqnode.running import Client, bodies, running, until
 
@@ -77,3 +81,43 @@ async def test_when_unread_answers_fill_the_memory_who_does_not_read_goes(
         await until(passed_on)
         assert len(here.node.doors.sessions) < 9
         assert not client.ended
+
+
+@pytest.mark.parametrize("first", ["the reader", "whoever ends all connections"])
+async def test_what_came_while_the_process_stood_still_is_not_done_whoever_wakes_first(
+    first: str, mock_clock: MockClock
+) -> None:
+    async with running(MemoryStore(), keepalive=1e6) as here:
+        client = here.connect()
+        await client.create()
+        await wait_all_tasks_blocked()
+        doors, theirs = here.node.doors, here.door.theirs
+        assert theirs is not None
+        client.connection.request(Send("q", b"p" * 16, 1, 0, None, False, encode([b"late"]).blob))
+        mock_clock.jump(STALE + 1)  # nobody else is awake before both are
+        theirs.receive_stream.put_data(client.connection.data_to_send())
+        if first == "the reader":
+            await trio.lowlevel.checkpoint()
+        doors.beat(here.node.now())
+        await until(lambda: client.ended)
+        other = here.connect()
+        found = await other.ask(GetQueue("q"))
+        assert isinstance(found, QueueInfo)
+        assert found.info["ready"] == 0
+
+
+async def test_who_connected_and_was_not_let_in_is_hung_up_on_and_the_next_is_not() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        address = listener.socket.getsockname()
+        waiting = [socket.create_connection(address, 5) for _ in range(3)]
+        for one in waiting:
+            one.sendall(b"meant for the backlog")
+        hang_up_on_backlog(listener)
+        for one in waiting:
+            with one, pytest.raises(ConnectionResetError):
+                one.recv(1)
+        with socket.create_connection(address, 5) as late, trio.fail_after(5):
+            late.sendall(b"x")
+            async with await listener.accept() as stream:
+                assert await stream.receive_some(10) == b"x"
