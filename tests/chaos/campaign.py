@@ -147,6 +147,9 @@ def run(plan: Plan, kept: Path | None = None) -> Outcome:
                 site.keep(kept)
                 (kept / "ledger.json").write_text(json.dumps(asdict(site.load.ledger)))
                 (kept / "told.json").write_text(json.dumps(outcome.told, indent=1, default=str))
+    except TROUBLES as error:
+        outcome.broken.setdefault("stuck", []).append(f"at the start, or at the end: {error}")
+        outcome.parts = outcome.parts or {kind: {} for kind in plan.round}
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     outcome.seconds = time.monotonic() - began
@@ -174,11 +177,11 @@ def _run(plan: Plan, site: Site, outcome: Outcome) -> None:
         outcome.told = site.explain(QUEUES)
     verdict = judge(ledger, clocks=site.clocks)
     verdict.stuck += stuck
-    verdict.counters += unwell or site.heal(mended=True)
+    verdict.counters += unwell or site.heal(mended=True) or site.left_over(QUEUES)
     if site.set_aside and not plan.kinds & set(DAMAGES):
         verdict.counters.append(f"{site.set_aside} set aside, and nothing was damaged")
     if plan.kinds & set(BEYOND):
-        outcome.named = verdict.excuse(site.missing())
+        outcome.named = verdict.excuse(*site.missing())
     damaged = "damage-all" in plan.kinds
     first = _compare(site, QUIET, damaged=damaged)
     if first:

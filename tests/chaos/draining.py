@@ -13,10 +13,12 @@ EMPTY = 3.0
 """Seconds after which a queue that shows nothing is empty."""
 
 
-def drain(addresses: Sequence[str], queues: Iterable[str], seconds: float) -> list[str]:
+def drain(
+    addresses: Sequence[str], queues: Iterable[str], seconds: float, *, still: float = EMPTY
+) -> list[str]:
     """Wait until nothing is left in the queues; return what is stuck.  Producers have stopped.
 
-    Empty is what shows nothing for a while: what moves to another queue is in neither for a moment.
+    Empty is what shows nothing for `still` seconds: what moves to another queue is in neither for a moment.
     """
     deadline = time.monotonic() + seconds
     empty_since = math.inf
@@ -34,6 +36,6 @@ def drain(addresses: Sequence[str], queues: Iterable[str], seconds: float) -> li
                     stuck.append(f"{queue}: {counts}")
             now = time.monotonic()
             empty_since = math.inf if stuck else min(empty_since, now)
-            if now > deadline or now - empty_since > EMPTY:
+            if now > deadline or now - empty_since >= still:
                 return stuck
             time.sleep(0.2)

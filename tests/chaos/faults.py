@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 
 from tests.chaos.on_links import (
     NOISE_NAMES,
@@ -25,7 +27,8 @@ from tests.chaos.on_machines import (
     clock_by,
     damage_all,
     damage_of,
-    damaged,
+    damage_two,
+    damaged_at_once,
     disk_fails,
     disk_full,
     disk_slow,
@@ -38,12 +41,14 @@ from tests.chaos.on_machines import (
 from tests.chaos.on_members import (
     few_files,
     forget,
+    healthy,
     join,
     leave,
     little_memory,
     membership,
     out_of_memory,
     replace,
+    roomy,
     sinners,
     stranger,
 )  # fmt: skip
@@ -57,22 +62,34 @@ from tests.chaos.on_processes import (
     pause_long,
     rolling,
 )  # fmt: skip
-from tests.chaos.site import Fault, Site
+from tests.chaos.site import Event, Fault, Site
 
 
-def both(one: Fault, other: Fault) -> Fault:
-    """Return a fault that does both at the same time."""
+def both(one: Fault, other: Fault, *, first: Fault | None = None) -> Fault:
+    """Return a fault that does both at the same time, after what must be done before either."""
 
     def together(site: Site, rng: random.Random) -> None:
+        if first is not None:
+            first(site, rng)
+        before = len(site.events)
         seeds = [random.Random(rng.getrandbits(64)) for _ in range(2)]
         with ThreadPoolExecutor(2) as pool:
-            first = pool.submit(one, site, seeds[0])
-            site.sleep(rng.uniform(0, 1))
-            second = pool.submit(other, site, seeds[1])
-            first.result()
-            second.result()
+            began = pool.submit(one, site, seeds[0])
+            site.sleep(rng.uniform(0, 0.3))
+            joined = pool.submit(other, site, seeds[1])
+            began.result()
+            joined.result()
+        with site.event("both at once" if overlap(site.events[before:]) else "one after the other"):
+            pass
 
     return together
+
+
+def overlap(events: Sequence[Event]) -> bool:
+    """Whether two of them, of different names, were under way at the same time."""
+    return any(
+        a.name != b.name and a.began < b.ended and b.began < a.ended for a, b in combinations(events, 2)
+    )
 
 
 def one_of(*faults: Fault) -> Fault:
@@ -111,7 +128,7 @@ LINKS: dict[str, Fault | None] = {
     "cut-flapping": cut_flapping,
     "cut-clients": cut_clients,
     "pause+partition": both(pause, partition),
-    "partition+membership": both(partition, membership),
+    "partition+membership": both(partition, membership, first=roomy),
 }
 NOISES: dict[str, Fault | None] = {name: noise_of(kind) for name, kind in NOISE_NAMES.items()}
 DISKS: dict[str, Fault | None] = {
@@ -119,7 +136,8 @@ DISKS: dict[str, Fault | None] = {
     "store-flipped": damage_of("flipped"),
     "store-removed": damage_of("file removed"),
     "store-wiped": damage_of("wiped"),
-    "damage+kill": both(damaged, kill_one),
+    "damage+kill": both(damaged_at_once, kill_one, first=healthy),
+    "damage-two": damage_two,
     "power-one": power_one,
     "power-several": power_several,
     "power-all": power_all,

@@ -11,7 +11,12 @@ from typing import NamedTuple
 
 STORED, REFUSED, UNKNOWN = "stored", "not stored", "unknown"
 ACKED, STALE, KILLED = "acked", "stale", "killed"
-PERHAPS_DONE = (ACKED, STALE, UNKNOWN, KILLED)
+SETTLED = (ACKED, UNKNOWN, KILLED)
+"""After which a message may be gone."""
+PERHAPS_DONE = (*SETTLED, STALE)
+"""After which somebody, perhaps another, may have settled it."""
+PROMPT = 1.0
+"""Seconds within which no nack was repeated after the end of a visibility: its delay is not kept then."""
 EARLY = 0.05
 """Seconds by which clocks of processes on one machine may seem to differ."""
 
@@ -51,6 +56,20 @@ class Ack(NamedTuple):
     ended: float
     outcome: str
     """acked, stale, unknown, refused, killed (the client), back (nacked) or dropped (not even that)."""
+    why: str = ""
+    """What was said of it, if it was refused."""
+
+
+class Nack(NamedTuple):
+    """One message whose return was asked for."""
+
+    key: str
+    queue: str
+    began: float
+    ended: float
+    outcome: str
+    """done, or the code of the error."""
+    delay: float
 
 
 class Call(NamedTuple):
@@ -85,6 +104,7 @@ class Ledger:
     sends: list[Send] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     acks: list[Ack] = field(default_factory=list)
+    nacks: list[Nack] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     """What no client should ever be told."""
@@ -131,16 +151,18 @@ class Verdict:
     BEARABLE = ("lost", "resurrected", "doubled", "disorder")
     """What may come of it when no intact copy is left."""
 
-    def excuse(self, said: Sequence[str]) -> dict[str, int]:
-        """Take back what may be where no intact copy is left, if nodes say that something is missing.
+    def excuse(self, said: Sequence[str], missing: float) -> dict[str, int]:
+        """Take back what may be where no intact copy is left, if nodes say that so much is missing.
 
         Arguments:
             said: what they say; nothing is taken back where that is nothing.
+            missing: how many messages they say that they miss; of more nothing is taken back.
 
         Returns:
             per kind of harm how much of it was taken back.
         """
-        found = {kind: len(harm) for kind in self.BEARABLE if said and (harm := getattr(self, kind))}
+        harmed = {kind: len(harm) for kind in self.BEARABLE if said and (harm := getattr(self, kind))}
+        found = {kind: many for kind, many in harmed.items() if many <= missing}
         for kind in found:
             setattr(self, kind, [])
         return found
@@ -163,6 +185,9 @@ def judge(ledger: Ledger, *, clocks: Clocks = ()) -> Verdict:
     sends = {send.key: send for send in ledger.sends}
     deliveries: dict[str, list[Delivery]] = defaultdict(list)
     acks: dict[str, list[Ack]] = defaultdict(list)
+    nacks: dict[str, list[Nack]] = defaultdict(list)
+    for nack in ledger.nacks:
+        nacks[nack.key].append(nack)
     for delivery in ledger.deliveries:
         deliveries[delivery.key].append(delivery)
     for ack in ledger.acks:
@@ -172,8 +197,8 @@ def judge(ledger: Ledger, *, clocks: Clocks = ()) -> Verdict:
         came, settled = deliveries.get(key, []), acks.get(key, [])
         if send.outcome == STORED and not came:
             verdict.lost.append(f"{key} in {send.queue}, stored at {send.ended:.2f}, never came")
-        elif send.outcome == STORED and not any(a.outcome in PERHAPS_DONE for a in settled):
-            tried = [f"{a.queue} at {a.began:.2f}-{a.ended:.2f}: {a.outcome}" for a in settled]
+        elif send.outcome == STORED and not any(a.outcome in SETTLED for a in settled):
+            tried = [f"{a.queue} at {a.began:.2f}-{a.ended:.2f}: {a.outcome} {a.why}" for a in settled]
             when = " ".join(f"{d.ended:.2f}" for d in came)
             verdict.lost.append(
                 f"{key} in {send.queue} came at {when}, was never acked ({tried}), and is gone"
@@ -185,6 +210,7 @@ def judge(ledger: Ledger, *, clocks: Clocks = ()) -> Verdict:
             verdict.unexpected.append(f"{key} was never sent")
             continue
         _look_at(verdict, ledger, sends[key], came, acks.get(key, []), clocks)
+        _look_at_nacks(verdict, nacks.get(key, []), came, clocks)
     _look_at_order(verdict, sends.values(), deliveries, acks)
     return verdict
 
@@ -232,6 +258,22 @@ def _look_at(
     pairs = pairwise(sorted(came, key=lambda d: d.ended))
     soon = sum(b.queue == a.queue and b.ended - a.began < ledger.visibility for a, b in pairs)
     verdict.too_soon += max(0, soon - given_back)
+
+
+def _look_at_nacks(verdict: Verdict, nacks: list[Nack], came: list[Delivery], clocks: Clocks) -> None:
+    """What was given back with a delay comes again when that is over."""
+    for nack in nacks:
+        if nack.outcome != "done" or not nack.delay or nack.ended - nack.began > PROMPT:
+            continue
+        for delivery in came:
+            if delivery.queue != nack.queue or delivery.began < nack.ended:
+                continue
+            off = _off(clocks, nack.began, delivery.ended)
+            if delivery.ended < nack.began + nack.delay - EARLY - off:
+                after = delivery.ended - nack.began
+                verdict.early.append(
+                    f"{nack.key} came {after:.2f} s after it was given back for {nack.delay} s"
+                )
 
 
 def _off(clocks: Clocks, began: float, ended: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -152,16 +153,28 @@ def overview(nodes: list[ChaosNode]) -> dict[str, Any]:
         return {}
 
 
-def missing(node: ChaosNode) -> list[str]:
-    """Return what a node says of messages that it has not got any more; empty if nothing is missing."""
+LARGEST = 8
+"""Messages of one record at most: those of one call of a client of the campaign, and what went with them."""
+HARM = ("may be missing", "may be the last", "did not open", "cannot read", "damaged")
+"""What a notice says that tells of harm to messages."""
+
+
+def missing(node: ChaosNode) -> tuple[list[str], float]:
+    """Return what a node says of messages that it has not got any more, and how many these are at most.
+
+    One that does not answer says nothing; what a notice tells of nobody has counted.
+    """
     try:
         with connect_sync(node.address, timeout=3) as client:
             status = client.status()
-    except DMQError as error:
-        return [str(error)]
-    counted = [f"{name} {status[name]}" for name in ("lost", "unmended") if status.get(name)]
+    except DMQError:
+        return [], 0
+    counted = {name: status[name] for name in ("lost", "unmended") if status.get(name)}
     # What is kept says how many records nothing has made good: that is counted.
-    return counted + [text for text in status["notices"] if "were set aside and are kept" not in text]
+    notices = [text for text in status["notices"] if "were set aside and are kept" not in text]
+    harm = [text for text in notices if any(word in text for word in HARM)]
+    count = math.inf if harm else counted.get("lost", 0) + LARGEST * counted.get("unmended", 0)
+    return [*(f"{name} {value}" for name, value in counted.items()), *harm], count
 
 
 def well(found: dict[str, Any], nodes: int, *, mended: bool = False) -> bool:

@@ -24,6 +24,10 @@ def damage_of(*kinds: str) -> Fault:
 
 def _damage(site: Site, rng: random.Random, kind: str) -> None:
     site.until_healthy()
+    _spoil(site, rng, kind)
+
+
+def _spoil(site: Site, rng: random.Random, kind: str) -> None:
     with site.taken(rng) as nodes:
         node = nodes[0]
         with site.event(f"store {kind}", node.name):
@@ -33,7 +37,23 @@ def _damage(site: Site, rng: random.Random, kind: str) -> None:
             node.restart()
 
 
-damaged = damage_of(*damage.KINDS)
+def damaged_at_once(site: Site, rng: random.Random) -> None:
+    """Damage the store of one node though copies may not be whole: whoever calls has waited for that."""
+    _spoil(site, rng, rng.choice(list(damage.KINDS)))
+
+
+def damage_two(site: Site, rng: random.Random) -> None:
+    """Damage the stores of two at the same time: of three copies one is intact."""
+    site.until_healthy()
+    with site.taken(rng, 2) as nodes:
+        kinds = [rng.choice(("truncated", "flipped", "file removed")) for _ in nodes]
+        with site.event("two stores damaged", f"{listed(nodes)} {' '.join(kinds)}"):
+            at_once(nodes)
+            for node, kind in zip(nodes, kinds):
+                damage.KINDS[kind](node.data, rng)
+                node.begin()
+            for node in nodes:
+                node.wait_ready()
 
 
 def damage_all(site: Site, rng: random.Random) -> None:

@@ -11,18 +11,29 @@ from tests.chaos import strangers
 from tests.chaos.site import Fault, Site
 
 COPIES = 3
+PROMPT = 8
+"""Seconds more in which careless consumers wait until one was killed that had something."""
+
+
+def healthy(site: Site, rng: random.Random) -> None:
+    """Wait until copies are whole: one may go."""
+    site.until_healthy()
+
+
+def roomy(site: Site, rng: random.Random) -> None:
+    """Wait until copies are whole, on more nodes than copies: one may go for good."""
+    site.until_healthy()
+    site.at_least(COPIES + 1)
 
 
 def join(site: Site, rng: random.Random) -> None:
     site.until_healthy()
+    _join(site, rng)
+
+
+def _join(site: Site, rng: random.Random) -> None:
     with site.event("join"):
         site.add()
-
-
-def _enough(site: Site) -> None:
-    """Wait until copies are whole, on more nodes than copies: one may go."""
-    site.until_healthy()
-    site.at_least(COPIES + 1)
 
 
 class NotDone(AssertionError):
@@ -33,7 +44,11 @@ class NotDone(AssertionError):
 
 
 def leave(site: Site, rng: random.Random) -> None:
-    _enough(site)
+    roomy(site, rng)
+    _leave(site, rng)
+
+
+def _leave(site: Site, rng: random.Random) -> None:
     # The first stays: clients may know no other.
     with site.reserved(site.nodes[0].name), site.taken(rng) as nodes, site.event("leave", nodes[0].name):
         done = site.dmq(nodes[0], "node", "leave", "--timeout", "100s")
@@ -44,7 +59,11 @@ def leave(site: Site, rng: random.Random) -> None:
 
 
 def forget(site: Site, rng: random.Random) -> None:
-    _enough(site)
+    roomy(site, rng)
+    _forget(site, rng)
+
+
+def _forget(site: Site, rng: random.Random) -> None:
     # The first stays: clients may know no other.
     with site.reserved(site.nodes[0].name), site.taken(rng) as nodes, site.event("forget", nodes[0].name):
         other = next(n for n in site.nodes if n is not nodes[0])
@@ -58,6 +77,10 @@ def forget(site: Site, rng: random.Random) -> None:
 
 def replace(site: Site, rng: random.Random) -> None:
     site.until_healthy()
+    _replace(site, rng)
+
+
+def _replace(site: Site, rng: random.Random) -> None:
     with site.taken(rng) as nodes, site.event("replace", nodes[0].name):
         nodes[0].kill()
         nodes[0].wipe()
@@ -67,9 +90,10 @@ def replace(site: Site, rng: random.Random) -> None:
 
 
 def membership(site: Site, rng: random.Random) -> None:
-    kinds = [replace, *([join, join] if site.may_join else [])]
+    """Change the members while something else goes on: whoever calls has waited until there is `roomy`."""
+    kinds = [_replace, *([_join, _join] if site.may_join else [])]
     if len(site.nodes) > COPIES:
-        kinds += [leave, leave, forget]
+        kinds += [_leave, _leave, _forget]
     try:
         rng.choice(kinds)(site, rng)
     except NotDone as why:
@@ -145,5 +169,11 @@ def clients(site: Site, rng: random.Random) -> None:
 
 def sinners(site: Site, rng: random.Random) -> None:
     """Consumers drop, give back, ack twice, ack too late, or die before the ack, far more often than else."""
+    program = site.load.program
+    before = program.killed_holding if program else 0
     with site.event("careless consumers"), site.load.sinning(0.3):
         site.sleep(rng.uniform(3, 5))
+        for _ in range(PROMPT):
+            if program is None or program.killed_holding > before:
+                break
+            site.sleep(1)

@@ -155,6 +155,16 @@ int unlink(const char *path) {
   return result;
 }
 
+int unlinkat(int at, const char *path, int flags) {
+  char full[2 * PATH_MAX];
+  if (flags & AT_REMOVEDIR) return REAL(unlinkat)(at, path, flags);
+  if (path[0] == '/' || at == AT_FDCWD) return unlink(path);
+  if (!named(at, full)) return REAL(unlinkat)(at, path, flags);
+  strcat(full, "/");
+  strncat(full, path, PATH_MAX - 1);
+  return unlink(full);
+}
+
 /* --- room --------------------------------------------------------------------------------------------- */
 
 static int no_room(int fd, size_t size) {

@@ -2,7 +2,8 @@
 
 The model of a power cut: of each file that many bytes are left as were synced, and perhaps a part of what
 follows, or noise in its place.  Names (new files, renames, removals) are there in the order in which they
-were made; those after the last sync of anything may be there or not.
+were made, as on a file system with an ordered journal; those after the last sync of anything may be there or
+not.
 """
 
 from __future__ import annotations
@@ -143,22 +144,26 @@ def _lose(events: list[_Event], attic: Path, rng: random.Random) -> list[str]:
             safe[event.path] = max(safe.get(event.path, 0), int(event.more))
         elif event.kind == "R":
             safe[event.more] = safe.pop(event.path, 1 << 62)
+            for below in [name for name in safe if name.startswith(f"{event.path}/")]:
+                safe[event.more + below.removeprefix(event.path)] = safe.pop(below)
         elif event.kind == "U":
             safe.pop(event.path, None)
     for event in reversed(events[undone:]):
         told.append(f"{event.kind} {Path(event.path).name}")
         if event.kind == "R" and Path(event.more).exists():
             os.rename(event.more, event.path)
-            safe[event.path] = safe.get(event.path, 0)
+            if Path(event.path).is_file():
+                safe[event.path] = safe.get(event.path, 0)
         if event.kind in ("R", "U") and event.kept:
             target = Path(event.more if event.kind == "R" else event.path)
             if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
                 os.link(attic / str(event.kept), target)
         if event.kind == "O" and event.more == "0" and event.path not in safe:
             Path(event.path).unlink(missing_ok=True)
     for name, size in safe.items():
         path = Path(name)
-        if path.exists() and (present := path.stat().st_size) > size:
+        if path.is_file() and (present := path.stat().st_size) > size:
             left = size + rng.choice((0, 0, rng.randint(0, present - size)))
             told.append(f"{path.name} {present} -> {left}")
             with path.open("r+b") as file:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from dmqnode.blocking import connect_sync
 from dmqnode.errors import DMQError
 from tests.chaos import shim
+from tests.chaos.draining import drain
 from tests.chaos.network import Links, Network
 from tests.chaos.nodes import ChaosNode, missing, overview, until_healthy, well
 from tests.chaos.smalldisk import SmallDisk
@@ -271,10 +272,24 @@ class Site:
         unwell = [] if well(found, len(self.nodes), mended=mended) else [str(found or "nobody answers")]
         return [*down, *unwell]
 
-    def missing(self) -> list[str]:
-        """Return what nodes say of messages that they have not got any more."""
-        said = ["most homes are destroyed"] if self.destroyed else []
-        return said + [f"{node.name}: {what}" for node in self.nodes for what in missing(node)]
+    def left_over(self, queues: Iterable[str]) -> list[str]:
+        """Return what queues still show after ten seconds, asked through each node."""
+        return [
+            f"through {node.name}: {left}"
+            for node in self.nodes
+            for left in drain([node.address], queues, 10, still=0.0)
+        ]
+
+    def missing(self) -> tuple[list[str], float]:
+        """Return what is said of messages that are not there any more, and how many these are at most.
+
+        An operator who calls most homes destroyed says it of all messages that only these had.
+        """
+        found = [(node.name, *missing(node)) for node in self.nodes]
+        said = [f"{name}: {what}" for name, told, _ in found for what in told]
+        if self.destroyed:
+            return ["most homes are destroyed", *said], math.inf
+        return said, sum(count for _, _, count in found)
 
     def explain(self, queues: Iterable[str]) -> dict[str, Any]:
         """Return what each node that is up says of the cluster and of some queues."""

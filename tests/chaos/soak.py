@@ -1,9 +1,10 @@
 """Real nodes under faults for an hour: does anything grow?  `make soak`, or python -m tests.chaos.soak --help
 
-One node is never killed, so that what it gathers in its life shows; all are paused and cut off, the others
-restarted, too.  Reports slopes (least squares) of everything that is counted of it, over the second half of
-the time: LevelDB fills its buffers and its first level before that.  After an hour or longer a slope above
-`FLAT` is a failure.  Of the others it reports the most that they ever had.
+One node is never killed, so that what it gathers in its life shows; all are paused and cut off, their disks
+are slow, strangers come to them, and the others are killed, restarted, and lose their power.  Reports slopes
+(least squares) of everything that is counted of it, over the second half of the time: LevelDB fills its
+buffers and its first level before that.  After an hour or longer a slope above `FLAT` is a failure.  Of the
+others it reports the most that they ever had.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from pathlib import Path
 from tests.chaos.ledger import Ledger, judge
 from tests.chaos.nodes import ChaosNode
 from tests.chaos.offline import differences
-from tests.chaos.on_links import cut_flapping, cut_node, cut_one_way, noise
+from tests.chaos.on_links import cut_clients, cut_flapping, cut_node, cut_one_way, noise
+from tests.chaos.on_machines import disk_slow, power_one
+from tests.chaos.on_members import clients
 from tests.chaos.on_processes import kill_one, pause, restart_one
 from tests.chaos.site import Site
 from tests.chaos.workload import Workload
@@ -34,7 +37,9 @@ COUNTED = ("memory_mib", "files", "threads", "disk_mib")
 FLAT = {"memory_mib": 20.0, "files": 4.0, "threads": 4.0, "disk_mib": 20.0}
 """What may be added per hour, by least squares over half of one: what rises and falls has a slope, too."""
 LONG = 3600.0
-FAULTS = (kill_one, restart_one, pause, cut_node, cut_one_way, cut_flapping, noise)
+ENDING = (kill_one, restart_one, power_one)
+"""What ends a node."""
+FAULTS = (*ENDING, pause, cut_node, cut_one_way, cut_flapping, cut_clients, noise, disk_slow, clients)
 
 
 def sample(node: ChaosNode) -> dict[str, float]:
@@ -109,8 +114,8 @@ def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object
                     had = highest.setdefault(node.name, dict.fromkeys(COUNTED, 0.0))
                     highest[node.name] = {k: max(had[k], round(v, 1)) for k, v in sample(node).items()}
                 if rng.random() < 0.3:
-                    fault = rng.choice(FAULTS)
-                    if fault in (kill_one, restart_one):
+                    fault = rng.choice([f for f in FAULTS if site.shimmed or f not in (power_one, disk_slow)])
+                    if fault in ENDING:
                         with site.reserved(first.name):
                             fault(site, rng)
                     else:

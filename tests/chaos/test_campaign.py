@@ -10,6 +10,7 @@ from tests.chaos.campaign import Plan, network_for, possible, run
 from tests.chaos.network import possible as network_possible
 from tests.chaos.page import page, text
 from tests.chaos.planted import PLANTED, plant
+from tests.processes import ROOT
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,11 +36,25 @@ def caught(name: str, directory: Path, tries: int) -> bool:
         pytest.skip("no C compiler")
     tree = plant(name, directory / "tree")
     for seed in range(1, tries + 1):
-        seconds = 5 if bug.kind == "none" else 10
-        plan = Plan(kind=bug.kind, seed=seed, duration=seconds, tree=tree, patience=12, program=False)
-        if set(run(plan).broken) & set(bug.shows):
+        if set(run(planned(bug.kind, seed, tree)).broken) & set(bug.shows):
             return True
     return False
+
+
+def planned(kind: str, seed: int, tree: Path) -> Plan:
+    seconds = 5 if kind == "none" else 10
+    return Plan(kind=kind, seed=seed, duration=seconds, tree=tree, patience=12, program=False)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("kind", sorted({bug.kind for bug in PLANTED.values()}))
+def test_a_sound_build_is_not_found_out(kind: str, tmp_path: Path, torture: bool) -> None:
+    if not torture:
+        pytest.skip("takes minutes: make torture")
+    shown = {kind_ for bug in PLANTED.values() if bug.kind == kind for kind_ in bug.shows}
+    for seed in range(1, TRIES + 1):
+        outcome = run(planned(kind, seed, ROOT), tmp_path)
+        assert not set(outcome.broken) & shown, outcome.line()
 
 
 @pytest.mark.torture

@@ -9,9 +9,10 @@ import pytest
 
 from tests.chaos import damage, smalldisk
 from tests.chaos.campaign import network_for
-from tests.chaos.faults import CLASSES, GROUPS, NEED_SMALL
+from tests.chaos.faults import CLASSES, GROUPS, NEED_SMALL, overlap
 from tests.chaos.network import Network
 from tests.chaos.on_links import reach_of
+from tests.chaos.site import Event
 from tests.chaos.smalldisk import SmallDisk
 
 
@@ -23,6 +24,13 @@ def test_in_a_ring_each_sees_a_majority_and_none_sees_all(nodes: int) -> None:
 
 def test_every_class_is_in_one_group() -> None:
     assert len(CLASSES) == sum(len(group) for group in GROUPS.values())
+
+
+def test_a_pair_is_told_from_one_after_the_other() -> None:
+    cut, kill = Event("cut", "", 0, 2), Event("kill", "", 1, 3)
+    assert overlap([cut, kill])
+    assert not overlap([cut, kill._replace(began=2.5)])
+    assert not overlap([cut, Event("cut", "", 1, 3)])
 
 
 def test_only_a_proxy_makes_noise() -> None:

@@ -13,6 +13,7 @@ from tests.chaos.ledger import (
     Ack,
     Delivery,
     Ledger,
+    Nack,
     Send,
     judge,
     make_body,
@@ -76,6 +77,7 @@ def test_what_is_as_it_should_be_is_not_complained_about() -> None:
     [
         ("lost", (sent("b"),)),
         ("lost", (sent("b"), came("b", 1), acked("b", 1, "dropped"))),
+        ("lost", (sent("b"), came("b", 1), acked("b", 1.1, STALE))),
         ("unexpected", (sent("b", REFUSED), came("b", 1), acked("b", 1.1))),
         ("unexpected", (came("b", 1), acked("b", 1.1))),
         ("unexpected", (sent("b"), came("b", 1, queue="other"), acked("b", 1.1))),
@@ -112,11 +114,30 @@ def test_a_clock_that_is_far_off_excuses_that_a_send_was_not_recognised() -> Non
 def test_what_no_copy_is_left_of_is_excused_only_if_somebody_says_so() -> None:
     items = (sent("b"), sent("c"), came("c", 1, intact=False), acked("c", 1.1))
     silent = judge(ledger(*GOOD, *items))
-    assert silent.excuse([]) == {}
+    assert silent.excuse([], 0) == {}
     assert set(silent.broken) == {"lost", "wrong_body"}
     named = judge(ledger(*GOOD, *items))
-    assert named.excuse(["n1: lost 1"]) == {"lost": 1}
+    assert named.excuse(["n1: lost 1"], 1) == {"lost": 1}
     assert set(named.broken) == {"wrong_body"}, "a wrong body nothing excuses"
+
+
+def test_of_more_than_nodes_say_nothing_is_excused() -> None:
+    verdict = judge(ledger(*GOOD, sent("b"), sent("c")))
+    assert verdict.excuse(["n1: lost 1"], 1) == {}
+    assert len(verdict.lost) == 2
+
+
+def test_what_was_given_back_for_a_while_comes_when_that_is_over() -> None:
+    def judged(*, at: float, outcome: str = "done", took: float = 0.1) -> list[str]:
+        found = ledger(sent("b"), came("b", 1), came("b", at), acked("b", at + 0.1))
+        found.nacks.append(Nack("b", "q", 1.1, 1.1 + took, outcome, 0.5))
+        return list(judge(found).broken)
+
+    assert judged(at=1.45) == ["early"]
+    assert judged(at=1.7) == []
+    assert judged(at=1.45, outcome="stale-receipt") == [], "somebody else had it"
+    assert judged(at=1.25) == [], "it was on its way already"
+    assert judged(at=3.45, took=2) == [], "it may have been given back when its visibility was over"
 
 
 def test_what_comes_again_after_its_visibility_is_over_is_not_too_soon() -> None:

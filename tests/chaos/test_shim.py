@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -82,6 +83,49 @@ def test_names_after_the_last_sync_may_not_be_there(tmp_path: Path) -> None:
         shimmed.cut_power(random.Random(seed))
         seen.add((data / "a").exists())
         assert not (data / "a").exists() or (data / "a").read_bytes() == b"1"
+    assert seen == {True, False}
+
+
+def test_a_directory_that_is_renamed_takes_along_what_of_it_was_synced(tmp_path: Path) -> None:
+    shimmed, data = machine(tmp_path)
+    code = """
+import os, sys
+data = sys.argv[1]
+def put(name, sync):
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"kept")
+    if sync:
+        os.fdatasync(fd)
+    os.close(fd)
+os.mkdir(data + "/new")
+put(data + "/new/synced", True)
+put(data + "/new/not", False)
+os.rename(data + "/new", data + "/there")
+put(data + "/last", True)
+"""
+    left = set()
+    for seed in range(20):
+        shutil.rmtree(data)
+        data.mkdir()
+        shimmed.forget()
+        assert run(shimmed, data, code) == ""
+        shimmed.cut_power(random.Random(seed))
+        assert (data / "there" / "synced").read_bytes() == b"kept"
+        left.add((data / "there" / "not").stat().st_size)
+    assert 0 in left
+
+
+def test_what_is_removed_with_its_directory_may_be_there_again(tmp_path: Path) -> None:
+    shimmed, data = machine(tmp_path)
+    seen = set()
+    for seed in range(20):
+        shutil.rmtree(data)
+        (data / "old").mkdir(parents=True)
+        (data / "old" / "a").write_bytes(b"1")
+        shimmed.forget()
+        assert run(shimmed, data, "import shutil, sys; shutil.rmtree(sys.argv[1] + '/old')") == ""
+        shimmed.cut_power(random.Random(seed))
+        seen.add((data / "old" / "a").exists())
     assert seen == {True, False}
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +17,6 @@ from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, Unknown
 from tests.chaos.draining import drain
 from tests.chaos.ledger import (
     ACKED,
-    KILLED,
     REFUSED,
     STALE,
     STORED,
@@ -31,11 +25,12 @@ from tests.chaos.ledger import (
     Call,
     Delivery,
     Ledger,
+    Nack,
     Send,
     make_body,
     read_body,
 )
-from tests.processes import ROOT
+from tests.chaos.program import ProgramClients
 
 QUEUES: dict[str, dict[str, Any]] = {
     "dead": {},
@@ -78,6 +73,8 @@ class Workload:
         self._seed = seed
         self._pause = 5 / rate
         self._breath = min(12.0, 200 / rate)
+        self.program = ProgramClients(addresses, ledger, seed, TIMEOUT, VISIBILITY) if program else None
+        """Those clients that are the program, if any are."""
         self.producing = threading.Event()
         self.producing.set()
         self.sins = SINS
@@ -92,6 +89,14 @@ class Workload:
         self._threads = [
             threading.Thread(target=self._guard, args=(work, number)) for number, work in enumerate(workers)
         ]
+
+    def _program_sends(self, number: int) -> None:
+        assert self.program is not None
+        self.program.send(number, self.producing, self._breath, self._next)
+
+    def _program_receives(self, number: int) -> None:
+        assert self.program is not None
+        self.program.receive(number, self._running, self._breath, lambda: self.sins)
 
     def create(self, seconds: float = 20) -> None:
         """Make the queues."""
@@ -182,43 +187,6 @@ class Workload:
                 self._note(began, keys, queue, outcomes, delay=delay, group=group, ids=ids)
                 time.sleep(rng.uniform(0, 2 * self._pause))
 
-    def _program_sends(self, number: int) -> None:
-        rng = random.Random(f"{self._seed} {number}")
-        count = 0
-        while self.producing.is_set():
-            keys = [f"cli-{count}.{n}" for n in range(rng.choice((1, 3)))]
-            count += 1
-            began = time.monotonic()
-            lines = b"\n".join(make_body(key, 20) for key in keys)
-            code, out = self._run(rng, ["send", "plain", *(["--lines"] if len(keys) > 1 else [])], lines)
-            ids = out.decode().split()
-            rest = {0: STORED, 6: REFUSED, 7: REFUSED, 9: REFUSED}.get(code, UNKNOWN)
-            if rest == REFUSED and ids:
-                rest = UNKNOWN
-            outcomes = [STORED if n < len(ids) else rest for n in range(len(keys))]
-            if code == 0 and len(ids) != len(keys):
-                self.ledger.errors.append(
-                    f"dmq send ended with 0 and {len(ids)} ids for {len(keys)} messages"
-                )
-            if code in (1, 2, 4, 5):
-                self.ledger.errors.append(f"dmq send ended with {code}")
-            self._note(began, keys, "plain", outcomes, ids=ids)
-            time.sleep(self._breath * rng.uniform(0.3, 0.8))
-
-    def _run(self, rng: random.Random, args: list[str], data: bytes, kill: bool = False) -> tuple[int, bytes]:
-        nodes = ",".join(self._order(rng))
-        env = {**os.environ, "DMQ_NODES": nodes, "PYTHONPATH": str(ROOT), "DMQ_TIMEOUT": f"{TIMEOUT:g}s"}
-        command = [sys.executable, "-c", "from cli.main import main; main()", *args]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
-            command, env=env, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
-        ) as process:
-            if kill:
-                time.sleep(rng.uniform(0.1, 0.6))
-                process.send_signal(signal.SIGKILL)
-            out, _ = process.communicate(data)
-            return process.returncode, out
-
     # --- receiving -----------------------------------------------------------------------------------
 
     def _take(self, rng: random.Random, queue: str, began: float, messages: list[Any]) -> list[list[Any]]:
@@ -258,7 +226,8 @@ class Workload:
                 else UNKNOWN if isinstance(why, Unknown) else f"refused: {why}"
             )  # fmt: skip
             key = read_body(message.body)[0]
-            self.ledger.acks.append(Ack(key, queue, began, time.monotonic(), outcome))
+            said = "" if why is None else str(why)
+            self.ledger.acks.append(Ack(key, queue, began, time.monotonic(), outcome, said))
 
     def _queue(self, rng: random.Random) -> str:
         return rng.choices(("plain", "later", "orders", "work", "dead"), (5, 3, 5, 2, 1))[0]
@@ -280,7 +249,7 @@ class Workload:
                     self._note_call("receive", queue, began, None, "empty")
                     continue
                 good, back, _ = self._take(rng, queue, began, messages)
-                if queue != "orders" and rng.random() < self.sins - SINS:
+                if rng.random() < max(self.sins - SINS, self.sins / 6):
                     time.sleep(VISIBILITY + 0.5)  # and ack what somebody else has by now
                 for pile in [[m] for m in good] if queue == "orders" else [good] if good else []:
                     began = time.monotonic()
@@ -291,43 +260,29 @@ class Workload:
                         why = _failure(lambda pile=pile: client.ack(pile))  # once more; it may be refused
                         self._note_call("ack again", queue, began, why)
                 if back:
-                    began = time.monotonic()
-                    why = _failure(lambda back=back: client.nack(back, delay=rng.choice((0.0, 0.5))))
-                    self._note_call("nack", queue, began, why)
+                    began, delay = time.monotonic(), rng.choice((0.0, 0.5))
+                    why = _failure(lambda back=back, delay=delay: client.nack(back, delay=delay))
+                    self._nacked(queue, began, back, why, delay)
 
     def _note_call(
         self, name: str, queue: str, began: float, error: DMQError | None, otherwise: str = "done"
     ) -> None:
         outcome = otherwise if error is None else error.code
+        if outcome in HARMFUL:
+            self.ledger.errors.append(f"{name}, {outcome}: {error}")
         self.ledger.calls.append(Call(name, queue, began, time.monotonic(), outcome))
 
-    def _receive_failed(self, queue: str, began: float, error: DMQError) -> None:
-        if error.code in HARMFUL:
-            self.ledger.errors.append(f"receive, {error.code}: {error}")
-        self._note_call("receive", queue, began, error)
+    def _nacked(
+        self, queue: str, began: float, messages: list[Any], error: DMQError | None, delay: float
+    ) -> None:
+        self._note_call("nack", queue, began, error)
+        outcome, ended = "done" if error is None else error.code, time.monotonic()
+        for message in messages:
+            key = read_body(message.body)[0]
+            self.ledger.nacks.append(Nack(key, queue, began, ended, outcome, delay))
 
-    def _program_receives(self, number: int) -> None:
-        rng = random.Random(f"{self._seed} {number}")
-        while self._running.is_set():
-            queue, began = "plain", time.monotonic()
-            kill = rng.random() < 10 * self.sins
-            args = ["receive", queue, "-n", "40", "--wait", "300ms", "--json"]
-            args += ["--visibility", f"{VISIBILITY:g}s"]
-            code, out = self._run(rng, args, b"", kill)
-            if code in (1, 2, 4, 5):
-                self.ledger.errors.append(f"dmq receive ended with {code}")
-            ended = time.monotonic()
-            self._note_call("dmq receive", queue, began, None, "killed" if kill else f"exit {code}")
-            for line in out.splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    continue
-                found = json.loads(line)
-                key, intact = read_body(found["body"].encode())
-                id_, attempt = found["id"], found["attempt"]
-                self.ledger.deliveries.append(Delivery(key, queue, id_, began, ended, attempt, intact))
-                outcome = ACKED if code == 0 else KILLED if kill else UNKNOWN
-                self.ledger.acks.append(Ack(key, queue, began, ended, outcome))
-            time.sleep(self._breath * rng.uniform(0.3, 1.0))
+    def _receive_failed(self, queue: str, began: float, error: DMQError) -> None:
+        self._note_call("receive", queue, began, error)
 
     # --- the library's own way: trio -----------------------------------------------------------------
 
@@ -383,7 +338,7 @@ class Workload:
                     await client.nack(back)
                 except DMQError as error:
                     why = error
-                self._note_call("nack", queue, began, why)
+                self._nacked(queue, began, back, why, 0.0)
 
 
 def _failure(call: Callable[[], object]) -> DMQError | None:
