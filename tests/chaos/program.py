@@ -216,7 +216,9 @@ class ProgramClients:
         ) as process:
             if kill:
                 assert process.stdout is not None
-                select.select([process.stdout], [], [], 1.5)
+                waiting = select.poll()  # select() knows no more than 1024 files, and strangers open thousands
+                waiting.register(process.stdout, select.POLLIN)
+                waiting.poll(1500)
                 process.send_signal(signal.SIGKILL)
             out, _ = process.communicate(data)
             return process.returncode, out
