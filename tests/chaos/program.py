@@ -216,7 +216,7 @@ class ProgramClients:
         ) as process:
             if kill:
                 assert process.stdout is not None
-                waiting = select.poll()  # select() knows no more than 1024 files, and strangers open thousands
+                waiting = select.poll()  # select() knows but 1024 files, and strangers open thousands
                 waiting.register(process.stdout, select.POLLIN)
                 waiting.poll(1500)
                 process.send_signal(signal.SIGKILL)

@@ -203,6 +203,26 @@ def test_a_debt_that_a_second_keeper_brings_stands_for_what_was_lost_since_the_f
     came_once(scene, sent)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_a_stand_in_brings_is_known_a_hundred_sends_later(seed: int) -> None:
+    """It was cut off with a send that was stored elsewhere; of a producer 64 ranges of numbers are known."""
+    scene, leader = opened(seed, nodes=5)
+    cut_off, keeper, *others = (h for h in scene.hosts if h is not leader)
+    for host in (cut_off, keeper):
+        scene.cut(host, leader, *others)
+    sent = scene.send(cut_off)
+    scene.until(lambda: scene.has(cut_off, sent))
+    scene.repeat(sent, leader)
+    scene.until(lambda: sent.outcome == "stored")
+    scene.receive(leader, acks=True)
+    scene.until(lambda: sent.acked_at > 0.0)
+    for _ in range(100):
+        after = scene.send(leader)
+        scene.until(lambda after=after: after.outcome == "stored")  # type: ignore[misc]
+    scene.passes(1.0)
+    came_once(scene, sent)
+
+
 def _away(scene: Scene, *hosts: Host) -> None:
     for host in hosts:
         host.die("kill", back=FAR)
