@@ -21,9 +21,9 @@ from pathlib import Path
 # This file has the name of the package it measures, so its own directory must not come first.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from gossip.config import SwimConfig  # noqa: E402
-from gossip.messages import Status  # noqa: E402
-from tests.gossip.world import Network, World  # noqa: E402
+from gossip.config import SwimConfig
+from gossip.messages import Status
+from tests.gossip.world import Network, World
 
 LOSSES = (0.0, 0.01, 0.05, 0.1)
 SIZES = {3: (3600, 40), 7: (3600, 40), 50: (600, 10), 200: (60, 5)}

@@ -164,13 +164,15 @@ def processes(args: argparse.Namespace) -> None:
         }
         with ExitStack() as others:
             if shutil.which("redis-cli") and shutil.which("redis-server"):
-                port = others.enter_context(redis())
-                commands["redis-cli XADD"] = ["redis-cli", "-p", port, "XADD", QUEUE, "*", "b", "hello"]
+                cli = ["redis-cli", "-p", others.enter_context(redis())]
+                commands["redis-cli XADD"] = [*cli, "XADD", QUEUE, "*", "b", "hello"]
+                commands["redis-cli XREAD"] = [*cli, "XREAD", "COUNT", "1", "STREAMS", QUEUE, "0"]
             if shutil.which("aws"):
                 where = ["--endpoint-url", others.enter_context(sqs()), "--queue-url", f"http://sqs/{QUEUE}"]
                 commands["aws sqs send-message"] = [
                     *("aws", "sqs", "send-message", "--message-body", "hello", *where)
                 ]
+                commands["aws sqs receive-message"] = ["aws", "sqs", "receive-message", *where]
             taken: dict[str, list[float]] = {name: [] for name in commands}
             for _ in range(4 * args.rounds):
                 for name, command in commands.items():
@@ -184,10 +186,12 @@ def processes(args: argparse.Namespace) -> None:
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """Run a Redis server that keeps nothing; return its port."""
+    """Run one Redis server, which syncs every write; return its port."""
     (port,) = map(str, free_ports(1))
+    directory = tempfile.TemporaryDirectory(prefix="dmq-scaling-")
+    durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--dir", directory.name]
     server = subprocess.Popen(
-        ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", ""], stdout=subprocess.DEVNULL
+        ["redis-server", "--port", port, "--bind", "127.0.0.1", *durable], stdout=subprocess.DEVNULL
     )
     try:
         while subprocess.run(["redis-cli", "-p", port, "PING"], capture_output=True, check=False).returncode:
@@ -196,15 +200,22 @@ def redis() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+        directory.cleanup()
 
 
 class Stub(BaseHTTPRequestHandler):
-    """Answers `aws sqs send-message` at once."""
+    """Answers `aws sqs send-message` and `receive-message` at once."""
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["MessageBody"]
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = asked.get("MessageBody", "hello")
         digest = md5(body.encode(), usedforsecurity=False).hexdigest()
-        answer = json.dumps({"MessageId": "1", "MD5OfMessageBody": digest}).encode()
+        found: dict[str, object] = {"MessageId": "1", "MD5OfMessageBody": digest}
+        if "MessageBody" not in asked:
+            found = {
+                "Messages": [{"MessageId": "1", "ReceiptHandle": "1", "Body": body, "MD5OfBody": digest}]
+            }
+        answer = json.dumps(found).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/x-amz-json-1.0")
         self.send_header("Content-Length", str(len(answer)))
@@ -229,18 +240,24 @@ def lines(args: argparse.Namespace) -> None:
     with running() as broker, tempfile.TemporaryDirectory() as place:
         dmq = [sys.executable, "-m", "cli.main", "--node", broker.addresses[0]]
         text = Path(place) / "lines"
-        text.write_text(f"{'x' * 99}\n" * args.messages)
+        count = 5 * args.messages
+        text.write_text(f"{'x' * 99}\n" * count)
         size = text.stat().st_size / 1e6
-        print(f"\n{args.messages:,} lines, {size:.0f} MB{'MB/s':>20}")
-        for name, command in {
+        print(f"\n{count:,} lines, {size:.0f} MB{'MB/s':>20}")
+        commands = {
             "cat": ["cat"],
             "dmq send --lines": [*dmq, "send", QUEUE, "--lines", "--quiet"],
-            "dmq receive --all": [*dmq, "receive", QUEUE, "--all", "--lines"],
-        }.items():
-            begun = time.perf_counter()
-            with text.open("rb") as given, (Path(place) / "out").open("wb") as out:
-                subprocess.run(command, env=ENVIRONMENT, stdin=given, stdout=out, check=True)
-            print(f"{name:<32}{size / (time.perf_counter() - begun):>12.1f}", flush=True)
+            "dmq receive --all": [*dmq, "receive", QUEUE, "--all", "--lines", "--quiet"],
+        }
+        rates: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(args.rounds):
+            for name, command in commands.items():
+                begun = time.perf_counter()
+                with text.open("rb") as given, (Path(place) / "out").open("wb") as out:
+                    subprocess.run(command, env=ENVIRONMENT, stdin=given, stdout=out, check=True)
+                rates[name].append(size / (time.perf_counter() - begun))
+        for name, found in rates.items():
+            print(f"{name:<32}{statistics.median(found):>12.1f}", flush=True)
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -42,20 +42,6 @@ def damaged_at_once(site: Site, rng: random.Random) -> None:
     _spoil(site, rng, rng.choice(list(damage.KINDS)))
 
 
-def damage_two(site: Site, rng: random.Random) -> None:
-    """Damage the stores of two at the same time: of three copies one is intact."""
-    site.until_healthy()
-    with site.taken(rng, 2) as nodes:
-        kinds = [rng.choice(("truncated", "flipped", "file removed")) for _ in nodes]
-        with site.event("two stores damaged", f"{listed(nodes)} {' '.join(kinds)}"):
-            at_once(nodes)
-            for node, kind in zip(nodes, kinds):
-                damage.KINDS[kind](node.data, rng)
-                node.begin()
-            for node in nodes:
-                node.wait_ready()
-
-
 def damage_all(site: Site, rng: random.Random) -> None:
     """Let the same messages turn bad on all disks: no copy of them is left."""
     salt = rng.getrandbits(32)
