@@ -34,7 +34,7 @@ def note(what: int, size: int) -> None:
 def install(log: Path | None = None) -> None:
     """Begin to take notes; write them to `log` at the end."""
     send, receive = trio.SocketStream.send_all, trio.SocketStream.receive_some
-    read, give, write = os.read, os.write, LevelStore.write
+    read, give, write = os.readv, os.write, LevelStore.write
 
     async def sending(self: trio.SocketStream, data: Any) -> None:
         note(WRITING, len(data))
@@ -46,10 +46,10 @@ def install(log: Path | None = None) -> None:
         note(READ, len(data))
         return data
 
-    def reading(number: int, size: int) -> bytes:
-        data = read(number, size)
-        note(READ, len(data))
-        return data
+    def reading(number: int, buffers: Any) -> int:
+        size = read(number, buffers)
+        note(READ, size)
+        return size
 
     def giving(number: int, data: Any) -> int:
         note(WRITING, len(data))
@@ -64,7 +64,7 @@ def install(log: Path | None = None) -> None:
 
     patched: Any = trio.SocketStream
     patched.send_all, patched.receive_some = sending, receiving
-    os.read, os.write = reading, giving
+    os.readv, os.write = reading, giving
     stored: Any = LevelStore
     stored.write = writing
     if log is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dmqnode.batch import MAX_MESSAGES
 from dmqnode.clock import Now
 from dmqnode.effects import Reply
-from dmqnode.errors import DMQError, InvalidRequest, LimitExceeded, Refused, StaleReceipt
+from dmqnode.errors import DMQError, InvalidRequest, LimitExceeded, Refused, StaleReceipt, Unknown
 from dmqnode.messages import Ack, Cancelled, Delivered, Done, Extend, Held, Nack, Receive, Settled
 from dmqnode.partition import Partition
 from dmqnode.queue import MAX_WAITERS, Queue, Waiter
@@ -305,7 +305,7 @@ class Deliveries:
         for n, held in enumerate(request.held):
             try:
                 self._settle_one(now, request, held, touched)
-            except Refused as error:
+            except (Refused, Unknown) as error:
                 failed.append((n, error.code, str(error)))
         reply = Reply(session.id, number, Settled(failed))
         if not touched or isinstance(request, Extend):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from dmqnode.clock import Now
-from dmqnode.errors import Refused, StaleReceipt
+from dmqnode.errors import Refused, StaleReceipt, Unknown
 from dmqnode.ids import LogId, message_id
 from dmqnode.log import Segment
 from dmqnode.partition import Partition
@@ -21,7 +21,8 @@ def ack(partition: Partition, delivery: int, log: LogId, low: int, count: int, *
     Arguments:
         again: this repeats an ack whose answer was lost; what is dead already counts as done.
 
-    Errors: StaleReceipt for what the delivery does not have (any more); the others are acked.
+    Errors: StaleReceipt for what the delivery does not have (any more); the others are acked.  Unknown
+    instead, if this repeats an ack that an earlier leader may have done.
     """
     acked = partition.kill(partition.holds.settle(delivery, log, low, low + count))
     partition.counters.acked += acked
@@ -54,7 +55,7 @@ def nack(
     So of a range all are given back or none: whoever is refused can ask again for each.
 
     Errors: StaleReceipt for a range that the delivery does not have as a whole (any more), none of it is
-    given back then; Refused when there is no dead-letter queue to move to.
+    given back then; Unknown as for `ack`; Refused when there is no dead-letter queue to move to.
     """
     if dead_letter and partition.settings.dead_letter is None:
         raise Refused(
@@ -139,6 +140,8 @@ def _stale(
         raise StaleReceipt(f"{which}: already acked, expired or moved; nothing is left to do")
     if partition.holds.has(delivery):
         raise StaleReceipt(f"{which}: no longer held by this delivery; receive again")
+    if again:  # an earlier leader may have it on its disk, and bring it
+        raise Unknown(f"{which}: no longer held by this delivery; perhaps an attempt before was done")
     raise StaleReceipt(
         f"{which}: given back, or its visibility ended; it is or will be delivered again: receive again"
     )

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 STORED, REFUSED, UNKNOWN = "stored", "not stored", "unknown"
 ACKED, STALE, KILLED = "acked", "stale", "killed"
-SETTLED = (ACKED, UNKNOWN, KILLED)
+GONE = "gone"
+"""An ack that was refused, for its message was dead already: perhaps by its own first attempt."""
+SETTLED = (ACKED, UNKNOWN, KILLED, GONE)
 """After which a message may be gone."""
 PERHAPS_DONE = (*SETTLED, STALE)
 """After which somebody, perhaps another, may have settled it."""
@@ -81,6 +83,11 @@ class Call(NamedTuple):
     ended: float
     outcome: str
     """done, empty, or the code of the error."""
+
+
+def stale(said: str) -> str:
+    """Return what a stale receipt means for its message: gone, or to come again."""
+    return GONE if "nothing is left to do" in said else STALE
 
 
 def make_body(key: str, size: int) -> bytes:

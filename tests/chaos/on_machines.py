@@ -16,6 +16,9 @@ from tests.chaos.site import Fault, Site, at_once, listed, machines
 from tests.chaos.smalldisk import SmallDisk
 from tests.rot import spoil
 
+NOTICED = 20
+"""Half seconds after which it is known that a node that was killed is dead."""
+
 
 def damage_of(*kinds: str) -> Fault:
     """Return the fault that damages the store of one node in one of these ways."""
@@ -71,7 +74,11 @@ def lose_most(site: Site, rng: random.Random) -> None:
                 node.machine.forget()
             node.begin()
         for node in lost:
-            done = site.dmq(left, "cluster", "forget", node.name, "--destroyed")
+            for _ in range(NOTICED):
+                done = site.dmq(left, "cluster", "forget", node.name, "--destroyed")
+                if "is alive" not in done.stderr:  # it was, two seconds ago
+                    break
+                site.sleep(0.5)
             assert not done.returncode, f"forget {node.name}: {done.stderr}"
         for node in lost:
             node.wait_ready()

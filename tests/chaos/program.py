@@ -18,7 +18,6 @@ from tests.chaos.ledger import (
     ACKED,
     KILLED,
     REFUSED,
-    STALE,
     STORED,
     UNKNOWN,
     Ack,
@@ -29,6 +28,7 @@ from tests.chaos.ledger import (
     Send,
     make_body,
     read_body,
+    stale,
 )  # fmt: skip
 from tests.processes import ROOT
 
@@ -88,7 +88,7 @@ class ProgramClients:
             options += ["--delay", f"{round(delay * 1000)}ms"] if delay else []
             began = time.monotonic()
             lines = b"\n".join(make_body(key, 20) for key in keys)
-            code, out = self._run(rng, ["send", queue, *options], lines)
+            code, out, _ = self._run(rng, ["send", queue, *options], lines)
             ended, ids = time.monotonic(), out.decode().split()
             rest = STORED if code == 0 else REFUSED if code in REFUSALS and not ids else UNKNOWN
             if code == 0 and len(ids) != len(keys):
@@ -128,14 +128,14 @@ class ProgramClients:
     def _at_once(self, rng: random.Random, queue: str) -> None:
         """Let `dmq receive` ack what it has printed."""
         began = time.monotonic()
-        code, out = self._run(rng, self._command(queue, 40), b"")
+        code, out, _ = self._run(rng, self._command(queue, 40), b"")
         for came in self._take(queue, began, out, code):
             self._settled(came, queue, began, ACKED if code == 0 else UNKNOWN)
 
     def _killed(self, rng: random.Random, queue: str) -> None:
         """Kill `dmq receive` when it has printed something, or waited in vain: most often before its ack."""
         began = time.monotonic()
-        _, out = self._run(rng, self._command(queue, 40), b"", kill=True)
+        _, out, _ = self._run(rng, self._command(queue, 40), b"", kill=True)
         found = self._take(queue, began, out, None)
         self.killed_holding += bool(found)
         for came in found:
@@ -144,16 +144,16 @@ class ProgramClients:
     def _by_hand(self, rng: random.Random, queue: str, *, back: bool) -> None:
         """Receive with --keep, then `dmq ack`, or `dmq nack`, the receipts."""
         began = time.monotonic()
-        code, out = self._run(rng, [*self._command(queue, 5), "--keep"], b"")
+        code, out, _ = self._run(rng, [*self._command(queue, 5), "--keep"], b"")
         found = self._take(queue, began, out, code)
         poison = [came for came in found if queue == "work" and came.key.startswith("poison")]
         returned = found if back and queue != "work" else poison
         kept = [came for came in found if came not in returned]
         if kept:
             began = time.monotonic()
-            code, _ = self._run(rng, ["ack", *(came.receipt for came in kept)], b"")
+            code, _, said = self._run(rng, ["ack", *(came.receipt for came in kept)], b"")
             outcome = (
-                ACKED if code == 0 else STALE if code == STALE_RECEIPT
+                ACKED if code == 0 else stale(said) if code == STALE_RECEIPT
                 else f"refused: exit {code}" if code in REFUSALS else UNKNOWN
             )  # fmt: skip
             self._note("dmq ack", queue, began, code)
@@ -164,7 +164,7 @@ class ProgramClients:
                 self._settled(came, queue, time.monotonic(), "back")
             began = time.monotonic()
             receipts = [came.receipt for came in returned]
-            code, _ = self._run(rng, ["nack", "--delay", f"{GIVEN_BACK}s", *receipts], b"")
+            code, _, _ = self._run(rng, ["nack", "--delay", f"{GIVEN_BACK}s", *receipts], b"")
             self._note("dmq nack", queue, began, code)
             outcome = "done" if code == 0 else f"exit {code}"
             for came in returned:
@@ -206,13 +206,15 @@ class ProgramClients:
     def _wrong(self, what: str) -> None:
         self._ledger.errors.append(what)
 
-    def _run(self, rng: random.Random, args: list[str], data: bytes, kill: bool = False) -> tuple[int, bytes]:
+    def _run(
+        self, rng: random.Random, args: list[str], data: bytes, kill: bool = False
+    ) -> tuple[int, bytes, str]:
         nodes = ",".join(rng.sample(self._addresses, len(self._addresses)))
         env = {"DMQ_NODES": nodes, "PYTHONPATH": str(ROOT), "DMQ_TIMEOUT": f"{self._timeout:g}s"}
         command = [sys.executable, "-c", "from cli.main import main; main()", *args]
         pipe = subprocess.PIPE
         with subprocess.Popen(
-            command, env={**os.environ, **env}, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
+            command, env={**os.environ, **env}, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe
         ) as process:
             if kill:
                 assert process.stdout is not None
@@ -220,5 +222,5 @@ class ProgramClients:
                 waiting.register(process.stdout, select.POLLIN)
                 waiting.poll(1500)
                 process.send_signal(signal.SIGKILL)
-            out, _ = process.communicate(data)
-            return process.returncode, out
+            out, said = process.communicate(data)
+            return process.returncode, out, said.decode(errors="replace")

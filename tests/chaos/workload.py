@@ -18,7 +18,6 @@ from tests.chaos.draining import drain
 from tests.chaos.ledger import (
     ACKED,
     REFUSED,
-    STALE,
     STORED,
     UNKNOWN,
     Ack,
@@ -29,6 +28,7 @@ from tests.chaos.ledger import (
     Send,
     make_body,
     read_body,
+    stale,
 )
 from tests.chaos.program import ProgramClients
 
@@ -222,7 +222,7 @@ class Workload:
         for n, message in enumerate(messages):
             why = failed.get(n)
             outcome = (
-                ACKED if why is None else STALE if isinstance(why, StaleReceipt)
+                ACKED if why is None else stale(str(why)) if isinstance(why, StaleReceipt)
                 else UNKNOWN if isinstance(why, Unknown) else f"refused: {why}"
             )  # fmt: skip
             key = read_body(message.body)[0]

@@ -97,6 +97,16 @@ def test_a_stale_receipt_says_why(world: World, settle: Any, says: str) -> None:
         assert says in answer.failed[0][2]
 
 
+def test_whether_a_repeated_ack_was_done_is_unknown_where_the_delivery_is_not_known(world: World) -> None:
+    """Whoever led before may have done it, and bring it: to say that the message comes again would be wrong."""
+    message = taken(world)[0]
+    world.pass_time(31)
+    for again, code in ((False, "stale-receipt"), (True, "unknown")):
+        answer = world.ask(Ack(held(message, 0, 1), again))
+        assert isinstance(answer, Settled)
+        assert [failed[1] for failed in answer.failed] == [code]
+
+
 def test_a_repeated_ack_takes_what_is_dead_for_done(world: World) -> None:
     message = taken(world)[0]
     assert world.ask(Ack(held(message, 0, 5))) == Settled([])
