@@ -98,7 +98,7 @@ def test_a_stale_receipt_says_why(world: World, settle: Any, says: str) -> None:
 
 
 def test_whether_a_repeated_ack_was_done_is_unknown_where_the_delivery_is_not_known(world: World) -> None:
-    """Whoever led before may have done it, and bring it: to say that the message comes again would be wrong."""
+    """Whoever led before may have done it, and bring it: that the message comes again would be wrong."""
     message = taken(world)[0]
     world.pass_time(31)
     for again, code in ((False, "stale-receipt"), (True, "unknown")):
