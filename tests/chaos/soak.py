@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.chaos import strangers
 from tests.chaos.ledger import Ledger, judge
 from tests.chaos.nodes import ChaosNode
 from tests.chaos.offline import differences
@@ -108,6 +109,8 @@ def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object
         load.create()
         began = time.monotonic()
         with load:
+            # Ten thousand connections take 100 MiB once, most of which the process keeps: not in the middle.
+            strangers.thousands_idle(site.network.inside(first.name), rng)
             while (at := time.monotonic() - began) < duration:
                 samples.append((at, sample(first)))
                 for node in site.nodes[1:]:
