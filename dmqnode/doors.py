@@ -59,6 +59,9 @@ class Doors:
         self._questions: set[tuple[int, int]] = set()
         self._room = trio.Event()
         self._beat = self._alive = math.inf
+        self._standstills = 0
+        self._accepting: dict[Door, trio.CancelScope] = {}
+        """What waits for the next connection at each listener."""
 
     async def run(self) -> None:
         """Serve whoever connects.  Cancelling ends all connections at once."""
@@ -84,10 +87,13 @@ class Doors:
         if self._alive - alive <= STALE:
             return False
         say("this process stood still; what came meanwhile is not done", seconds=round(self._alive - alive))
-        for listener in self._listeners:
-            hang_up_on_backlog(listener)
+        self._standstills += 1
         for session in list(self.sessions):
             session.give_up()
+        for listener in self._listeners:
+            hang_up_on_backlog(listener)
+        for accepting in self._accepting.values():
+            accepting.cancel()
         return True
 
     @property
@@ -99,23 +105,26 @@ class Doors:
 
     async def _accept(self, listener: Door, nursery: trio.Nursery) -> None:
         while True:
-            try:
-                stream = await listener.accept()
-            except trio.ClosedResourceError:
-                return
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                say_rarely("cannot accept a connection", level=logging.ERROR, why=error.strerror)
-                await trio.sleep(0.1)
-                continue
-            if self.stood_still:  # `beat` is still to come; what it finds in the backlog it closes
-                await trio.aclose_forcefully(stream)
-            else:
-                nursery.start_soon(self._serve, stream)
+            known, stream = self._standstills, None
+            with trio.CancelScope() as self._accepting[listener]:  # `beat` ends it
+                try:
+                    stream = await listener.accept()
+                except trio.ClosedResourceError:
+                    return
+                except OSError as error:
+                    if error.errno not in _EXHAUSTED:
+                        raise
+                    say_rarely("cannot accept a connection", level=logging.ERROR, why=error.strerror)
+                    await trio.sleep(0.1)
+            if stream is not None:
+                nursery.start_soon(self._serve, stream, known)
 
-    async def _serve(self, stream: trio.abc.HalfCloseableStream) -> None:
+    async def _serve(self, stream: trio.abc.HalfCloseableStream, known: int) -> None:
         around = self._node.broker.surroundings
+        # It may have come out of the backlog before `beat` looked there.
+        if self.stood_still or known != self._standstills:
+            await trio.aclose_forcefully(stream)
+            return
         if len(self.sessions) >= self._node.config.max_connections + self._reserve:
             await self._refuse(stream)
             return
@@ -220,9 +229,14 @@ class Doors:
 
 def hang_up_on_backlog(listener: Door) -> None:
     """Close the connections that the system has made, and that nobody has let in yet."""
-    if not isinstance(listener, trio.SocketListener):
+    if not isinstance(listener, trio.SocketListener) or listener.socket.fileno() < 0:
         return
-    with socket.socket(fileno=os.dup(listener.socket.fileno())) as door:
+    try:
+        door = socket.socket(fileno=os.dup(listener.socket.fileno()))
+    except OSError as error:  # no descriptor is left: whoever waits there is let in
+        say_rarely("cannot hang up on who had connected", level=logging.ERROR, why=error.strerror)
+        return
+    with door:
         door.setblocking(False)
         for _ in range(MAX_BACKLOG):
             try:

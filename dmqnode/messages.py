@@ -178,8 +178,8 @@ class Leads(Message, tag=10):
 class Send(Message, tag=16):
     """Stores one batch.
 
-    `producer` and `sequence` name this send for ever: a repetition is answered as the first was.
-    Every send of this producer with a sequence below `floor` is settled and may be forgotten.
+    `producer` and `sequence` name a send to one queue for ever: a repetition is answered as the first was.
+    Every send of this producer to it with a sequence below `floor` is settled and may be forgotten.
     """
 
     queue: str

@@ -14,7 +14,7 @@ import cbor2
 
 from dmqnode.batch import MAX_MESSAGES
 from dmqnode.checks import check_request, whole
-from dmqnode.errors import DMQError, PartlyFailed, Unavailable, UsageError
+from dmqnode.errors import DMQError, PartlyFailed, StaleReceipt, Unavailable, Unknown, UsageError
 from dmqnode.messages import (
     Ack,
     Browse,
@@ -141,6 +141,8 @@ def _precisely(naming: Naming, failures: list[Failure], request: _Request) -> Qu
     held, places = naming.singly(failures)
     if len(held) == len(failures):
         return naming.failures(failures)
+    # That this is a repetition must not cast doubt on what was answered with certainty.
+    sure = next((why for _, why in failures), None) if all(_is_stale(why) for _, why in failures) else None
     precise: list[Failure] = []
     for at in range(0, len(held), HELD_AT_ONCE):
         piece: list[Held] = held[at : at + HELD_AT_ONCE]
@@ -148,8 +150,14 @@ def _precisely(naming: Naming, failures: list[Failure], request: _Request) -> Qu
             settled: Settled = yield request(piece)
         except DMQError as error:
             return precise + [(place, error) for place in places[at:]]
-        precise += [(places[n], error) for n, error in failures_of(settled, at)]
+        for n, why in failures_of(settled, at):
+            doubted = sure is not None and isinstance(why, Unknown)
+            precise.append((places[n], StaleReceipt(str(sure)) if doubted else why))
     return precise
+
+
+def _is_stale(why: DMQError) -> bool:
+    return isinstance(why, StaleReceipt)
 
 
 # --- queues ----------------------------------------------------------------------------------------------

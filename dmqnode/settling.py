@@ -27,7 +27,7 @@ def ack(partition: Partition, delivery: int, log: LogId, low: int, count: int, *
     acked = partition.kill(partition.holds.settle(delivery, log, low, low + count))
     partition.counters.acked += acked
     if acked < count:
-        _stale(partition, delivery, log, low, count, count - acked, again=again)
+        _stale(partition, delivery, log, low, count, count - acked, again=again, acked=acked)
 
 
 def nack(
@@ -125,8 +125,17 @@ def _given_back(
 
 
 def _stale(
-    partition: Partition, delivery: int, log_id: LogId, low: int, count: int, missing: int, *, again: bool
+    partition: Partition,
+    delivery: int,
+    log_id: LogId,
+    low: int,
+    count: int,
+    missing: int,
+    *,
+    again: bool,
+    acked: int = 0,
 ) -> None:
+    """Say why a delivery has not got all of a range, of which `acked` are dead only since just now."""
     log = partition.logs.get(log_id)
     known = log is not None or log_id in partition.closed
     dead = log.dead.ranges.overlap(low, low + count) if log is not None else count if known else 0
@@ -136,12 +145,12 @@ def _stale(
     which = f"message {name}" if count == 1 else f"{missing} of {count} messages from {name} on"
     if not known:
         raise StaleReceipt(f"this queue has no {which}; the receipt is of another queue or cluster")
-    if dead >= missing:
+    if dead - acked >= missing:
         raise StaleReceipt(f"{which}: already acked, expired or moved; nothing is left to do")
-    if partition.holds.has(delivery):
-        raise StaleReceipt(f"{which}: no longer held by this delivery; receive again")
     if again:  # an earlier leader may have it on its disk, and bring it
         raise Unknown(f"{which}: no longer held by this delivery; perhaps an attempt before was done")
+    if partition.holds.has(delivery):
+        raise StaleReceipt(f"{which}: no longer held by this delivery; receive again")
     raise StaleReceipt(
         f"{which}: given back, or its visibility ended; it is or will be delivered again: receive again"
     )

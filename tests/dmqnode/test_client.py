@@ -239,6 +239,32 @@ async def test_leaving_gives_back_even_when_cancelled(autojump_clock: trio.testi
     assert isinstance(nacks[0], Nack)
 
 
+async def test_an_ack_that_was_refused_with_certainty_is_not_doubted_because_it_is_looked_at_closely(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each message of a range is asked for again, as a repetition, which may know less."""
+    net = Net()
+
+    async def node() -> None:
+        number, _ = await net.request()
+        net.node.requests.pop(0)
+        net.node.answer(number, delivered(b"a", b"b"))
+        await net.flush()
+        await net.request()
+        net.node.settle((0, "stale-receipt", "2 of 2 messages: its visibility ended"))
+        await net.flush()
+        await net.request()
+        net.node.settle((0, "unknown", "perhaps"), (1, "unknown", "perhaps"))
+        await net.flush()
+
+    async with client_of(net) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(node)
+        messages = await client.receive("q", max_messages=10)
+        with pytest.raises(PartlyFailed) as failed:
+            await client.ack(messages)
+        assert [type(why) for _, why in failed.value.failures] == [StaleReceipt, StaleReceipt]
+
+
 async def test_ack_names_ranges_and_says_which_failed(autojump_clock: trio.testing.MockClock) -> None:
     net = Net()
     asked: list[object] = []

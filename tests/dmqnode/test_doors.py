@@ -121,3 +121,26 @@ async def test_who_connected_and_was_not_let_in_is_hung_up_on_and_the_next_is_no
             late.sendall(b"x")
             async with await listener.accept() as stream:
                 assert await stream.receive_some(10) == b"x"
+
+
+async def test_who_was_taken_out_of_the_backlog_before_a_standstill_was_noticed_is_hung_up_on(
+    mock_clock: MockClock,
+) -> None:
+    async with running(MemoryStore(), keepalive=1e6) as here:
+        client = here.connect()
+        await client.create()
+        await wait_all_tasks_blocked()
+        here.door.connect()
+        mock_clock.jump(STALE + 1)
+        here.node.doors.beat(here.node.now())  # the connection is on its way to whoever serves it
+        await wait_all_tasks_blocked()
+        assert not here.node.doors.sessions
+        here.door.connect()
+        await wait_all_tasks_blocked()
+        assert len(here.node.doors.sessions) == 1
+
+
+async def test_a_listener_that_is_closed_has_nobody_waiting() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    await listener.aclose()
+    hang_up_on_backlog(listener)

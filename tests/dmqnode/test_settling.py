@@ -107,6 +107,20 @@ def test_whether_a_repeated_ack_was_done_is_unknown_where_the_delivery_is_not_kn
         assert [failed[1] for failed in answer.failed] == [code]
 
 
+def test_what_an_ack_does_itself_is_not_taken_for_done_before(world: World) -> None:
+    message = taken(world)[0]
+    put(world, ack(message))
+    origin = message.origin
+    assert world.ask(Extend(held(message, 1, 2), 100.0)) == Settled([])
+    world.pass_time(31)  # 3 and 4 come again
+    for again, code in ((False, "stale-receipt"), (True, "unknown")):
+        answer = world.ask(Ack([(origin.partition, origin.delivery, origin.log, 0, 4)], again))
+        assert isinstance(answer, Settled)
+        ((_, found, why),) = answer.failed
+        assert found == code
+        assert "nothing is left to do" not in why
+
+
 def test_a_repeated_ack_takes_what_is_dead_for_done(world: World) -> None:
     message = taken(world)[0]
     assert world.ask(Ack(held(message, 0, 5))) == Settled([])
