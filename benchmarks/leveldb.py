@@ -35,7 +35,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "blocks of 64 KiB": {"block_size": 64 << 10},
     "files of 2 MiB": {"max_file_size": 2 << 20},
     "files of 32 MiB": {"max_file_size": 32 << 20},
-    "snappy": {"compression": "snappy"},
     "no bloom filter": {"bloom_filter_bits": 0},
 }
 
