@@ -115,7 +115,7 @@ KEPT: dict[str, Limit] = {
     **_each(PARTITION, "Leases._not_before Fetching._asked"),
     # --- of the process
     **_each(NODE, "StruckOff._until", MAX_DESTROYED),
-    **_each(NODE, "Doors._listeners", 4),
+    **_each(NODE, "Doors._listeners Doors._accepting", 4),
     **_each(NODE, "Unmended._missed Unmended._mended", MISSED),
 }
 AT_WORK, SOME = 12, 256
