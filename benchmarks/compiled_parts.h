@@ -201,7 +201,7 @@ static void open_store(const char* directory) {
   leveldb::Options o;
   o.create_if_missing = true;
   o.write_buffer_size = 16 << 20;
-  o.max_file_size = 8 << 20;
+  o.max_file_size = 2 << 20;
   o.block_cache = leveldb::NewLRUCache(4 << 20);
   o.paranoid_checks = true;
   o.block_size = 4 << 10;

@@ -33,7 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "write buffer 64 MiB": {"write_buffer_size": 64 << 20},
     "blocks of 16 KiB": {"block_size": 16 << 10},
     "blocks of 64 KiB": {"block_size": 64 << 10},
-    "files of 2 MiB": {"max_file_size": 2 << 20},
+    "files of 8 MiB": {"max_file_size": 8 << 20},
     "files of 32 MiB": {"max_file_size": 32 << 20},
     "no bloom filter": {"bloom_filter_bits": 0},
 }

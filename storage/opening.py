@@ -29,7 +29,8 @@ FORMAT_KEY = b"\x00format"
 OPTIONS: dict[str, Any] = {
     # Two of these may be in memory at once, and so much is read and written again at the start after a crash.
     "write_buffer_size": 16 << 20,
-    "max_file_size": 8 << 20,
+    # What is deleted soon is written anew less often than with larger ones, and damage costs less.
+    "max_file_size": 2 << 20,
     # What is read goes from mapped files to the reader; the cache is for blocks that do not come mapped.
     "lru_cache_size": 4 << 20,
     # Checksums of indexes are verified too, and a log that is damaged in the middle is not passed over.
