@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 from trio.testing import lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
@@ -37,12 +37,30 @@ from storage.faults import Faults
 from storage.memory import MemoryStore
 from storage.ops import WriteBatch
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 WALL = 1_700_000_000_000
 _PRODUCERS = count()
 
 
 class OnTime(Machine):
     """Its wall clock goes with the running time."""
+
+    def __init__(self) -> None:
+        self.in_threads = 0
+        """Calls that are under way in threads, for which no virtual time should pass."""
+
+    async def in_thread(
+        self,
+        act: Callable[[*Ts], T],
+        *args: *Ts,
+        limiter: trio.CapacityLimiter | None = None,
+    ) -> T:
+        self.in_threads += 1
+        try:
+            return await super().in_thread(act, *args, limiter=limiter)
+        finally:
+            self.in_threads -= 1
 
     def now(self) -> Now:
         run = trio.current_time()
@@ -166,9 +184,10 @@ def bodies(delivered: Message) -> list[bytes]:
 class Running:
     """A running node, and a way to connect to it."""
 
-    def __init__(self, node: Node, door: MemoryDoor, nursery: trio.Nursery) -> None:
+    def __init__(self, node: Node, door: MemoryDoor, nursery: trio.Nursery, machine: OnTime) -> None:
         self.node = node
         self.door = door
+        self.machine = machine
         self._nursery = nursery
         self._clients = 0
 
@@ -187,15 +206,9 @@ async def running(store: MemoryStore, **settings: Any) -> AsyncIterator[Running]
     me = Member(membership.identity.node, "n", "memory:1")
     membership = found(store, membership, config.cluster, me)
     door = MemoryDoor()
-    node = Node(
-        config,
-        store,
-        membership,
-        [door],
-        address="memory:1",
-        machine=OnTime(),
-    )
+    machine = OnTime()
+    node = Node(config, store, membership, [door], address="memory:1", machine=machine)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
-        yield Running(node, door, nursery)
+        yield Running(node, door, nursery, machine)
         nursery.cancel_scope.cancel()
