@@ -76,9 +76,9 @@ class Acquaintances:
         self.met = dict(met)
 
     @property
-    def version(self) -> int:
-        """The version of the list of members that is judged by."""
-        return self._roster().version
+    def roster(self) -> Roster:
+        """The list of members that is judged by."""
+        return self._roster()
 
     def judge(self, hello: PeerHello, live: tuple[int, int] | None) -> Failed | None:
         """Return why a peer is sent away, None if it is welcome.

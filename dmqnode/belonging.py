@@ -27,7 +27,7 @@ from dmqnode.messages import Failed, Hello, Message, Report, Step
 from dmqnode.peerlink import Self
 from dmqnode.peers import Peers, Stream
 from dmqnode.records import Identity, encode_identity
-from dmqnode.roster import Member
+from dmqnode.roster import Member, Roster
 from dmqnode.version import VERSION
 from storage.ops import WriteBatch
 
@@ -242,6 +242,10 @@ class Belonging:
                     self._clustering.hear(now, node, message)
 
         self._do(hear)
+
+    def learn(self, roster: Roster) -> None:
+        """Somebody who knows the key has a later list of members, with this node in it."""
+        self._do(lambda: self._clustering.rosters.learn(self._node.now(), roster))
 
     def _do(self, step: Callable[[], None]) -> None:
         if not self._ended:

@@ -145,7 +145,7 @@ class PeerWelcome(Message, tag=122):
 
 
 class PeerRefusal(Message, tag=123):
-    """Answers PeerHello: a member sends a node away that knows the key, and proves that it is that member."""
+    """Answers PeerHello: who was dialled sends a node away that knows the key, and proves who it is."""
 
     code: str
     message: str
@@ -153,6 +153,8 @@ class PeerRefusal(Message, tag=123):
     proof: bytes
     version: int = 0
     """Of its list of members, if that is why."""
+    record: bytes = b""
+    """Its list of members, if another node was to be reached."""
 
 
 class RunIs(Message, tag=127):

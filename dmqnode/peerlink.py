@@ -7,7 +7,8 @@ answers pings on it.  In front of everything both prove that they know the clust
                                  B: PeerChallenge   a nonce of B's
     A: PeerHello    who A is, a nonce of its own, a proof over both
                                  B: PeerWelcome     who B is, its proof; or it hangs up, behind
-                                    PeerRefusal     why A may not go on as who it is, and B's proof, or
+                                    PeerRefusal     why A may not go on as who it is, or that B is not whom
+                                                    A looks for, and who the members are; and B's proof, or
                                     Failed          why not, from whoever sits there
     A: messages, and a Ping every half second
                                  B: Pong
@@ -25,6 +26,7 @@ from dmqnode.errors import ProtocolError
 from dmqnode.greetings import PeerChallenge, PeerHello, PeerRefusal, PeerWelcome
 from dmqnode.ids import NodeId
 from dmqnode.messages import Failed, Message, Ping, Pong
+from dmqnode.roster import Roster, decode, encode
 
 PEER_MAGIC = b"DMQP"
 """What a member writes before its first frame, where a client writes another."""
@@ -38,6 +40,8 @@ OWN_PAUSE = 0.5
 """A clock that jumps by more seconds than this was this process's own pause: the peer is heard out first."""
 GREETING = 64 << 10
 """The longest frame, in bytes, of a peer that has not proved who it is."""
+MAX_RECORD = 48 << 10
+"""The longest list of members, in bytes, that a refusal has with it: of some 600."""
 PEER_FRAME = 256 << 20
 """The longest frame, in bytes, of a member."""
 
@@ -127,6 +131,8 @@ class Outgoing(_Side):
         """Whether the wanted member has said so, and proved that."""
         self.refused_by_version = 0
         """The version of its list of members, if it has told that."""
+        self.elsewhere: Roster | None = None
+        """Who the members are, as another node has told that sits there and has proved to know the key."""
         self.release = ""
         """What the peer runs."""
         self._wanted = wanted
@@ -194,20 +200,26 @@ class Outgoing(_Side):
         self._ping_at = now + PING_EVERY
 
     def _welcomed(self, welcome: PeerWelcome) -> None:
-        self._verify(b"welcome", welcome.node, welcome.proof)
+        self._verify(b"welcome", welcome.node, welcome.proof, self._wanted)
         self.release = welcome.release
         self._opened()
 
     def _sent_away(self, refusal: PeerRefusal) -> None:
-        self._verify(refusing(refusal.code, refusal.version), refusal.node, refusal.proof)
-        self.refused_by_version = refusal.version
+        role = refusing(refusal.code, refusal.version, refusal.record)
+        if refusal.code == OTHER_NODE:
+            # Where a member was there may be a new one, of which a node knows nothing that was away.
+            self._verify(role, refusal.node, refusal.proof, NodeId(refusal.node))
+            self.elsewhere = decode(refusal.record)
+        else:
+            self._verify(role, refusal.node, refusal.proof, self._wanted)
+            self.refused_by_version = refusal.version
+            self.refused_by_member = True
         self.refused = Failed(refusal.code, refusal.message, False)
-        self.refused_by_member = True
         self.close(refusal.message)
 
-    def _verify(self, role: bytes, node: bytes, proof: bytes) -> None:
+    def _verify(self, role: bytes, node: bytes, proof: bytes, wanted: NodeId) -> None:
         right = prove(self.me.key, role, self._challenge, self._challenge_of_peer, NodeId(node))
-        if node != self._wanted or not hmac.compare_digest(right, proof):
+        if node != wanted or not hmac.compare_digest(right, proof):
             raise ProtocolError("a node answers there that is not the member that should be there")
 
     def tick(self, now: float) -> None:
@@ -230,7 +242,7 @@ class Incoming(_Side):
         me: who this node is.
         judge: decides about a peer that has proved to know the key; Failed sends it away.
         challenge: random bytes.
-        version: returns the version of the list of members by which that is decided.
+        roster: returns the list of members by which that is decided.
     """
 
     def __init__(
@@ -239,12 +251,12 @@ class Incoming(_Side):
         judge: Callable[[PeerHello], Failed | None],
         challenge: bytes,
         now: float,
-        version: Callable[[], int] = lambda: 0,
+        roster: Callable[[], Roster] = lambda: Roster(0, ()),
     ) -> None:
         super().__init__(me, challenge, now)
         self.hello: PeerHello | None = None
         self._judge = judge
-        self._version = version
+        self._roster = roster
         self._write(PeerChallenge(me.lowest, me.highest, challenge))
 
     def receive_data(self, now: float, data: bytes) -> list[Message]:
@@ -270,12 +282,15 @@ class Incoming(_Side):
             self.close(failed.message)
             return
         me = self.me
-        failed = self._judge(hello)
+        failed, roster = self._refusal_of_member(hello), self._roster()
         if failed is not None:
-            version = self._version()
-            role = refusing(failed.code, version)
-            proof = prove(me.key, role, hello.challenge, self._challenge, me.node)
-            self._write(PeerRefusal(failed.code, failed.message, me.node, proof, version))
+            record = encode(roster) if failed.code == OTHER_NODE else b""
+            if len(record) > MAX_RECORD:
+                self._write(failed)
+            else:
+                role = refusing(failed.code, roster.version, record)
+                proof = prove(me.key, role, hello.challenge, self._challenge, me.node)
+                self._write(PeerRefusal(failed.code, failed.message, me.node, proof, roster.version, record))
             self.close(failed.message)
             return
         self.hello = hello
@@ -297,9 +312,13 @@ class Incoming(_Side):
         proof = prove(me.key, b"hello", self._challenge, hello.challenge, NodeId(hello.node))
         if not hmac.compare_digest(proof, hello.proof):
             return Failed("not-authorized", "the peer does not know the cluster's key", False)
+        return None
+
+    def _refusal_of_member(self, hello: PeerHello) -> Failed | None:
+        me = self.me
         if hello.wanted != me.node:
             return Failed(OTHER_NODE, f"this is {me.name} ({me.node.hex()}), another node", True)
-        return None
+        return self._judge(hello)
 
     def tick(self, now: float) -> None:
         """Do what is due: close when the peer stays silent."""
@@ -314,9 +333,11 @@ OTHER_CLUSTER = "other-cluster"
 OTHER_NODE = "other-node"
 
 
-def refusing(code: str, version: int) -> bytes:
-    """Return as what a member proves itself that sends another away, for one reason and by one list."""
-    return b"refused " + code.encode() + (b" %d" % version if version else b"")
+def refusing(code: str, version: int, record: bytes = b"") -> bytes:
+    """Return as what a node proves itself that sends another away, for one reason and by one list."""
+    return (
+        b"refused " + code.encode() + (b" %d" % version if version else b"") + (b" " + record) * bool(record)
+    )
 
 
 def prove(key: bytes, role: bytes, theirs: bytes, ours: bytes, node: NodeId) -> bytes:

@@ -213,8 +213,11 @@ class Peers:
                 peer.outgoing = peer.write_now = peer.out_scope = None
             self._break(peer, outgoing.why)
         if outgoing.refused is not None:
-            later = outgoing.refused_by_version > self._acquaintances.version
+            roster = self._acquaintances.roster
+            later = outgoing.refused_by_version > roster.version
             self._refused(peer, outgoing.refused, outgoing.refused_by_member, later)
+            if outgoing.elsewhere is not None and outgoing.elsewhere.version > roster.version:
+                self._told_by_successor(peer, outgoing.elsewhere)
             return ""
         return None if opened else outgoing.why
 
@@ -277,12 +280,20 @@ class Peers:
             why = f"{peer.member.name} at {peer.address} says: {refused.message}"
             self._belonging.expel(why, anew=refused.code in (AMNESIA, UNKNOWN))
 
+    def _told_by_successor(self, peer: Peer, roster: Roster) -> None:
+        """Whoever sits where a member was has a later list: this node was away, or lost the newest (I2)."""
+        if roster.find(self._me.node) is not None:
+            self._belonging.learn(roster)
+        else:
+            gone = "this node is no member any more; it is let in as a new node only"
+            self._refused(peer, Failed(UNKNOWN, gone, False), True, True)
+
     # --- being dialled -------------------------------------------------------------------------------
 
     async def accept(self, stream: Stream, head: bytes) -> None:
         """Listen to a peer that has dialled, and written the magic, until that ends."""
         challenge, now = self._machine.chance(CHALLENGE_SIZE), trio.current_time()
-        incoming = Incoming(self._me, self._judge, challenge, now, lambda: self._acquaintances.version)
+        incoming = Incoming(self._me, self._judge, challenge, now, lambda: self._acquaintances.roster)
         peer: Peer | None = None
         with trio.CancelScope() as scope:
             try:

@@ -91,7 +91,7 @@ PLAIN = {
     ids.LogId: "log id",
     ids.PartitionId: "partition id",
 }
-DEFAULTS = {"None": "null", "''": "empty", "False": "false", "'no'": "no", "0": "0"}
+DEFAULTS = {"None": "null", "''": "empty", "False": "false", "'no'": "no", "0": "0", "b''": "empty"}
 
 # --- messages --------------------------------------------------------------------------------------------
 

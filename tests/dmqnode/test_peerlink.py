@@ -24,6 +24,7 @@ from dmqnode.peerlink import (
     Outgoing,
     Self,
 )
+from dmqnode.roster import Member, Roster, encode
 from tests.dmqnode.any_message import messages
 
 A = Self(NodeId(b"aaaaaaaa"), 1, 11, b"c" * 16, "dmq", b"k" * 32, "a", "h:1", "0.1")
@@ -89,9 +90,39 @@ def test_who_does_not_know_the_key_is_sent_away() -> None:
     assert refused(Pair(a=A._replace(key=b"x" * 32))).code == "not-authorized"
 
 
-def test_another_node_than_the_wanted_one_says_so() -> None:
-    failed = refused(Pair(wanted=NodeId(b"cccccccc")))
-    assert (failed.code, failed.retryable) == (OTHER_NODE, True)
+def test_another_node_than_the_wanted_one_tells_who_the_members_are_and_proves_that_it_knows_the_key() -> (
+    None
+):
+    listed = Roster(7, (Member(A.node, "a", "h:1"), Member(B.node, "b", "h:2")), (A.node,))
+    pair = Pair(wanted=NodeId(b"cccccccc"))
+    pair.into = Incoming(B, welcome, b"2" * 16, 0.0, lambda: listed)
+    assert refused(pair).code == OTHER_NODE
+    assert pair.out.elsewhere == listed
+    assert (pair.out.refused_by_member, pair.out.refused_by_version) == (False, 0), (
+        "what else it says counts not"
+    )
+
+
+def test_a_list_that_is_too_long_for_a_greeting_is_not_told() -> None:
+    many = tuple(Member(NodeId(b"%08d" % n), "n", "h" * 200) for n in range(300))
+    pair = Pair(wanted=NodeId(b"cccccccc"))
+    pair.into = Incoming(B, welcome, b"2" * 16, 0.0, lambda: Roster(7, many))
+    assert refused(pair).code == OTHER_NODE
+    assert pair.out.elsewhere is None
+
+
+@pytest.mark.parametrize("forged", [{"record": encode(Roster(9, ()))}, {"version": 8}, {"node": A.node}])
+def test_a_list_of_members_from_who_does_not_know_the_key_is_not_believed(forged: dict[str, Any]) -> None:
+    pair = Pair(wanted=NodeId(b"cccccccc"))
+    pair.into = Incoming(B, welcome, b"2" * 16, 0.0, lambda: Roster(7, ()))
+    pair.out.receive_data(0.0, pair.into.data_to_send())
+    pair.into.receive_data(0.0, pair.out.data_to_send())
+    (frame,) = wire.FrameReader(1 << 16).feed(pair.into.data_to_send())
+    said = wire.decode(frame)[1]
+    fields = {name: getattr(said, name) for name in PeerRefusal.FIELDS}
+    with pytest.raises(ProtocolError, match="not the member"):
+        pair.out.receive_data(0.0, b"".join(wire.encode(0, PeerRefusal(**{**fields, **forged}))))
+    assert pair.out.elsewhere is None
 
 
 def test_who_answers_must_know_the_key_too() -> None:
@@ -132,7 +163,9 @@ def test_a_stranger_that_sends_members_away_is_not_believed(code: str) -> None:
 @pytest.mark.parametrize("forged", [{"code": "amnesia"}, {"version": 8}])
 def test_a_refusal_for_one_reason_cannot_be_made_one_for_another(forged: dict[str, Any]) -> None:
     pair = Pair()
-    pair.into = Incoming(B, lambda hello: Failed("not-a-member", "no", True), b"2" * 16, 0.0, lambda: 7)
+    pair.into = Incoming(
+        B, lambda hello: Failed("not-a-member", "no", True), b"2" * 16, 0.0, lambda: Roster(7, ())
+    )
     pair.out.receive_data(0.0, pair.into.data_to_send())
     pair.into.receive_data(0.0, pair.out.data_to_send())
     (frame,) = wire.FrameReader(1 << 16).feed(pair.into.data_to_send())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.nodes.box import Box
     from tests.simulation.nodes.world import World
 
-LOSE_DISKS = ("wipe", "damage", "rot", "restore", "replace", "twin", "torn", "destroy")
+LOSE_DISKS = ("wipe", "damage", "rot", "restore", "replace", "twin", "torn", "destroy", "relapse")
 """Faults after which a disk that had a message when that was confirmed may have it no more."""
 
 

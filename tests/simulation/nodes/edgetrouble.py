@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dmqnode import questions
+from dmqnode.belonging import COUNT_EVERY
 from dmqnode.errors import DMQError
 from dmqnode.hearing import NOTICED
 from tests.simulation.nodes.changes import OPERATOR, Changes
@@ -29,6 +30,8 @@ FORGOTTEN = 20.0
 """Seconds within which those who were away for too long are off the list, and others have their homes."""
 BEHIND = 8.0
 """Seconds behind a cut in which a node that serves there is seen to do it."""
+RELAPSED = 20.0
+"""Seconds for which a node is off whose disk goes back."""
 ALTERING = ("join", "leave", "destroy", "forget", "replace")
 """What alters the list of members."""
 ALONE = ("destroy", "forget", "wipe", "replace", "damage", "restore", "absent")
@@ -115,6 +118,34 @@ class EdgeTrouble(Changes):
         await trio.sleep(BEHIND)
         heal()
         await self._maybe_forgotten(*lost)
+
+    async def _relapse(self) -> None:
+        """A disk is what it was before all others came anew, one by one, and nothing tells from a crash."""
+        world, box = self._world, self._box()
+        if len(world.wanted) < 3:
+            return
+        await self._whole()
+        before = box.snapshot()
+        for other in [b for b in world.wanted if b is not box]:
+            await self._whole()
+            self._disturbed("relapse", 10.0)
+            other.die("power")
+            other.wipe()
+            await self._start_empty(other)
+        await self._whole()
+        await self._rest(self._rng.choice((0.0, COUNT_EVERY * 1.1)))
+        self._disturbed("relapse", RELAPSED)
+        node = box.me
+        box.die("kill")
+        box.store = before
+        if self._rng.random() < 0.3:
+            await self._command(lambda: questions.change_members("forget", node, destroyed=True))
+        await self._rest(RELAPSED)  # what it has promised since is over
+        box.may_end = True  # if it was forgotten, or ran for a minute since, it is let in as a new one
+        await self._back(box)
+        await world.until(lambda: not world.strange(), OPERATOR, "I2", "out")
+        box.may_end = False
+        await self._join()  # with the next change of the list its copy is as that of the others
 
     async def _forget(self) -> None:
         """A node is off and an operator strikes it off; with what it has it comes back as a new one (M2).

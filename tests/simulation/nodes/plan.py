@@ -58,7 +58,7 @@ EDGES = ("boundary", "forget", "strangers")
 """The same of a third kind."""
 FORMING = ("burn", "straggle", "bereave")
 """What takes most homes of a partition, so that others are formed (M4); only large plans draw it."""
-UNDRAWN = ("astray",)
+UNDRAWN = ("astray", "relapse")
 """Drawn by few: mostly a plan has to name it."""
 FAULTS = SHORT + LONG + CHANGES + WIDER + EDGES + FORMING + UNDRAWN
 HOUR = 0.01

@@ -37,6 +37,10 @@ def a_run_keeps_its_number(patch: Patch) -> None:
     patch.setattr(Belonging, "_counted", lambda self, boot, now: None)
 
 
+def who_sits_where_a_member_was_is_not_asked(patch: Patch) -> None:
+    patch.setattr(Peers, "_told_by_successor", lambda self, peer, roster: None)
+
+
 def two_with_one_id_are_welcome(patch: Patch) -> None:
     _welcome(patch, TWICE)
 

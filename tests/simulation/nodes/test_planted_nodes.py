@@ -44,6 +44,13 @@ CLOCKS = plan("clock", "clock", "clock")._replace(producers=3, seconds=3.0)
 PLANTED = [
     Planted("I2", planted.an_old_backup_is_welcome, plan("restore"), "I2"),
     Planted("I2", planted.a_run_keeps_its_number, plan("restore"), "I2"),
+    Planted(
+        "I2",
+        planted.who_sits_where_a_member_was_is_not_asked,
+        plan("relapse", dead_after=600.0),
+        "I2",
+        quick=True,
+    ),
     Planted("I2", planted.two_with_one_id_are_welcome, plan("twin"), "I2 P7"),
     Planted("I2", planted.a_damaged_memory_is_not_noticed, plan("damage"), "P7", quick=True),
     Planted("I2", planted.a_new_disk_does_not_retire_the_old, plan("replace", dead_after=600.0), "P7"),

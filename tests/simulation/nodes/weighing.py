@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from tests.simulation.nodes.errands import Errands
     from tests.simulation.nodes.world import World
 
-BEGIN_ANEW = ("wipe", "damage", "rot", "restore", "replace", "twin", "torn", "destroy", "full", "eio")
+BEGIN_ANEW = (
+    "wipe",
+    "damage",
+    "rot",
+    "restore",
+    "replace",
+    "twin",
+    "torn",
+    "destroy",
+    "full",
+    "eio",
+    "relapse",
+)
 """Faults after which a machine may have a node with another id."""
 REST = 3.0
 """Seconds after the last client has gone in which what was kept for it goes, too."""
