@@ -26,7 +26,7 @@ from tests.chaos.nodes import ChaosNode
 from tests.chaos.offline import differences
 from tests.chaos.on_links import cut_clients, cut_flapping, cut_node, cut_one_way, noise
 from tests.chaos.on_machines import disk_slow, power_one
-from tests.chaos.on_members import clients
+from tests.chaos.on_members import few_clients
 from tests.chaos.on_processes import kill_one, pause, restart_one
 from tests.chaos.site import Site
 from tests.chaos.workload import Workload
@@ -40,7 +40,7 @@ FLAT = {"memory_mib": 20.0, "files": 4.0, "threads": 4.0, "disk_mib": 20.0}
 LONG = 3600.0
 ENDING = (kill_one, restart_one, power_one)
 """What ends a node."""
-FAULTS = (*ENDING, pause, cut_node, cut_one_way, cut_flapping, cut_clients, noise, disk_slow, clients)
+FAULTS = (*ENDING, pause, cut_node, cut_one_way, cut_flapping, cut_clients, noise, disk_slow, few_clients)
 
 
 def sample(node: ChaosNode) -> dict[str, float]:
@@ -95,7 +95,7 @@ def growing(found: dict[str, dict[str, float]]) -> list[str]:
 
 
 def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object]:
-    """Run; return what was seen."""
+    """Run; return what was seen.  `samples.ndjson` has what was counted when, and what was done behind it."""
     rng = random.Random(seed)
     ledger = Ledger()
     samples: list[tuple[float, dict[str, float]]] = []
@@ -107,10 +107,12 @@ def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object
         first = site.nodes[0]
         load = Workload([node.address for node in site.nodes], ledger, seed, rate=rate)
         load.create()
-        began = time.monotonic()
+        began, told = time.monotonic(), 0
         with load:
-            # Ten thousand connections take 100 MiB once, most of which the process keeps: not in the middle.
-            strangers.thousands_idle(site.network.inside(first.name), rng)
+            # Ten thousand connections take 100 MiB once, most of which the process keeps, and the second time
+            # some more: not in the middle.
+            for _ in range(2):
+                strangers.thousands_idle(site.network.inside(first.name), rng)
             while (at := time.monotonic() - began) < duration:
                 samples.append((at, sample(first)))
                 for node in site.nodes[1:]:
@@ -124,8 +126,10 @@ def soak(duration: float, rate: float, seed: int, out: Path) -> dict[str, object
                     else:
                         fault(site, rng)
                 time.sleep(EVERY)
+                since = [event.name for event in site.events[told:]]
+                told = len(site.events)
                 with (out / "samples.ndjson").open("a") as file:
-                    file.write(json.dumps([round(samples[-1][0], 1), samples[-1][1]]) + "\n")
+                    file.write(json.dumps([round(samples[-1][0], 1), samples[-1][1], since]) + "\n")
             unwell = site.heal()
             stuck = load.end(site.patience)
         verdict = judge(ledger)
