@@ -216,3 +216,35 @@ def test_the_first_node_finds_the_others_again_though_its_store_does_not_open(
     }
     with connect_sync(first.address) as client:
         assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
+
+
+def test_a_node_to_which_all_members_are_strangers_is_told_who_they_are(
+    start_node: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
+    first = start_node(name="n1")
+    second, third = (start_node(name=name, join=[first.address]) for name in ("n2", "n3"))
+
+    def is_whole() -> bool:
+        return overview(third)["healthy"] and overview(third)["members"] == 3
+
+    _until(is_whole)
+    with connect_sync(third.address) as client:
+        client.send("q", b"x", create=True)
+    _until(is_whole)
+    third.kill()
+    shutil.copytree(third.data, tmp_path / "before")
+    third.restart(join=[])
+    for lost, other in ((first, second), (second, first)):
+        _until(is_whole)
+        lost.kill()
+        shutil.rmtree(lost.data)
+        lost.restart(join=[other.address, third.address])
+    _until(is_whole)
+    third.kill()
+    shutil.rmtree(third.data)
+    shutil.copytree(tmp_path / "before", third.data)
+    third.restart(join=[])
+    _until(lambda: {state for _, state in members(first).values()} == {"alive"})
+    _until(lambda: members(first) == members(third))
+    with connect_sync(third.address) as client:
+        assert [m.body for m in client.receive("q", wait=10)] == [b"x"]
