@@ -38,6 +38,7 @@ def test_a_member_that_cannot_read_its_cluster_begins_anew(start_node: Callable[
         client.send("q", b"x", create=True)
     before = members(first)
     assert set(before) == {"n1", "n2"}
+    _until(lambda: overview(first)["healthy"])  # and the second has its copy of the list of members
     second.stop()
     store = LevelStore.open(second.data)
     store._db.put(CLUSTER, b"garbage", sync=True)
