@@ -103,8 +103,9 @@ wait_until_healthy() { # every copy is where it should be
 }
 
 leader() { # queue: who leads it
-    dmq --json queue explain "$1" |
-        python -c 'import json, sys; print(json.load(sys.stdin)["partitions"][0]["leader"])'
+    local answer
+    answer=$(dmq --json queue explain "$1") || return
+    python -c 'import json, sys; print(json.load(sys.stdin)["partitions"][0]["leader"])' <<<"$answer"
 }
 
 start_worker() { # number
@@ -123,8 +124,9 @@ end_suddenly() { # pid
 }
 
 counted() { # queue, fields: their sum
-    dmq --json queue show "$1" |
-        python -c 'import json, sys; q = json.load(sys.stdin); print(sum(q[n] for n in sys.argv[1:]))' "${@:2}"
+    local answer
+    answer=$(dmq --json queue show "$1") || return # as when it is interrupted: it has said why
+    python -c 'import json, sys; q = json.load(sys.stdin); print(sum(q[n] for n in sys.argv[1:]))' "${@:2}" <<<"$answer"
 }
 
 wait_until_done() { # how many digests
