@@ -20,7 +20,7 @@ HEADERS = ("leveldb/db.h", "zlib.h")
 
 
 class Compiled(Dmq):
-    """Three processes of the compiled path, the third of which leads."""
+    """Nodes of the compiled path, which lead partitions in turn."""
 
     name = "compiled"
 
@@ -35,17 +35,15 @@ class Compiled(Dmq):
         subprocess.run(["g++", SOURCE, "-o", program, *flags], check=True)
         ports: list[str] = []
         for number in range(self._nodes):
-            leads = number == self._nodes - 1
             data = self.directory / str(number)
-            command: list[str | Path] = [program, data, *(ports if leads else [])]
-            self._spawn(command, stdout=subprocess.PIPE)
+            self._spawn([program, data, str(number), str(self._nodes), *ports], stdout=subprocess.PIPE)
             out = self._processes[-1].stdout
             assert out is not None
             ready = out.readline().decode().split()
             if ready[:1] != ["ready"]:
                 raise SystemExit(f"the compiled path did not start; see {self.directory / 'log'}")
             ports.append(ready[1])
-        self.addresses = [f"127.0.0.1:{ports[-1]}"]
+        self.addresses = [f"127.0.0.1:{port}" for port in ports]
         with connect_sync(*self.addresses) as client:
-            client.create_queue(QUEUE)
+            client.create_queue(QUEUE, partitions=self._partitions)
             client.ack(self._first(client))

@@ -1,4 +1,4 @@
-// What `compiled_path.cc` is made of: CBOR, connections, frames, sealed records in LevelDB.
+// What the compiled path is made of: CBOR, connections, frames, sealed records in LevelDB.
 #pragma once
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -26,7 +26,9 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <set>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 using std::string;
@@ -63,6 +65,18 @@ static uint32_t rd32(const char* p) {
 static void be64(string& out, uint64_t v) {
   v = __builtin_bswap64(v);
   out.append(reinterpret_cast<char*>(&v), 8);
+}
+template <class T>
+static void raw(string& out, T v) {
+  out.append(reinterpret_cast<char*>(&v), sizeof v);
+}
+template <class T>
+static T cut(Slice& from) {
+  T v;
+  if (from.size() < sizeof v) die("a frame ends early");
+  memcpy(&v, from.data(), sizeof v);
+  from.remove_prefix(sizeof v);
+  return v;
 }
 
 // --- CBOR, as much as heads have ------------------------------------------------------------------------
@@ -140,11 +154,20 @@ struct Cbor {
 struct Connection {
   explicit Connection(int number) : fd(number) {}
   int fd;
-  bool client = true, greeted = false, wants_out = false, gone = false;
+  bool greeted = false, wants_out = false, gone = false, stirred = false;
+  bool leads = false;     // a client that wants to know who leads
+  int node = -1;          // the other node's number; -1: a client
+  std::set<string> told;  // partitions of which it was told that
   string in, out;
   size_t out_at = 0;
 };
 static int epoll_fd;
+static std::vector<Connection*> stirred;
+
+// There is something to write: in this turn.
+static void stir(Connection* c) {
+  if (!c->stirred) c->stirred = true, stirred.push_back(c);
+}
 
 static void watch(Connection* c, bool out, int op) {
   epoll_event e{};
@@ -154,13 +177,12 @@ static void watch(Connection* c, bool out, int op) {
   epoll_ctl(epoll_fd, op, c->fd, &e);
 }
 
-static Connection* adopt(int fd, bool client) {
+static Connection* adopt(int fd) {
   int one = 1, big = 4 << 20;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &big, sizeof big);
   fcntl(fd, F_SETFL, O_NONBLOCK);
   auto c = new Connection(fd);
-  c->client = client;
   watch(c, false, EPOLL_CTL_ADD);
   return c;
 }
@@ -180,17 +202,35 @@ static void flush(Connection* c) {
   if (wants != c->wants_out) watch(c, wants, EPOLL_CTL_MOD), c->wants_out = wants;
 }
 
-static void put_frame(string& out, const string& head, const std::vector<Slice>& blobs) {
-  size_t n = 4 + head.size();
+static void flush_all() {
+  for (auto c : stirred) c->stirred = false, flush(c);
+  stirred.clear();
+}
+
+// A frame; `before` stands before the head, where nodes talk to each other.
+static void put_frame(string& out, const string& head, const std::vector<Slice>& blobs,
+                      const string& before = {}) {
+  size_t n = before.size() + 4 + head.size();
   for (auto& b : blobs) n += b.size();
   le32(out, uint32_t(n));
   size_t at = out.size();
   le32(out, 0);
+  out += before;
   le32(out, uint32_t(head.size()));
   out += head;
   for (auto& b : blobs) out.append(b.data(), b.size());
   uint32_t crc = uint32_t(crc32_z(0, reinterpret_cast<const Bytef*>(out.data() + at + 4), n));
   memcpy(&out[at], &crc, 4);
+}
+
+// A frame of what is encoded already.
+static void raw_frame(string& out, const Slice& a, const Slice& b) {
+  le32(out, uint32_t(a.size() + b.size()));
+  uLong crc = crc32_z(0, reinterpret_cast<const Bytef*>(a.data()), a.size());
+  crc = crc32_z(crc, reinterpret_cast<const Bytef*>(b.data()), b.size());
+  le32(out, uint32_t(crc));
+  out.append(a.data(), a.size());
+  out.append(b.data(), b.size());
 }
 
 // --- the store ------------------------------------------------------------------------------------------

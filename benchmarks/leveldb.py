@@ -3,14 +3,16 @@
 What a home writes of a stream that is received a little later: groups of records, each group synced; and,
 `BEHIND` groups later, the deletion of the oldest.  For records of 4 KiB (a batch of short messages) and of
 16 KiB, and each setting in turn: the processor time of a record, LevelDB's own threads with it, and how many
-bytes reach the files for each byte.
+bytes reach the files for each byte.  The records cannot be compressed, but for one row, where they are JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
+import secrets
 import statistics
 import sys
 import tempfile
@@ -36,7 +38,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "files of 8 MiB": {"max_file_size": 8 << 20},
     "files of 32 MiB": {"max_file_size": 32 << 20},
     "no bloom filter": {"bloom_filter_bits": 0},
+    "snappy": {"compression": "snappy"},
+    "snappy, JSON": {"compression": "snappy"},
 }
+
+
+def record(size: int, *, compressible: bool) -> bytes:
+    """Return what is written: chance, or orders in JSON."""
+    if not compressible:
+        return os.urandom(size)
+    orders = bytearray()
+    while len(orders) < size:
+        order = {"order": secrets.token_hex(8), "amount": secrets.randbelow(10**6), "currency": "EUR"}
+        orders += json.dumps(order).encode()
+    return bytes(orders[:size])
 
 
 def used() -> float:
@@ -51,9 +66,9 @@ def written() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
 
 
-def work(directory: Path, options: dict[str, Any], size: int, groups: int) -> tuple[float, float]:
+def work(directory: Path, options: dict[str, Any], body: bytes, groups: int) -> tuple[float, float]:
     """Write and delete; return the seconds of a record, and the bytes written for each of its own."""
-    body = os.urandom(size)
+    size = len(body)
     each = max(1, GROUP // size)
     db = plyvel.DB(str(directory), create_if_missing=True, **{**OPTIONS, **options})
     began, bytes_before = used(), written()
@@ -82,8 +97,9 @@ def main() -> None:
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in SETTINGS}
         for _ in range(args.rounds):
             for name, options in SETTINGS.items():
+                body = record(size, compressible=name.endswith("JSON"))
                 with tempfile.TemporaryDirectory(dir=args.directory) as place:
-                    taken[name].append(work(Path(place), options, size, args.groups))
+                    taken[name].append(work(Path(place), options, body, args.groups))
         for name, found in taken.items():
             cpu, wrote = (statistics.median(column) for column in zip(*found))
             usual = usual or cpu

@@ -1,6 +1,6 @@
 """What dmq's figures depend on: python benchmarks/scaling.py [PART]...
 
-    nodes       nodes (1, 3, 5) and partitions (1, 4, 16): processor time of a node for a message stays flat
+    nodes       nodes (1, 3, 5), partitions (1, 4, 16), clients (1, 16): processor time per message and node
     backlog     messages that wait (0, 1 million, 10 million): throughput stays within 20 %
     queues      1,000 queues in use at once beside one: within a factor of 2
     processes   `dmq send` and `dmq receive` as whole processes, beside others that are installed
@@ -25,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from threading import Thread
 
@@ -60,21 +61,27 @@ def running(nodes: int = 3, partitions: int = 1, kind: type[Dmq] = Dmq) -> Itera
 
 
 def nodes(args: argparse.Namespace) -> None:
-    """Throughput and processor time by nodes and partitions."""
+    """Throughput and processor time by nodes, partitions and clients."""
     print(
-        f"\n{'nodes':>6}{'partitions':>12}{'stream/s':>12}{'drain/s':>12}{'CPU µs per message and node':>30}"
+        f"\n{'nodes':>6}{'partitions':>12}{'clients':>9}{'stream/s':>12}{'drain/s':>12}"
+        f"{'CPU µs per message and node':>30}"
     )
-    for many in (1, 3, 5):
-        for partitions in (1, 4, 16):
-            with running(many, partitions) as broker:
-                rates, used = [], []
-                for _ in range(args.rounds):
-                    begun = cpu_seconds(broker.pids)
-                    rates.append((broker.stream(args.messages, BODY), broker.drain(args.messages)))
-                    used.append((cpu_seconds(broker.pids) - begun) / args.messages / many * 1e6)
+    for many, partitions, clients in product(args.nodes, (1, 4, 16), (1, args.clients)):
+        with running(many, partitions, Compiled if args.compiled else Dmq) as broker:
+            rates, used = [], []
+            for _ in range(args.rounds):
+                begun = cpu_seconds(broker.pids)
+                rates.append(
+                    (
+                        broker.stream(args.messages, BODY, clients),
+                        broker.drain(args.messages, clients),
+                    )
+                )
+                used.append((cpu_seconds(broker.pids) - begun) / args.messages / many * 1e6)
             stream, drain = (statistics.median(rate) for rate in zip(*rates))
             cpu = statistics.median(used)
-            print(f"{many:>6}{partitions:>12}{stream:>12,.0f}{drain:>12,.0f}{cpu:>30.2f}", flush=True)
+            figures = f"{stream:>12,.0f}{drain:>12,.0f}{cpu:>30.2f}"
+            print(f"{many:>6}{partitions:>12}{clients:>9}{figures}", flush=True)
 
 
 def backlog(args: argparse.Namespace) -> None:
@@ -277,7 +284,9 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=20_000, help="sent one by one (20000)")
     parser.add_argument("--backlog", type=int, default=10_000_000, help="messages that wait (10000000)")
     parser.add_argument("--queues", type=int, default=1000, help="in use at once (1000)")
-    parser.add_argument("--compiled", action="store_true", help="queues: of dmq's path in C++ instead")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 3, 5], help="nodes: how many (1 3 5)")
+    parser.add_argument("--clients", type=int, default=16, help="nodes: at once, beside a single one (16)")
+    parser.add_argument("--compiled", action="store_true", help="nodes, queues: of dmq's path in C++ instead")
     args = parser.parse_args()
     if wrong := [part for part in args.parts if part not in PARTS]:
         parser.error(f"there is no {wrong[0]!r}; there are {', '.join(PARTS)}")

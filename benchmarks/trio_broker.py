@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -109,30 +110,40 @@ class Dmq(Broker):
 
         return self.run(work)
 
-    def stream(self, count: int, body: bytes) -> float:
-        async def work(client: dmqnode.Client) -> float:
-            await client.queues()  # connects
-            begun = time.perf_counter()
-            async for _ in client.send_stream(QUEUE, repeat(body, count)):
+    def stream(self, count: int, body: bytes, clients: int = 1) -> float:
+        async def send(client: dmqnode.Client, share: int) -> None:
+            async for _ in client.send_stream(QUEUE, repeat(body, share)):
                 pass
+
+        async def work(connected: list[dmqnode.Client]) -> float:
+            begun = time.perf_counter()
+            async with trio.open_nursery() as nursery:
+                for number, client in enumerate(connected):
+                    nursery.start_soon(send, client, (count + number) // clients)
             return count / (time.perf_counter() - begun)
 
-        return self.run(work)
+        return self._run_several(clients, work)
 
-    def drain(self, count: int) -> float:
-        async def work(client: dmqnode.Client) -> float:
-            await client.queues()  # connects
+    def drain(self, count: int, clients: int = 1) -> float:
+        async def work(connected: list[dmqnode.Client]) -> float:
             begun, got = time.perf_counter(), 0
-            async with trio.open_nursery() as nursery:
+
+            async def receive(client: dmqnode.Client) -> None:
+                nonlocal got
                 while got < count:
                     messages = await client.receive(QUEUE, max_messages=min(DRAIN, count - got), wait=10)
                     if not messages:
                         raise SystemExit(f"{count - got} messages did not come")
                     got += len(messages)
-                    nursery.start_soon(client.ack, messages)
+                    acks.start_soon(client.ack, messages)
+                receivers.cancel_scope.cancel()
+
+            async with trio.open_nursery() as acks, trio.open_nursery() as receivers:
+                for client in connected:
+                    receivers.start_soon(receive, client)
             return got / (time.perf_counter() - begun)
 
-        return self.run(work)
+        return self._run_several(clients, work)
 
     def delivery(self, seconds: float, body: bytes) -> list[float]:
         async def work(client: dmqnode.Client) -> list[float]:
@@ -168,9 +179,17 @@ class Dmq(Broker):
     def run(self, work: Callable[[dmqnode.Client], Awaitable[Any]]) -> Any:
         """Run `work` with a client of all nodes."""
 
+        return self._run_several(1, lambda connected: work(connected[0]))
+
+    def _run_several(self, clients: int, work: Callable[[list[dmqnode.Client]], Awaitable[Any]]) -> Any:
         async def connected() -> Any:
-            async with dmqnode.connect(*self.addresses) as client:
-                return await work(client)
+            async with AsyncExitStack() as stack:
+                found = [
+                    await stack.enter_async_context(dmqnode.connect(*self.addresses)) for _ in range(clients)
+                ]
+                for client in found:
+                    await client.queues()  # connects
+                return await work(found)
 
         try:
             return trio.run(connected)

@@ -1,8 +1,8 @@
 """Receiving from a queue whose partitions are led by different nodes.
 
 one partition      the leader waits, as it would for its own clients
-several            ask one after the other what is ready; if none has anything, watch them all, and ask
-                   the first that says so
+several            ask one after the other what is ready, last those that lately had nothing; if none has
+                   anything, watch them all, and ask the first that says so
 more meanwhile     give up what waits, and begin anew with those that there are now
 given up           ask nobody any more: what a leader delivers all the same is given back
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dmqnode.clock import Now
 from dmqnode.errors import DMQError
 from dmqnode.frontend import PATIENCE, RETRY, failed
-from dmqnode.ids import partition_id
+from dmqnode.ids import QueueId, partition_id
 from dmqnode.messages import Cancelled, Delivered, Done, Failed, Message, Receive
 from dmqnode.queues import Definition
 from dmqnode.shards import shard_name
@@ -22,6 +22,13 @@ from dmqnode.shards import shard_name
 if TYPE_CHECKING:
     from dmqnode.clustering import Clustering
     from dmqnode.fanout import Fanout
+
+EMPTY_FOR = 0.1
+"""Seconds for which a partition that had nothing is asked after the others."""
+LEADERLESS_FOR = 1.0
+"""The same for one that could not be asked: to ask it takes as long as a request waits for a leader."""
+MOST_ASIDE = 1024
+"""Partitions of which that is remembered."""
 
 
 class _Poll:
@@ -54,6 +61,8 @@ class Polls:
         self._clustering = clustering
         self._under_way: dict[tuple[int, int], _Poll] = {}
         self._turn = 0
+        self._aside: dict[tuple[QueueId, int], float] = {}
+        """Partition -> until when it is asked after the others, at running time."""
 
     def receive(self, now: Now, session: int, number: int, request: Receive, definition: Definition) -> None:
         """Have a receive done: by the one leader, or by whichever has something."""
@@ -93,7 +102,17 @@ class Polls:
         self._turn += 1
         poll.missed = None
         order = [(self._turn + n) % count for n in range(count)]
+        aside, queue = self._aside, definition.id
+        if aside:
+            order.sort(key=lambda index: aside.get((queue, index), 0.0) > now.run)
         self._take_next(now, poll, definition, order)
+
+    def _put_aside(self, now: Now, partition: tuple[QueueId, int], seconds: float) -> None:
+        if len(self._aside) >= MOST_ASIDE:
+            self._aside = {key: until for key, until in self._aside.items() if until > now.run}
+            if len(self._aside) >= MOST_ASIDE:
+                self._aside.clear()
+        self._aside[partition] = now.run + seconds
 
     def _restart(self, now: Now, poll: _Poll) -> None:
         try:
@@ -133,8 +152,13 @@ class Polls:
         def got(now: Now, answer: Message) -> None:
             empty = isinstance(answer, Delivered) and not answer.parts
             unavailable = isinstance(answer, Failed) and answer.retryable
-            if isinstance(answer, Failed) and answer.retryable:
+            if isinstance(answer, Failed) and unavailable:
                 poll.missed = answer
+            if empty or unavailable:
+                seconds = EMPTY_FOR if empty else LEADERLESS_FOR
+                self._put_aside(now, (definition.id, index), seconds)
+            else:
+                self._aside.pop((definition.id, index), None)
             if (empty or unavailable) and (rest or poll.deadline > now.run):
                 self._take_next(now, poll, definition, rest)
             else:

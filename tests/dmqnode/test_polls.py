@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from dmqnode import polls
 from dmqnode.clock import Now
 from dmqnode.messages import Cancelled, Delivered, Done, Failed, Message, Receive
-from dmqnode.polls import Polls
+from dmqnode.polls import EMPTY_FOR, LEADERLESS_FOR, Polls
 from tests.dmqnode.answering import delivered
 
 EMPTY = Delivered("q#0", 30.0, [])
@@ -76,6 +77,54 @@ def test_partitions_are_asked_in_turn_until_one_has_something() -> None:
     assert (answer.queue, len(answer.parts)) == ("q", 1)
     world.receive(0.0)
     assert world.asked[0][0] != first  # another is the first to be asked
+
+
+@pytest.mark.parametrize(("answer", "seconds"), [(EMPTY, EMPTY_FOR), (NOBODY, LEADERLESS_FOR)])
+def test_who_lately_had_nothing_is_asked_after_the_others(answer: Message, seconds: float) -> None:
+    world = World(3)
+    world.receive(0.0)
+    bare = world.answer(answer)
+    full = world.answer(delivered(b"x"))
+    for _ in range(3):
+        world.receive(0.0)
+        assert world.answer(delivered(b"x")) != bare
+    world.receive(0.0)
+    asked = [world.answer(EMPTY) for _ in range(3)]
+    assert asked[-1] == bare, "it is asked all the same"
+    assert full in asked
+    world.now = Now(world.now.run + seconds, 0)
+    first = set()
+    for _ in range(3):
+        world.receive(0.0)
+        first.add(world.answer(delivered(b"x")))
+    assert bare in first
+
+
+def test_who_has_something_again_is_asked_in_turn_again() -> None:
+    world = World(3)
+    world.receive(0.0)
+    bare = [world.answer(EMPTY) for _ in range(2)]
+    world.answer(EMPTY)
+    world.receive(5.0)
+    for _ in range(3):
+        world.answer(EMPTY)
+    world.answer(Done(1), at=next(i for i, asked in enumerate(world.asked) if asked[0] == bare[0]))
+    assert world.answer(delivered(b"x"), at=-1) == bare[0]
+    world.asked.clear()
+    for _ in range(3):
+        world.receive(0.0)
+        assert world.answer(delivered(b"x")) == bare[0], "all others lately had nothing"
+
+
+def test_of_so_many_partitions_only_is_remembered_that_they_had_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(polls, "MOST_ASIDE", 4)
+    world = World(10)
+    world.receive(0.0)
+    for _ in range(10):
+        world.answer(EMPTY)
+        assert len(world.polls._aside) <= 4
 
 
 def test_empty_is_said_only_by_those_who_were_asked() -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dmqnode.dedup import MAX_NAMES, MAX_TOLD, MAX_UNSETTLED
 from dmqnode.duetimes import MAX_CACHED
+from dmqnode.polls import MOST_ASIDE
 from dmqnode.renewals import ROUNDS
 from dmqnode.roster import MAX_DESTROYED
 from dmqnode.unmended import MOST as MISSED
@@ -116,6 +117,7 @@ KEPT: dict[str, Limit] = {
     # --- of the process
     **_each(NODE, "StruckOff._until", MAX_DESTROYED),
     **_each(NODE, "Doors._listeners Doors._accepting", 4),
+    **_each(NODE, "Polls._aside", MOST_ASIDE),
     **_each(NODE, "Unmended._missed Unmended._mended", MISSED),
 }
 AT_WORK, SOME = 12, 256

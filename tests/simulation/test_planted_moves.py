@@ -62,7 +62,7 @@ PLANTED = [
     Planted(planted.h2_a_newer_record_is_not_adopted, episodes.who_missed_a_change_is_shown_it, (3, 4), "P6"),
     Planted(planted.h4_former_homes_forget, CUT_UP, (5, 7), "P6"),
     Planted(planted.c1_homes_change_before_they_have_everything, ONE_COPY, (16, 17), "P2"),
-    Planted(planted.c1_former_homes_drop_at_once, TWO_COPIES, (1, 7), "P1"),
+    Planted(planted.c1_former_homes_drop_at_once, TWO_COPIES, (41, 44), "P1"),
     Planted(
         planted.c2_debts_of_unknown_queues_are_forgotten,
         episodes.who_keeps_need_not_know_the_queue,
