@@ -59,7 +59,7 @@ EDGES = ("boundary", "forget", "strangers")
 FORMING = ("burn", "straggle", "bereave")
 """What takes most homes of a partition, so that others are formed (M4); only large plans draw it."""
 UNDRAWN = ("astray", "relapse")
-"""Drawn by few: mostly a plan has to name it."""
+"""Drawn by few plans, which are for it."""
 FAULTS = SHORT + LONG + CHANGES + WIDER + EDGES + FORMING + UNDRAWN
 HOUR = 0.01
 """How many of those seeds have a cut of an hour, which costs half a minute; the first hundred have none."""
@@ -145,6 +145,22 @@ def draw_chores_plan(rng: random.Random) -> Plan:
     """As `draw_plan`, of the first two faults at most, with queues of every kind."""
     plan = draw_plan(rng)
     return plan._replace(chores=True, faults=plan.faults[:2], consumers=rng.choice((2, 3)))
+
+
+def draw_relapse_plan(rng: random.Random) -> Plan:
+    """A node to which all members are strangers, and what else can go wrong for a short time."""
+    faults = ["relapse", *rng.sample(SHORT, rng.choice((1, 1, 2)))]
+    rng.shuffle(faults)
+    return Plan(
+        nodes=rng.choice((3, 3, 4, 5)),
+        replicas=rng.choice((2, 3, 3)),
+        dead_after=rng.choice((60.0, 600.0)),
+        founding=rng.choice(("seeds", "one")),
+        producers=rng.choice((1, 2)),
+        consumers=rng.choice((1, 2, 3)),
+        seconds=6.0,
+        faults=tuple(faults),
+    )
 
 
 ALONE = (

@@ -29,6 +29,7 @@ from tests.simulation.nodes.plan import (
     draw_chores_plan,
     draw_edges_plan,
     draw_large_plan,
+    draw_relapse_plan,
     draw_single_plan,
     draw_wider_plan,
 )
@@ -81,6 +82,15 @@ def test_promises_hold_where_nodes_die_at_effects_and_clusters_meet(seeds: range
     assert counts["acked"] > 50 * len(seeds)
     met = {name for name in counts if name.startswith("edge ")}
     assert len(seeds) < 4 or len(met) > 1, counts
+
+
+@pytest.mark.share(1 / 75, few=1)
+def test_promises_hold_where_all_members_are_strangers_to_a_node(seeds: range) -> None:
+    counts: Counter[str] = Counter()
+    for seed in seeds:
+        counts += World(seed, draw_relapse_plan(random.Random(seed))).run().accounts.counts
+    assert counts["acked"] > 50 * len(seeds)
+    assert counts["fault relapse"] > 2 * len(seeds), "no disk went back to before the others came anew"
 
 
 SHORTEST = 54
