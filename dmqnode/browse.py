@@ -130,7 +130,9 @@ def _held(partition: Partition, state: str, page: _Page, after: Cursor) -> Proce
     for id_, low, high, attempt, delivery in sorted(found):
         if id_ == after.log:
             low = max(low, after.seq)
-        log = partition.logs[id_]
+        log = partition.logs.get(id_)
+        if log is None or log.dead.ranges.covers(low, high):
+            continue  # settled meanwhile
         scan = Scan(keys.batch(id_, low), keys.batch(id_, low + 1), 1, floor=keys.batch(id_, 0))
         for key, record in (yield scan).rows:
             stored = _read(log, key, record, partition)
