@@ -85,7 +85,7 @@ PLANTED = [
     ),
     Planted("P1", planted.groups_are_written_and_not_synced, HELD_BACK, "P1", quick=True),
     Planted("P1", planted.what_one_disk_has_is_stored, HELD_BACK, "P1", quick=True),
-    Planted("I2", planted.a_dead_process_is_taken_for_alive_at_once, LISTED, "P7"),
+    Planted("I2", planted.a_dead_process_is_taken_for_alive_at_once, LISTED, "P7", first=10),
     Planted("I3", planted.who_has_a_cluster_joins_the_seeds_too, plan("strangers"), "I3"),
     Planted(
         "M2", planted.who_is_forgotten_may_come_back_to_its_homes, plan("forget", replicas=2), "P0 P2 P7"
