@@ -46,7 +46,7 @@ class Fetching:
 
     def fetch(self, now: Now, stream: Stream) -> None:
         """Ask a home for what this copy lacks, unless somebody has been asked a moment ago."""
-        gaps = self._hosting.wanted(stream.partition)
+        gaps = self._hosting.missing(stream.partition)
         asked = self._asked.get(stream.partition)
         if not gaps or now.run < (-math.inf if asked is None else asked.until):
             return

@@ -7,14 +7,12 @@ made known once enough homes have it; when the lease ends before that, its outco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from dmqnode.clock import Now
-from dmqnode.doubts import Doubts
 from dmqnode.effects import Reply
 from dmqnode.errors import Refused, Unavailable, Unknown
-from dmqnode.following import Stream
+from dmqnode.following import Ranges, Stream
 from dmqnode.frontend import NOT_LEADER
 from dmqnode.grants import NOBODY
 from dmqnode.homesets import LeaseNumber
@@ -37,7 +35,6 @@ from dmqnode.shards import renamed, shard_name
 from dmqnode.smallrows import Described, Gaps, encode_gaps, gaps_key
 from dmqnode.taking import Taking
 from dmqnode.upkeep import CLOSE_AFTER, LINGER
-from dmqnode.whereabouts import without
 from storage.ops import WriteBatch
 
 if TYPE_CHECKING:
@@ -55,7 +52,6 @@ class Hosted:
         self._serving: dict[PartitionId, None] = {}
         self._unanswered: dict[PartitionId, dict[int, Shipment]] = {}
         self._draining: dict[PartitionId, Then] = {}
-        self._doubts = Doubts()
         self.absent = Missing(broker, clustering)
         self.taking = Taking(broker, clustering)
 
@@ -189,7 +185,6 @@ class Hosted:
         self._serving.pop(partition, None)
         shard = self.shards.pop(partition, None)
         self._draining.pop(partition, None)
-        self._doubts.leave(partition)
         for shipment in self._unanswered.pop(partition, {}).values():
             if shipment.collected is not None:
                 self._fail(shipment.collected.then)
@@ -232,7 +227,7 @@ class Hosted:
                 then(now)
 
         shipment = self._unanswered.get(partition, {}).get(seq)
-        brought, relied = ((), ()) if shipment is None else shipment.messages()
+        brought, relied = ((), ()) if shipment is None else _messages_of(shipment)
         self._clustering.cluster.streams.written(now, partition, number, seq, known, brought, relied)
 
     def adopt(self, now: Now, partition: PartitionId, described: Described, *, certain: bool) -> None:
@@ -248,20 +243,6 @@ class Hosted:
             self.keep_gaps(hosted)
             self._broker.touched(now, hosted)
             self._broker.registry.delete_purged(now, hosted)
-
-    def doubt(self, now: Now, partition: PartitionId, described: Described) -> None:
-        """A home shows where sends went: what is lacking here and repeats them is not to be fetched."""
-        shard = self.shards.get(partition)
-        for hosted in shard.partitions if shard is not None else ():
-            self._doubts.learn(now, hosted, described.rows)
-
-    def settle_doubts(self, now: Now, partition: PartitionId) -> None:
-        """Look again at what is in doubt: it dies, or may be fetched, or stays so."""
-        shard = self.served(partition)
-        spread = partial(self._clustering.cluster.streams.spread, partition)
-        for hosted in shard.partitions if shard is not None else ():
-            if shard is not None and self._doubts.settle(now, hosted, spread):
-                self.changed(now, shard, hosted)
 
     def keep_gaps(self, hosted: Partition) -> None:
         """Write what a partition led here lacks."""
@@ -279,7 +260,6 @@ class Hosted:
         shard = self.shards.get(partition)
         if shard is None:
             return
-        batches = self._doubts.without(partition, log, batches)
         for hosted in shard.partitions:
             ops = fill(hosted, log, batches)
 
@@ -292,7 +272,6 @@ class Hosted:
                 self._broker.registry.delete_purged(now, hosted)
                 self._broker.deliveries.serve(now, shard)
                 self._clustering.cluster.streams.look_again(now, partition)
-                self.settle_doubts(now, partition)
                 then(now)
 
             if not len(ops):
@@ -356,10 +335,6 @@ class Hosted:
             found.update(gaps_of(hosted))
         return found
 
-    def wanted(self, partition: PartitionId) -> Gaps:
-        """Return what of that is to be fetched."""
-        return without(self.missing(partition), self._doubts.of(partition))
-
     def redefine(self, definition: Definition) -> None:
         """The settings of a queue have changed."""
         for index in range(definition.settings.partitions):
@@ -379,6 +354,21 @@ class Hosted:
     def forwarded(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in what belongs to requests that travel between nodes."""
         return self._clustering.front.receive(now, sender, message)
+
+
+def _messages_of(shipment: Shipment) -> tuple[Ranges, Ranges]:
+    """Return which messages a write group brought, and which others its answers speak of."""
+    if shipment.collected is None:
+        return shipment.brought, shipment.relied
+    appended = tuple((s.log.id, s.first, s.end) for s in shipment.collected.appended)
+    answers = (reply.message for reply in shipment.collected.then)
+    relied = [
+        (log, first, first + count)
+        for answer in answers
+        if isinstance(answer, Stored) and answer.duplicates
+        for log, first, count in answer.runs
+    ]
+    return shipment.brought + appended, (*shipment.relied, *relied)
 
 
 def not_leader(leader: NodeId | None) -> Refused:

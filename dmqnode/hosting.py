@@ -54,9 +54,6 @@ class Hosting(Protocol):
             certain: what a fifo queue's homes did not show before this node led was never answered (F2).
         """
 
-    def doubt(self, now: Now, partition: PartitionId, described: Described) -> None:
-        """A home shows where sends went: what is lacking here and repeats them is not to be fetched."""
-
     def take_in(self, now: Now, fill: Fill, then: Then) -> None:
         """A home sent batches that this node, which leads, lacked; call `then` once they are in."""
 
@@ -71,9 +68,6 @@ class Hosting(Protocol):
 
     def missing(self, partition: PartitionId) -> Gaps:
         """Return what the copy of a partition led here lacks."""
-
-    def wanted(self, partition: PartitionId) -> Gaps:
-        """Return what of that is to be fetched, and is not in doubt."""
 
     def forwarded(self, now: Now, sender: NodeId, message: Message) -> bool:
         """Take in what belongs to requests that travel between nodes; tell whether it was such."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dmqnode.clock import Now
-from dmqnode.dedup import Dedup, Runs
+from dmqnode.dedup import Runs
 from dmqnode.duetimes import DueBatch
 from dmqnode.ids import LogId
 from dmqnode.log import Log
@@ -13,7 +13,7 @@ from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord
 from dmqnode.ranges import RangeSet
 from dmqnode.records import encode_due, read_batch_head, read_sent_at
-from dmqnode.repeats import Known, sends_in
+from dmqnode.repeats import sends_in
 from dmqnode.smallrows import Described, Gaps, sparing
 from storage.ops import WriteBatch
 
@@ -106,18 +106,14 @@ def _places(partition: Partition, described: Described) -> list[Runs]:
     """Return where sends went, as is known here, that a home knows elsewhere: it may have killed these."""
     dedup, found, theirs = partition.dedup, list[Runs](), list(sends_in(described.rows))
     for minute, sent in theirs:
-        known = placed(dedup, minute, sent)
+        if sent.name is not None:
+            placed = dedup.find_name(sent.name, minute)
+            known = None if placed is None else [(placed.log, placed.seq, 1)]
+        else:
+            known = dedup.find(sent.producer, sent.sequence)
         if known and known != sent.runs:
             found.append(known)
     return found
-
-
-def placed(dedup: Dedup, minute: int, sent: Known) -> Runs | None:
-    """Return where a send went, as far as is known here, None if it is not."""
-    if sent.name is None:
-        return dedup.find(sent.producer, sent.sequence)
-    found = dedup.find_name(sent.name, minute)
-    return None if found is None else [(found.log, found.seq, 1)]
 
 
 def _repeated(
@@ -135,8 +131,13 @@ def _repeated(
             gaps = partition.logs[log].gaps.within(first, first + count) if log in partition.logs else []
             if not gaps:
                 continue
-            known = placed(dedup, minute, sent)
-            told = known is None and sent.name is None and dedup.told(sent.producer, sent.sequence)
+            if sent.name is not None:
+                placed = dedup.find_name(sent.name, minute)
+                known = None if placed is None else [(placed.log, placed.seq, 1)]
+                told = False
+            else:
+                known = dedup.find(sent.producer, sent.sequence)
+                told = known is None and dedup.told(sent.producer, sent.sequence)
             if told or known not in (None, sent.runs):
                 yield from ((log, low, high) for low, high in pieces)
                 kept = None if sent.name is not None else dedup.kept_at(sent.producer, sent.sequence)

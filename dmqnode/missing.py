@@ -86,7 +86,6 @@ class Missing:
         for stream in self._clustering.cluster.streams:
             led[stream.partition] = None
             self._led.setdefault(stream.partition, now.run)
-            self._clustering.hosted.settle_doubts(now, stream.partition)
             self._look(now, stream)
         for known in (self._seen, self._blocking, self._claims, self._led):
             for partition in [p for p in known if p not in led]:

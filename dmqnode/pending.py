@@ -9,7 +9,6 @@ from typing import NamedTuple
 from dmqnode.clock import Now
 from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, PartitionId
-from dmqnode.messages import Stored
 from dmqnode.partition import Collected
 from storage.ops import WriteBatch
 
@@ -27,20 +26,6 @@ class Shipment(NamedTuple):
     """Messages (log, low, high) that it writes besides those collected."""
     relied: tuple[tuple[LogId, int, int], ...] = ()
     """Messages that must be on enough homes, too, before `then` is called."""
-
-    def messages(self) -> tuple[tuple[tuple[LogId, int, int], ...], tuple[tuple[LogId, int, int], ...]]:
-        """Return which messages it brought, and which others its answers speak of."""
-        if self.collected is None:
-            return self.brought, self.relied
-        appended = tuple((s.log.id, s.first, s.end) for s in self.collected.appended)
-        answers = (reply.message for reply in self.collected.then)
-        relied = [
-            (log, first, first + count)
-            for answer in answers
-            if isinstance(answer, Stored) and answer.duplicates
-            for log, first, count in answer.runs
-        ]
-        return self.brought + appended, (*self.relied, *relied)
 
 
 class Addition(NamedTuple):

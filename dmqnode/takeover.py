@@ -147,7 +147,6 @@ class Takeovers:
             described = describe(rows)
             described = described.ends_only() if stream.certain else described
             self._hosting.adopt(now, partition, described, certain=stream.certain)
-            self._hosting.doubt(now, partition, described)
             self._streams.align(stream, sender)
 
     def _see(self, now: Now, partition: PartitionId, takeover: _Takeover) -> None:
@@ -168,8 +167,6 @@ class Takeovers:
                 return
             del self._under_way[partition]
             self._copies.adopt(partition, takeover.number, gaps)
-            for copy in takeover.shown.values():
-                self._hosting.doubt(now, partition, copy.described)
             self._lead(now, partition, takeover, logs)
             self._copies.delete(now, partition, stale, dead)
 

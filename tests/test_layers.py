@@ -64,7 +64,7 @@ MODULES = {
             spreading surroundings upkeep
 
             acquaintances repeats following greetings overview walls peerlink
-            answers asks candidates catalog cluster clustering comparing copies copying crossings debts doubts
+            answers asks candidates catalog cluster clustering comparing copies copying crossings debts
             explaining fanout fetching filling forgetting founding frontend gathering grants growing hearing
             homesets hosted hosting hybridclock lease_effects lease_states leaseclock leases leaving looking
             mender mending merging missing news orphans owing pacing peer_messages placement polls port

@@ -13,7 +13,6 @@ from dmqnode.catalog import Catalog
 from dmqnode.clock import Now
 from dmqnode.clustering import Clustering
 from dmqnode.debts import Debts
-from dmqnode.doubts import Doubts
 from dmqnode.holds import Holds
 from dmqnode.hybridclock import HybridClock
 from dmqnode.ids import QueueId
@@ -74,10 +73,6 @@ def c3_the_dead_are_taken_in_again(patch: Patch) -> None:
         return original(now, partition, debt)
 
     patch.setattr(taking, "take_debt", take_debt)
-
-
-def c5_what_is_in_doubt_is_fetched(patch: Patch) -> None:
-    patch.setattr(Doubts, "learn", lambda self, now, partition, rows: None)
 
 
 def f2_what_lies_beyond_the_end_is_adopted(patch: Patch) -> None:
