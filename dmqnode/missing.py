@@ -4,6 +4,9 @@ gap at the leader ──all homes follow, none has it──> all look on their d
     all have said that it is not there, and a while is over ──> missing: reported by number
                       └─ nobody who could have it is away ──> lost: dead
 
+Nobody looks for what somebody owes, nor before those that owe something have had the time to say so: a home
+may have on its disk, and lack, what it took in as a leader whom nobody followed.
+
 A gap that somebody may still fill, who is away or owes a debt, stays one; but what is missing on all homes
 alike holds up nothing: neither moves nor hand-overs nor, in a fifo queue, what is behind it.
 """
@@ -77,8 +80,12 @@ class Missing:
 
     def expects_more(self, now: Now, partition: PartitionId) -> bool:
         """Tell whether somebody may still bring, as a debt or a home, what was sent once more since (C5)."""
-        heard = now.run - self._led.get(partition, now.run) >= HEARD
-        return not (heard and self._all_here(now)) or bool(self.owed(now, partition))
+        heard = self._heard(now, partition) and self._all_here(now)
+        return not heard or bool(self.owed(now, partition))
+
+    def _heard(self, now: Now, partition: PartitionId) -> bool:
+        """Tell whether those that answer have said what they owe."""
+        return now.run - self._led.get(partition, now.run) >= HEARD
 
     def step(self, now: Now) -> None:
         """Look at all partitions that are led here."""
@@ -103,6 +110,7 @@ class Missing:
         nowhere = nowhere_of(stream, gaps, members) if cluster.leads(partition) else {}
         stream.missing = in_both(stream.missing, nowhere)
         self._unblock(now, stream, nowhere)
+        nowhere = self._unowed(now, partition, nowhere)
         seen = self._seen.get(partition)
         still = (
             in_both(seen.gaps, nowhere) if seen is not None and seen.looking.number == stream.number else {}
@@ -113,8 +121,9 @@ class Missing:
                 return
             seen, still = _Seen(now.run, nowhere, Looking(stream.number)), nowhere
         seen = self._seen[partition] = seen._replace(gaps=still)
-        self._look_on(now, stream, seen)
         sealed = self._clustering.hosted.sealed(partition)
+        if sealed or self._heard(now, partition):
+            self._look_on(now, stream, seen)
         certain = seen.looking.looked_for(self._homes(stream), still)
         if not certain or now.run - seen.since < (SURE_SEALED if sealed else SURE):
             return
@@ -134,6 +143,10 @@ class Missing:
         for log, ranges in certain.items():
             for low, high in ranges:
                 stream.missing.setdefault(log, RangeSet()).add(low, high)
+
+    def _unowed(self, now: Now, partition: PartitionId, gaps: Gaps) -> Gaps:
+        """Return what to look for: what is owed comes as a debt, which says what it repeats (C5)."""
+        return without(gaps, self.owed(now, partition))
 
     def _unblock(self, now: Now, stream: Stream, nowhere: Gaps) -> None:
         """Nobody waits for long for what no home has, whatever is looked for meanwhile."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EMPTY_FOR = 0.1
 """Seconds for which a partition that had nothing is asked after the others."""
 LEADERLESS_FOR = 1.0
-"""The same for one that could not be asked: to ask it takes as long as a request waits for a leader."""
+"""The same at most for one that could not be asked: for as long as that took, which is mostly a leader."""
 MOST_ASIDE = 1024
 """Partitions of which that is remembered."""
 
@@ -146,7 +146,7 @@ class Polls:
             else:
                 self._watch(now, poll, definition)
             return
-        index, rest = order[0], order[1:]
+        index, rest, asked_at = order[0], order[1:], now.run
         message = _for_shard(poll.request, definition, index, wait=0.0)
 
         def got(now: Now, answer: Message) -> None:
@@ -155,8 +155,8 @@ class Polls:
             if isinstance(answer, Failed) and unavailable:
                 poll.missed = answer
             if empty or unavailable:
-                seconds = EMPTY_FOR if empty else LEADERLESS_FOR
-                self._put_aside(now, (definition.id, index), seconds)
+                took = 0.0 if empty else min(LEADERLESS_FOR, now.run - asked_at)
+                self._put_aside(now, (definition.id, index), max(EMPTY_FOR, took))
             else:
                 self._aside.pop((definition.id, index), None)
             if (empty or unavailable) and (rest or poll.deadline > now.run):

@@ -79,25 +79,44 @@ def test_partitions_are_asked_in_turn_until_one_has_something() -> None:
     assert world.asked[0][0] != first  # another is the first to be asked
 
 
-@pytest.mark.parametrize(("answer", "seconds"), [(EMPTY, EMPTY_FOR), (NOBODY, LEADERLESS_FOR)])
-def test_who_lately_had_nothing_is_asked_after_the_others(answer: Message, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("answer", "took", "seconds"),
+    [
+        (EMPTY, 0.0, EMPTY_FOR),
+        (EMPTY, 5.0, EMPTY_FOR),
+        (NOBODY, 0.0, EMPTY_FOR),
+        (NOBODY, 0.4, 0.4),
+        (NOBODY, 5.0, LEADERLESS_FOR),
+    ],
+)
+def test_who_lately_had_nothing_is_asked_after_the_others(
+    answer: Message, took: float, seconds: float
+) -> None:
     world = World(3)
     world.receive(0.0)
+    world.now = Now(world.now.run + took, 0)
     bare = world.answer(answer)
-    full = world.answer(delivered(b"x"))
-    for _ in range(3):
+    world.answer(delivered(b"x"))
+
+    def asked_first() -> set[int]:
+        first = set()
+        for _ in range(3):
+            world.receive(0.0)
+            first.add(world.answer(delivered(b"x")))
+        return first
+
+    assert bare not in asked_first()
+    world.now = Now(world.now.run + seconds - 0.01, 0)
+    assert bare not in asked_first()
+    world.now = Now(world.now.run + 0.02, 0)
+    assert bare in asked_first()
+
+
+def test_all_are_asked_though_none_lately_had_anything() -> None:
+    world = World(3)
+    for _ in range(2):
         world.receive(0.0)
-        assert world.answer(delivered(b"x")) != bare
-    world.receive(0.0)
-    asked = [world.answer(EMPTY) for _ in range(3)]
-    assert asked[-1] == bare, "it is asked all the same"
-    assert full in asked
-    world.now = Now(world.now.run + seconds, 0)
-    first = set()
-    for _ in range(3):
-        world.receive(0.0)
-        first.add(world.answer(delivered(b"x")))
-    assert bare in first
+        assert sorted(world.answer(EMPTY) for _ in range(3)) == [0, 1, 2]
 
 
 def test_who_has_something_again_is_asked_in_turn_again() -> None:

@@ -16,6 +16,7 @@ from dmqnode.debts import Debts
 from dmqnode.holds import Holds
 from dmqnode.hybridclock import HybridClock
 from dmqnode.ids import QueueId
+from dmqnode.missing import Missing
 from dmqnode.peer_messages import Keep, Kept, Taken
 from dmqnode.requests import Requests
 from dmqnode.smallrows import Described
@@ -73,6 +74,11 @@ def c3_the_dead_are_taken_in_again(patch: Patch) -> None:
         return original(now, partition, debt)
 
     patch.setattr(taking, "take_debt", take_debt)
+
+
+def c5_what_is_owed_is_looked_for(patch: Patch) -> None:
+    patch.setattr(Missing, "_heard", lambda self, now, partition: True)
+    patch.setattr(Missing, "_unowed", lambda self, now, partition, gaps: gaps)
 
 
 def f2_what_lies_beyond_the_end_is_adopted(patch: Patch) -> None:

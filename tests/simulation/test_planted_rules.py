@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation import planted_rules as planted
 from tests.simulation import stories
-from tests.simulation.plan import BROOM, DEAD, FIFO, PLAIN, REBORN, SPENT, Plan
+from tests.simulation.plan import BROOM, DEAD, FIFO, PLAIN, REBORN, SPENT, WIDE, Plan
 from tests.simulation.sent import Broken
 from tests.simulation.world import World
 
@@ -49,6 +49,12 @@ PLANTED = [
     ),
     Planted(planted.c2_debts_of_deleted_queues_stay, draw(REBORN, faults="isolate kill"), (4, 5, 11), "P7"),
     Planted(planted.c3_the_dead_are_taken_in_again, draw(PLAIN, faults="isolate kill"), (6, 9, 11), "P5"),
+    Planted(
+        planted.c5_what_is_owed_is_looked_for,
+        draw(WIDE, faults="halves kill", consumers=5, late=0.3),
+        (779,),
+        "P10",
+    ),
     Planted(planted.f2_what_lies_beyond_the_end_is_adopted, PARTED, (12, 63, 92), "P9"),
     Planted(planted.f2_the_farthest_end_counts, stories.two_homes_have_one_each, (1,), "P9"),
     Planted(planted.f2_serves_before_a_majority_knows_the_ends, stories.two_homes_have_one_each, (1,), "P9"),

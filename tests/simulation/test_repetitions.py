@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dmqnode.following import Stage
+from dmqnode.keys import DEBTS
 from storage.ops import WriteBatch
 from tests.simulation.host import Host
 from tests.simulation.likeness import peek
@@ -223,6 +224,103 @@ def test_what_a_stand_in_brings_is_known_a_hundred_sends_later(seed: int) -> Non
     came_once(scene, sent)
 
 
+def in_two_places(seed: int) -> tuple[Scene, Sent, Host, Host, Host]:
+    """Return a scene in which a send lies in two places, neither of which the leader has; and A, B and C.
+
+    A took it in, and nobody followed.  B and C keep its repetition, which B took in, and nobody followed.
+    C heard that from A, knows the log of B to go on behind it, and has begun to lead with neither.
+    """
+    scene, a = opened(seed)
+    b, c = (h for h in scene.hosts if h is not a)
+    scene.part(a, b, c)
+    sent = scene.send(a)
+    scene.until(lambda: scene.has(a, sent))
+    scene.repeat(sent, b)
+    scene.until(lambda: sent.outcome == "stored")
+    behind = scene.send(b)
+    scene.until(lambda: behind.outcome == "stored")
+    assert b.clustering.debts.count == c.clustering.debts.count == 2
+    a.die("kill", back=FAR)
+    scene.kill(c)
+    c._return()
+    _claims(scene, b)
+    scene.cut(b, c)
+    scene.passes(0.1)
+    scene.offer(b, b)
+    scene.until(lambda: _records(b, sent) == 2)
+    scene.kill(b)
+    a._return()
+    scene.until(lambda: c.clustering.cluster.streams.of(scene.partition) is not None)
+    scene.cut(a, c)
+    scene.until(lambda: c.clustering.hosted.serves(scene.partition))
+    scene.offer(c, c)
+    scene.until(lambda: _lacks(c) >= 2)
+    scene.kill(a)
+    assert _records(c, sent) == 1
+    scene.receive(acks=True)
+    b._return()
+    _claims(scene, c)
+    return scene, sent, a, b, c
+
+
+TWICE = [1, 3]
+
+
+@pytest.mark.parametrize("seed", TWICE)
+@pytest.mark.parametrize("seconds", [10.0, 100.0])
+def test_a_send_of_which_the_leader_has_neither_place_comes_once(seed: int, seconds: float) -> None:
+    scene, sent, a, *_ = in_two_places(seed)
+    scene.passes(seconds)
+    scene.back(a)
+    scene.passes(5.0)
+    came_once(scene, sent)
+
+
+@pytest.mark.parametrize("seed", TWICE)
+@pytest.mark.parametrize("seconds", [0.05, 1.5])
+def test_it_comes_once_though_who_has_the_second_leads_before_the_first_is_back(
+    seed: int, seconds: float
+) -> None:
+    scene, sent, a, b, c = in_two_places(seed)
+    scene.passes(seconds)
+    scene.kill(c)
+    c._return()
+    _claims(scene, b)
+    assert _records(b, sent) == 2
+    scene.passes(10.0)
+    scene.back(a)
+    scene.passes(5.0)
+    came_once(scene, sent)
+
+
+@pytest.mark.parametrize("seed", TWICE)
+def test_the_second_comes_if_the_first_is_lost(seed: int) -> None:
+    scene, sent, a, *_ = in_two_places(seed)
+    scene.passes(10.0)
+    assert _lost(a, sent)
+    scene.back(a)
+    scene.passes(5.0)
+    came_once(scene, sent)
+
+
+@pytest.mark.parametrize("seed", TWICE)
+def test_the_second_is_looked_for_if_the_first_is_lost_and_nobody_owes_it_any_more(seed: int) -> None:
+    scene, sent, a, b, c = in_two_places(seed)
+    scene.passes(1.0)
+    for host in (b, c):
+        scene.kill(host)
+        gone = WriteBatch()
+        for key in [k for k in peek(host.store)._records if k.startswith(DEBTS)]:
+            gone.delete(key)
+        host.store.write(gone, sync=True)
+    assert _lost(a, sent)
+    for host in (a, b, c):
+        host._return()
+    scene.receive(acks=True)
+    assert scene.goes(lambda: sent.acked_at > 0.0, 60.0)
+    came_once(scene, sent)
+
+
 def _away(scene: Scene, *hosts: Host) -> None:
     for host in hosts:
         host.die("kill", back=FAR)
@@ -237,6 +335,17 @@ def _lost(host: Host, sent: Sent) -> bool:
         gone.delete(key)
     host.store.write(gone, sync=True)
     return bool(len(gone))
+
+
+def _records(host: Host, sent: Sent) -> int:
+    """Return how many records on a node's disk have a message: a debt, and what was taken in."""
+    return sum(sent.body in record for record in peek(host.store)._records.values())
+
+
+def _lacks(host: Host) -> int:
+    """Return how many messages a leader lacks."""
+    hosted = (p for shard in host.clustering.hosted.shards.values() for p in shard.partitions)
+    return sum(log.gaps.size for partition in hosted for log in partition.logs.values())
 
 
 def _knows(host: Host, name: str) -> bool:

@@ -112,7 +112,11 @@ RULES: dict[str, tuple[Any, ...]] = {
         planted.c4_whoever_keeps_a_debt_says_what_else_is_owed,
         planted_moves.c4_what_is_not_owed_never_was,
     ),
-    "C5": (planted.c5_repeated_debts_are_taken_in, planted.recent_sends_are_not_merged),
+    "C5": (
+        planted.c5_repeated_debts_are_taken_in,
+        planted.recent_sends_are_not_merged,
+        planted_rules.c5_what_is_owed_is_looked_for,
+    ),
     "F1": (planted.f1_what_is_lacking_does_not_hold_up_a_fifo_queue,),
     "F2": (
         planted_rules.f2_what_lies_beyond_the_end_is_adopted,

@@ -146,7 +146,7 @@ class World:
         self.ledger.final(unlike(self))
         self.clients.vanish()
         wrong = ""
-        for _ in range(RESTS):
+        for _ in range(RESTS + round(RESTS * self.plan.late)):  # what reads go on with comes late, too
             self._until(self.now + REST)
             wrong = self._excess(rest=True)
             if not wrong:
