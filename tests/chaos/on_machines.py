@@ -79,7 +79,9 @@ def lose_most(site: Site, rng: random.Random) -> None:
                 if "is alive" not in done.stderr:  # it was, two seconds ago
                     break
                 site.sleep(0.5)
-            assert not done.returncode, f"forget {node.name}: {done.stderr}"
+            # Once one is struck off, those that are left may take the other's successor in by themselves.
+            replaced = "is alive" in done.stderr
+            assert replaced or not done.returncode, f"forget {node.name}: {done.stderr}"
         for node in lost:
             node.wait_ready()
     site.destroyed = True
