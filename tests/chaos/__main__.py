@@ -28,7 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--classes", default="", help=f"of {', '.join(CLASSES)}, with commas; all by default")
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next has the next (1)")
     parser.add_argument("--rate", type=float, default=200.0, help="messages per second (200)")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds until all must be well (60)")
+    parser.add_argument("--patience", type=float, default=120.0, help="seconds until all must be well (120)")
     parser.add_argument(
         "--round", type=int, default=0, help="classes that follow one another in one cluster; 0: one each (0)"
     )
