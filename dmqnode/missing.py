@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dmqnode.clock import Now
 from dmqnode.following import Stream
+from dmqnode.homesets import LeaseNumber
 from dmqnode.ids import LogId, NodeId, PartitionId, QueueId, message_id
 from dmqnode.looking import Looking
 from dmqnode.mending import lose
@@ -44,6 +45,8 @@ BLOCKED = 2.0
 class _Seen(NamedTuple):
     since: float
     gaps: Gaps
+    owed: Gaps
+    """What of them was not looked for, for somebody owes it."""
     looking: Looking
 
 
@@ -62,8 +65,8 @@ class Missing:
         self._claims: dict[PartitionId, dict[NodeId, _Claim]] = {}
         self._blocking: dict[PartitionId, tuple[float, Gaps]] = {}
         """What no home had at some moment not long ago."""
-        self._led: dict[PartitionId, float] = {}
-        """Since when partitions are led here."""
+        self._led: dict[PartitionId, tuple[LeaseNumber, float]] = {}
+        """Under which lease partitions are led here, and since when."""
 
     def claimed(self, now: Now, partition: PartitionId, node: NodeId, gaps: Gaps) -> None:
         """A node says what it owes of a partition."""
@@ -85,14 +88,16 @@ class Missing:
 
     def _heard(self, now: Now, partition: PartitionId) -> bool:
         """Tell whether those that answer have said what they owe."""
-        return now.run - self._led.get(partition, now.run) >= HEARD
+        led = self._led.get(partition)
+        return led is not None and now.run - led[1] >= HEARD
 
     def step(self, now: Now) -> None:
         """Look at all partitions that are led here."""
         led: dict[PartitionId, None] = {}
         for stream in self._clustering.cluster.streams:
             led[stream.partition] = None
-            self._led.setdefault(stream.partition, now.run)
+            if (before := self._led.get(stream.partition)) is None or before[0] != stream.number:
+                self._led[stream.partition] = stream.number, now.run
             self._look(now, stream)
         for known in (self._seen, self._blocking, self._claims, self._led):
             for partition in [p for p in known if p not in led]:
@@ -110,21 +115,23 @@ class Missing:
         nowhere = nowhere_of(stream, gaps, members) if cluster.leads(partition) else {}
         stream.missing = in_both(stream.missing, nowhere)
         self._unblock(now, stream, nowhere)
-        nowhere = self._unowed(now, partition, nowhere)
+        owed = in_both(nowhere, self._not_looked_for(now, partition))
         seen = self._seen.get(partition)
         still = (
             in_both(seen.gaps, nowhere) if seen is not None and seen.looking.number == stream.number else {}
         )
-        if seen is None or not still:
+        if seen is None or not still or in_both(without(seen.owed, owed), nowhere):
             self._seen.pop(partition, None)
             if not nowhere:
                 return
-            seen, still = _Seen(now.run, nowhere, Looking(stream.number)), nowhere
-        seen = self._seen[partition] = seen._replace(gaps=still)
+            seen, still = _Seen(now.run, nowhere, owed, Looking(stream.number)), nowhere
+        seen = self._seen[partition] = seen._replace(gaps=still, owed=owed)
         sealed = self._clustering.hosted.sealed(partition)
+        wanted = without(still, owed)
         if sealed or self._heard(now, partition):
-            self._look_on(now, stream, seen)
-        certain = seen.looking.looked_for(self._homes(stream), still)
+            self._look_on(now, stream, seen, wanted)
+        # Nobody has what is owed, as far as that goes: it holds up nothing else.
+        certain = joined(seen.looking.looked_for(self._homes(stream), wanted), in_both(still, owed))
         if not certain or now.run - seen.since < (SURE_SEALED if sealed else SURE):
             return
         if sealed or self._all_here(now):
@@ -144,9 +151,16 @@ class Missing:
             for low, high in ranges:
                 stream.missing.setdefault(log, RangeSet()).add(low, high)
 
-    def _unowed(self, now: Now, partition: PartitionId, gaps: Gaps) -> Gaps:
-        """Return what to look for: what is owed comes as a debt, which says what it repeats (C5)."""
-        return without(gaps, self.owed(now, partition))
+    def _not_looked_for(self, now: Now, partition: PartitionId) -> Gaps:
+        """Return what comes as a debt, which says what it repeats (C5).
+
+        A member that owed it and is away owes it still.
+        """
+        owed, clustering = self.owed(now, partition), self._clustering
+        for node, claim in self._claims.get(partition, {}).items():
+            if not clustering.reachable(node) and node in clustering.rosters.current.nodes:
+                owed = joined(owed, claim.gaps)
+        return owed
 
     def _unblock(self, now: Now, stream: Stream, nowhere: Gaps) -> None:
         """Nobody waits for long for what no home has, whatever is looked for meanwhile."""
@@ -161,8 +175,8 @@ class Missing:
         """Return who must have looked: this node, and all that follow."""
         return [self._clustering.me, *stream.following()]
 
-    def _look_on(self, now: Now, stream: Stream, seen: _Seen) -> None:
-        if (page := seen.looking.next_page(now, stream, self._homes(stream), seen.gaps)) is not None:
+    def _look_on(self, now: Now, stream: Stream, seen: _Seen, wanted: Gaps) -> None:
+        if (page := seen.looking.next_page(now, stream, self._homes(stream), wanted)) is not None:
             self._clustering.send(*page)
 
     def looked(self, now: Now, node: NodeId, fill: Fill) -> None:
@@ -171,7 +185,7 @@ class Missing:
         if stream is None or seen is None or seen.looking.number != stream.number:
             return
         if seen.looking.answered(node, fill.log, fill.low, fill.high):
-            self._look_on(now, stream, seen)
+            self._look_on(now, stream, seen, without(seen.gaps, seen.owed))
 
     def _all_here(self, now: Now) -> bool:
         """Tell whether every member has been there for so long that it would have shown what it has."""
@@ -200,6 +214,11 @@ class Missing:
         """Return what no home of a partition led here has, for people."""
         streams = [s for s in self._clustering.cluster.streams if s.partition == partition]
         return [entry for stream in streams for entry in listed(stream.missing)]
+
+
+def joined(a: Gaps, b: Gaps) -> Gaps:
+    """Return what is in either."""
+    return {log: RangeSet([*a.get(log, ()), *b.get(log, ())]) for log in {**a, **b}}
 
 
 def in_both(a: Gaps, b: Gaps) -> Gaps:

@@ -15,7 +15,7 @@ from dmqnode.hosted import Hosted
 from dmqnode.ids import NodeId, PartitionId, partition_id
 from dmqnode.log import Log
 from dmqnode.messages import Blob, Message
-from dmqnode.missing import BLOCKED, CLAIMED, HEARD, SURE
+from dmqnode.missing import BLOCKED, HEARD, SURE
 from dmqnode.partition import Partition
 from dmqnode.peer_messages import BatchRecord, Fetch, Fill
 from dmqnode.ranges import RangeSet
@@ -99,40 +99,6 @@ def test_all_of_it_is_looked_for(bodies: list[bytes], ranges: list[tuple[int, in
     assert not log.gaps.size
 
 
-def test_what_a_node_owes_or_may_still_say_that_it_owes_is_not_looked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It was found beside the send that it repeats, where it had been taken in and nobody followed (C5)."""
-    cluster, leader, hosted, log = led([b"a", b"b"])
-    looks = list[tuple[float, int]]()
-    carry = Several.carry
-
-    def counted(self: Several, sender: Some, to: NodeId, message: Message) -> None:
-        if isinstance(message, Fetch):
-            looks.append((self.time, message.low))
-        carry(self, sender, to, message)
-
-    monkeypatch.setattr(Several, "carry", counted)
-    for name in NAMES:
-        gone = WriteBatch()
-        for number in range(2):
-            gone.delete(hosted.keys.batch(log.id, number))
-        cluster.nodes[name].store.write(gone, sync=True)
-    since = leader.clustering.hosted.absent._led[hosted.id]
-    believe(leader, hosted, log, [(0, 2)])
-    while cluster.time < since + HEARD + 2.0:
-        leader.clustering.hosted.absent.claimed(
-            Now(cluster.time, 0, 0.0), hosted.id, NodeId(b"k" * 8), {log.id: RangeSet([(0, 1)])}
-        )
-        cluster.run(0.5)
-    assert {low for _, low in looks} == {1}
-    assert min(looks)[0] >= since + HEARD
-    claimed = cluster.time
-    cluster.until(lambda: looks[-1][1] == 0, 2 * SURE)
-    assert cluster.time >= claimed + CLAIMED - 1.0
-    cluster.until(lambda: leader.broker.counters.lost == 2, 3 * SURE)
-
-
 def test_in_a_fifo_queue_nobody_owes_anything_and_what_is_lost_holds_nothing_up_for_long() -> None:
     cluster, leader, hosted, log = led([b"a"], ordering="fifo")
     for name in NAMES:
@@ -140,7 +106,7 @@ def test_in_a_fifo_queue_nobody_owes_anything_and_what_is_lost_holds_nothing_up_
         gone.delete(hosted.keys.batch(log.id, 0))
         cluster.nodes[name].store.write(gone, sync=True)
     believe(leader, hosted, log, [(0, 1)])
-    assert cluster.time + 4.0 < leader.clustering.hosted.absent._led[hosted.id] + HEARD
+    assert cluster.time + 4.0 < leader.clustering.hosted.absent._led[hosted.id][1] + HEARD
     cluster.until(lambda: leader.broker.counters.lost == 1, 4.0)
 
 

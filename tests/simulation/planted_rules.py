@@ -78,7 +78,7 @@ def c3_the_dead_are_taken_in_again(patch: Patch) -> None:
 
 def c5_what_is_owed_is_looked_for(patch: Patch) -> None:
     patch.setattr(Missing, "_heard", lambda self, now, partition: True)
-    patch.setattr(Missing, "_unowed", lambda self, now, partition, gaps: gaps)
+    patch.setattr(Missing, "_not_looked_for", lambda self, now, partition: {})
 
 
 def f2_what_lies_beyond_the_end_is_adopted(patch: Patch) -> None:
