@@ -26,6 +26,18 @@ def opened(seed: int, nodes: int = 3) -> tuple[Scene, Host]:
     return scene, scene.leader()
 
 
+def sent_twice(seed: int) -> tuple[Scene, Sent, Host, Host, Host]:
+    """Return a scene in which A led and took a send in alone, and B and C keep its repetition; and these."""
+    scene, a = opened(seed)
+    b, c = (h for h in scene.hosts if h is not a)
+    scene.part(a, b, c)
+    sent = scene.send(a)
+    scene.until(lambda: scene.has(a, sent))
+    scene.repeat(sent, b)
+    scene.until(lambda: sent.outcome == "stored")
+    return scene, sent, a, b, c
+
+
 def came_once(scene: Scene, sent: Sent) -> None:
     """Mend all: the message was stored, comes out, and only once."""
     scene.end()
@@ -78,13 +90,7 @@ def test_what_a_leader_took_over_from_a_home_that_came_late_is_not_killed_for_an
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_leader_that_nobody_follows_remembers_where_it_put_what_was_answered_by_others(seed: int) -> None:
     """It was told that the send's outcome is known, and forgot the place on its own disk, which came out."""
-    scene, a = opened(seed)
-    b, c = (h for h in scene.hosts if h is not a)
-    scene.part(a, b, c)
-    sent = scene.send(a)
-    scene.until(lambda: scene.has(a, sent))
-    scene.repeat(sent, b)
-    scene.until(lambda: sent.outcome == "stored")
+    scene, sent, a, *_ = sent_twice(seed)
     after = scene.send(a)
     scene.until(lambda: scene.has(a, after))
     scene.kill(a)
@@ -230,13 +236,7 @@ def in_two_places(seed: int) -> tuple[Scene, Sent, Host, Host, Host]:
     A took it in, and nobody followed.  B and C keep its repetition, which B took in, and nobody followed.
     C heard that from A, knows the log of B to go on behind it, and has begun to lead with neither.
     """
-    scene, a = opened(seed)
-    b, c = (h for h in scene.hosts if h is not a)
-    scene.part(a, b, c)
-    sent = scene.send(a)
-    scene.until(lambda: scene.has(a, sent))
-    scene.repeat(sent, b)
-    scene.until(lambda: sent.outcome == "stored")
+    scene, sent, a, b, c = sent_twice(seed)
     behind = scene.send(b)
     scene.until(lambda: behind.outcome == "stored")
     assert b.clustering.debts.count == c.clustering.debts.count == 2
